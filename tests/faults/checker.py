@@ -1,0 +1,179 @@
+"""The exactly-once checker: a process of its own that trusts nothing but the topics and the model file.
+
+`watch` records what a read_committed reader sees while faults happen; `verify` reads everything again after the
+run, recomputes it and prints one JSON verdict. Exit status 1 means violations, 2 that the run cannot be judged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from tests.faults import invariants
+from tests.faults.log import LogReader, Position, Record
+from tests.faults.names import Names
+from tests.faults.oracle import AmbiguousInputError, Scorer, Truth, expect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from types import FrameType
+
+Watched = tuple[Position, int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """Everything one run left behind, each list in log order per partition."""
+
+    inputs: Sequence[Record]
+    ends: dict[Position, int]
+    predictions: Sequence[Record]
+    anomalies: Sequence[Record]
+    rejected: Sequence[Record]
+    committed: dict[int, int]
+    watched: Sequence[Watched]
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What the checker says: how much it looked at and what was wrong."""
+
+    inputs: int
+    good: int
+    bad: int
+    predictions: int
+    anomalies: int
+    dead_letters: int
+    watched: int
+    aborted_predictions: int
+    violations: int
+    kinds: dict[str, int]
+    first: list[str]
+
+
+def check(truth: Truth, logs: Logs, names: Names) -> invariants.Violations:
+    """Every invariant over the logs of one run."""
+    bad = invariants.Violations()
+    predictions = invariants.parse_outputs(logs.predictions, names, bad)
+    anomalies = invariants.parse_outputs(logs.anomalies, names, bad)
+    invariants.check_predictions(truth, predictions, bad)
+    invariants.check_dead_letters(truth, logs.rejected, names, bad)
+    invariants.check_order(predictions, bad)
+    invariants.check_order(anomalies, bad)
+    invariants.check_anomalies(predictions, anomalies, bad)
+    invariants.check_offsets(logs.inputs, logs.ends, logs.committed, bad)
+    outputs = [*logs.predictions, *logs.anomalies, *logs.rejected]
+    invariants.check_prefix(logs.watched, outputs, bad)
+    return bad
+
+
+def committed_offsets(bootstrap: str, names: Names) -> dict[int, int]:
+    """The group's committed offset per input partition; partitions without one are left out."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    request = ConsumerGroupTopicPartitions(names.group)
+    answer = admin.list_consumer_group_offsets([request], require_stable=True)[names.group].result(15.0)
+    found: Iterable[TopicPartition] = answer.topic_partitions or ()
+    return {p.partition: p.offset for p in found if p.topic == names.input and p.offset >= 0}
+
+
+def read_logs(bootstrap: str, names: Names, watched: Path | None) -> Logs:
+    """Read every topic of the run to its committed end."""
+    reader = LogReader(bootstrap, [names.input])
+    inputs, ends = reader.read_to_end(), reader.ends
+    reader.close()
+    by_topic = {topic: read_topic(bootstrap, topic) for topic in names.outputs}
+    seen = [json.loads(line) for line in watched.read_text().splitlines()] if watched else []
+    return Logs(
+        inputs,
+        ends,
+        by_topic[names.predictions],
+        by_topic[names.anomalies],
+        by_topic[names.rejected],
+        committed_offsets(bootstrap, names),
+        [((topic, partition), offset, digest) for topic, partition, offset, digest in seen],
+    )
+
+
+def read_topic(bootstrap: str, topic: str, isolation: str = "read_committed") -> list[Record]:
+    reader = LogReader(bootstrap, [topic], isolation)
+    try:
+        return reader.read_to_end()
+    finally:
+        reader.close()
+
+
+def verify(bootstrap: str, names: Names, model: Path, watched: Path | None) -> Verdict:
+    """Read, recompute, compare."""
+    logs = read_logs(bootstrap, names, watched)
+    truth = expect(logs.inputs, Scorer(model))
+    bad = check(truth, logs, names)
+    if not truth.predictions or not truth.dead_letters:
+        bad.add("nothing_checked", "the input holds no good records or no bad ones: the run proves nothing")
+    uncommitted = read_topic(bootstrap, names.predictions, "read_uncommitted")
+    return Verdict(
+        inputs=len(logs.inputs),
+        good=len(truth.predictions),
+        bad=len(truth.dead_letters),
+        predictions=len(logs.predictions),
+        anomalies=len(logs.anomalies),
+        dead_letters=len(logs.rejected),
+        watched=len(logs.watched),
+        aborted_predictions=len(uncommitted) - len(logs.predictions),
+        violations=bad.counts.total(),
+        kinds=dict(bad.counts),
+        first=bad.first,
+    )
+
+
+def watch(bootstrap: str, names: Names, path: Path) -> None:
+    """Write what a read_committed reader of the outputs sees, until SIGTERM; then on to the end and stop."""
+    stopping = False
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    reader = LogReader(bootstrap, names.outputs)
+    quiet = 0
+    with path.open("w") as out:
+        while not stopping or quiet < 3:
+            records = reader.poll()
+            quiet = 0 if records else quiet + 1
+            for record in records:
+                line = [record.topic, record.partition, record.offset, invariants.fingerprint(record)]
+                out.write(json.dumps(line) + "\n")
+    reader.close()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Check one torture run, independently of the service.")
+    parser.add_argument("command", choices=["watch", "verify"])
+    parser.add_argument("--bootstrap", required=True)
+    parser.add_argument("--prefix", required=True)
+    parser.add_argument("--model", type=Path, help="verify: the model file the run used")
+    parser.add_argument("--watched", type=Path, help="watch: where to write; verify: what a watcher wrote")
+    args = parser.parse_args()
+    names = Names(args.prefix)
+    if args.command == "watch":
+        watch(args.bootstrap, names, args.watched)
+        return 0
+    try:
+        verdict = verify(args.bootstrap, names, args.model, args.watched)
+    except AmbiguousInputError as error:
+        sys.stderr.write(f"checker: the run cannot be judged: {error}\n")
+        return 2
+    sys.stdout.write(json.dumps(asdict(verdict), indent=1) + "\n")
+    return 1 if verdict.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""What the driver asks the broker: topics made, lag, open transactions, members of the group."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from confluent_kafka import ConsumerGroupState, IsolationLevel, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+
+from tests.faults.checker import committed_offsets
+from tests.faults.names import PARTITIONS, Names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tests.faults.log import Position
+
+WAIT_S = 15.0
+
+
+class TimedOutError(Exception):
+    """Something the driver waits for did not happen in time."""
+
+
+class Cluster:
+    """The broker as one run sees it."""
+
+    def __init__(self, bootstrap: str, names: Names) -> None:
+        self.bootstrap = bootstrap
+        self.names = names
+        self._admin = AdminClient({"bootstrap.servers": bootstrap})
+
+    def create_topics(self) -> None:
+        """Input, outputs and changelog, as `streamer topics create` would make them."""
+        names = self.names
+        stamped = {"message.timestamp.type": "LogAppendTime"}
+        topics = [NewTopic(names.input, PARTITIONS, 1, config=stamped)]
+        topics += [NewTopic(topic, PARTITIONS, 1) for topic in names.outputs]
+        topics.append(NewTopic(names.changelog, PARTITIONS, 1, config={"retention.ms": "-1"}))
+        for made in self._admin.create_topics(topics, operation_timeout=WAIT_S).values():
+            made.result(WAIT_S)
+
+    def delete_topics(self) -> None:
+        names = self.names
+        for gone in self._admin.delete_topics([names.input, *names.outputs, names.changelog]).values():
+            gone.result(WAIT_S)
+
+    def ends(self, topics: Iterable[str], isolation: IsolationLevel) -> dict[Position, int]:
+        """End offset of every partition: the high watermark, or the last stable offset if read_committed."""
+        wanted = {TopicPartition(t, p): OffsetSpec.latest() for t in topics for p in range(PARTITIONS)}
+        answers = self._admin.list_offsets(wanted, isolation_level=isolation)
+        return {(p.topic, p.partition): f.result(WAIT_S).offset for p, f in answers.items()}
+
+    def open_transactions(self) -> dict[Position, int]:
+        """Last stable offset of the output partitions on which some transaction is open right now."""
+        stable = self.ends(self.names.outputs, IsolationLevel.READ_COMMITTED)
+        high = self.ends(self.names.outputs, IsolationLevel.READ_UNCOMMITTED)
+        return {where: offset for where, offset in stable.items() if high[where] > offset}
+
+    def committed(self) -> dict[int, int]:
+        return committed_offsets(self.bootstrap, self.names)
+
+    def lag(self) -> int:
+        """Input records between the group's committed offsets and the committed end of the input."""
+        ends = self.ends([self.names.input], IsolationLevel.READ_COMMITTED)
+        committed = self.committed()
+        return sum(max(0, end - committed.get(partition, 0)) for (_, partition), end in ends.items())
+
+    def members(self) -> int:
+        """Members of the group if it is stable and every partition is assigned, else -1."""
+        answer = self._admin.describe_consumer_groups([self.names.group])[self.names.group].result(WAIT_S)
+        assigned = sum(len(m.assignment.topic_partitions) for m in answer.members if m.assignment)
+        stable = answer.state == ConsumerGroupState.STABLE and assigned == PARTITIONS
+        return len(answer.members) if stable else -1
+
+    def settled(self) -> bool:
+        """Nothing left to read and no transaction open."""
+        return self.lag() == 0 and not self.open_transactions()
+
+
+def wait_for(what: str, condition: Callable[[], bool], timeout_s: float, every_s: float = 0.3) -> float:
+    """Wait until the condition holds.
+
+    Returns:
+        The seconds waited.
+
+    Raises:
+        TimedOutError: it did not hold in time.
+    """
+    start = time.monotonic()
+    while not condition():
+        if time.monotonic() - start > timeout_s:
+            raise TimedOutError(f"{what} did not happen within {timeout_s:.0f} s")
+        time.sleep(every_s)
+    return time.monotonic() - start

@@ -1,0 +1,163 @@
+"""A process that offers events steadily, open loop, whatever the service does; it writes nothing but Kafka.
+
+Beside the plain producer a transactional one writes its own keys and aborts every fifth batch, so that the
+input has markers, gaps and records that were never committed: a prediction for one of those is an invention.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from confluent_kafka import Producer
+
+from tests.faults.names import Names
+from tests.faults.poison import Draft, Poisoner, good_value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+AWKWARD_SENSORS = ("käse-☃", 'quo"te', "back\\slash", "new\nline", "com,ma", "{brace}", "a" * 180)
+TRANSACTION_ROWS = 40
+TRANSACTION_EVERY_S = 1.0
+ABORT_EVERY = 5
+TICK_S = 0.01
+SPIKE = 1e12
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What to offer: events in all, over how long, how many of them bad."""
+
+    events: int
+    seconds: float
+    keys: int
+    bad_share: float
+    seed: int
+
+
+class Sensors:
+    """Seeded readings of Zipf-chosen sensors; the time of one sensor never goes back."""
+
+    def __init__(self, load: Load, dice: random.Random) -> None:
+        self._dice = dice
+        plain = [f"sensor-{i}" for i in range(max(1, load.keys - len(AWKWARD_SENSORS)))]
+        self.names = [*plain, *AWKWARD_SENSORS]
+        dice.shuffle(self.names)
+        self._weights = [1.0 / (rank + 1) ** 1.1 for rank in range(len(self.names))]
+        self._levels = {name: dice.uniform(50.0, 150.0) for name in self.names}
+        self._levels[self.names[0]] = 1e6
+
+    def choose(self, count: int) -> list[str]:
+        return self._dice.choices(self.names, self._weights, k=count)
+
+    def value(self, sensor: str) -> float:
+        """A reading: noise about a level, now and then a spike that must leave no trace after its window."""
+        chance = self._dice.random()
+        if chance < 0.001:
+            return SPIKE * self._dice.choice((1.0, -1.0))
+        if chance < 0.02:
+            return float(self._dice.randrange(-500, 500))
+        return round(self._dice.gauss(self._levels.get(sensor, 100.0), 10.0), 4)
+
+
+def now_s() -> float:
+    """The wall clock, cut to whole milliseconds so that every reader gets the same microseconds."""
+    return int(time.time() * 1000.0) / 1000.0
+
+
+class Generator:
+    """Sends one load to one topic."""
+
+    def __init__(self, bootstrap: str, names: Names, load: Load) -> None:
+        shared = {"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "linger.ms": 5}
+        self._topic = names.input
+        self._load = load
+        self._dice = random.Random(load.seed)
+        self._sensors = Sensors(load, self._dice)
+        self._poisoner = Poisoner(random.Random(load.seed + 1))
+        self._plain = Producer({**shared, "enable.idempotence": True})
+        self._grouped = Producer({**shared, "transactional.id": f"{names.prefix}-generator"})
+        self._grouped.init_transactions(30.0)
+        self._transactions = 0
+        self.sent = self.aborted = 0
+
+    def run(self) -> None:
+        """Offer the load at its rate, then one reading of every sensor: each partition ends with data."""
+        start = time.monotonic()
+        next_transaction = TRANSACTION_EVERY_S
+        while self.sent < self._load.events:
+            elapsed = time.monotonic() - start
+            due = min(self._load.events, int(self._load.events * elapsed / self._load.seconds))
+            self._offer(due - self.sent)
+            if elapsed >= next_transaction:
+                self._transaction()
+                next_transaction += TRANSACTION_EVERY_S
+            self._plain.poll(0)
+            time.sleep(TICK_S)
+        ts = now_s()
+        for sensor in self._sensors.names:
+            value = good_value(sensor, ts, self._sensors.value(sensor))
+            self._send(self._plain, [Draft(sensor.encode(), value)])
+        if self._plain.flush(30.0):
+            raise SystemExit("the generator could not deliver its records within 30 s: is the broker up?")
+
+    def _offer(self, count: int) -> None:
+        ts = now_s()
+        for sensor in self._sensors.choose(max(0, count)):
+            if self._dice.random() < self._load.bad_share:
+                self._send(self._plain, self._poisoner.draw(sensor, ts))
+            value = good_value(sensor, ts, self._sensors.value(sensor))
+            self._send(self._plain, [Draft(sensor.encode(), value)])
+
+    def _transaction(self) -> None:
+        """One batch in a transaction of its own; every fifth is aborted and must leave no output."""
+        ts = now_s()
+        drafts = []
+        for row in range(TRANSACTION_ROWS):
+            sensor = f"grouped-{row % 8}"
+            drafts.append(Draft(sensor.encode(), good_value(sensor, ts, self._sensors.value(sensor))))
+        self._transactions += 1
+        self._grouped.begin_transaction()
+        if self._transactions % ABORT_EVERY == 0:
+            self._send(self._grouped, drafts, counted=False)
+            self._grouped.flush(10.0)
+            self._grouped.abort_transaction()
+            self.aborted += len(drafts)
+            return
+        self._send(self._grouped, drafts)
+        self._grouped.commit_transaction()
+
+    def _send(self, producer: Producer, drafts: Sequence[Draft], *, counted: bool = True) -> None:
+        for draft in drafts:
+            while True:
+                try:
+                    producer.produce(self._topic, key=draft.key, value=draft.value)
+                    break
+                except BufferError:
+                    producer.poll(0.05)
+            self.sent += counted
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Offer seeded events to the torture topology, open loop.")
+    parser.add_argument("--bootstrap", required=True)
+    parser.add_argument("--prefix", required=True)
+    parser.add_argument("--events", type=int, default=200_000)
+    parser.add_argument("--seconds", type=float, default=90.0)
+    parser.add_argument("--keys", type=int, default=200)
+    parser.add_argument("--bad-share", type=float, default=0.01)
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    load = Load(args.events, args.seconds, args.keys, args.bad_share, args.seed)
+    generator = Generator(args.bootstrap, Names(args.prefix), load)
+    generator.run()
+    sys.stdout.write(f"generator: {generator.sent} records sent, {generator.aborted} aborted\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Reading topics as a consumer downstream would: committed records only, each partition to its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Position = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a log, with nothing interpreted."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int = 0
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+    @property
+    def where(self) -> str:
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+    def header(self, name: str) -> bytes | None:
+        return next((value for found, value in self.headers if found == name), None)
+
+
+def _header(name: str, value: object) -> tuple[str, bytes]:
+    return name, value if isinstance(value, bytes) else str(value or "").encode()
+
+
+def to_record(message: Message) -> Record:
+    headers = tuple(_header(*pair) for pair in cast("Sequence[tuple[str, object]]", message.headers() or ()))
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    assert topic is not None
+    assert partition is not None
+    assert offset is not None
+    return Record(topic, partition, offset, message.key(), message.value(), message.timestamp()[1], headers)
+
+
+class LogReader:
+    """Reads whole topics from their beginning, without a group; `read_committed` unless told otherwise."""
+
+    def __init__(self, bootstrap: str, topics: Iterable[str], isolation: str = "read_committed") -> None:
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": "torture-reader-commits-nothing",
+                "enable.auto.commit": False,
+                "isolation.level": isolation,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "error",
+                "fetch.queue.backoff.ms": 10,
+                "fetch.wait.max.ms": 50,
+            }
+        )
+        self._partitions: set[Position] = set()
+        for topic in topics:
+            found = self._consumer.list_topics(topic, timeout=10.0).topics[topic]
+            if found.error is not None:
+                raise KafkaException(found.error)
+            self._partitions |= {(topic, number) for number in found.partitions}
+        self._consumer.assign([TopicPartition(t, p, 0) for t, p in sorted(self._partitions)])
+        self._at_end: dict[Position, int] = {}
+
+    def poll(self, timeout_s: float = 0.2) -> Sequence[Record]:
+        """What has arrived since the last call; notes the partitions whose end was met."""
+        records = []
+        for message in self._consumer.consume(2_000, timeout_s):
+            error = message.error()
+            if error is None:
+                record = to_record(message)
+                self._at_end.pop((record.topic, record.partition), None)
+                records.append(record)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                topic, partition, offset = message.topic(), message.partition(), message.offset()
+                if topic is not None and partition is not None and offset is not None:
+                    self._at_end[topic, partition] = offset
+            else:
+                raise KafkaException(error)
+        return records
+
+    def read_to_end(self) -> list[Record]:
+        """Every record up to the end of each partition as it is when first reached, in log order."""
+        records: list[Record] = []
+        self._at_end.clear()
+        self._consumer.assign([TopicPartition(t, p, 0) for t, p in sorted(self._partitions)])
+        while self._partitions - self._at_end.keys():
+            records.extend(self.poll())
+        return sorted(records, key=lambda r: (r.topic, r.partition, r.offset))
+
+    @property
+    def ends(self) -> dict[Position, int]:
+        """The end offset of each partition whose end was met."""
+        return dict(self._at_end)
+
+    def close(self) -> None:
+        self._consumer.close()

@@ -1,0 +1,108 @@
+"""The processes of one run: workers by slot, generator, reader; started, signalled and buried by pid."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.faults.names import PREFIX_VARIABLE, Names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROOT = Path(__file__).parents[2]
+TOPOLOGY = "tests/faults/topology.py:torture"
+TAIL_LINES = 30
+
+
+@dataclass(slots=True)
+class Child:
+    """One process and where its output goes."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def send(self, number: signal.Signals) -> None:
+        if self.running:
+            os.kill(self.process.pid, number)
+
+    def stop(self, timeout_s: float) -> int:
+        """SIGTERM, then wait.
+
+        Returns:
+            The exit status; -9 if the time ran out and it had to be killed.
+        """
+        self.send(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return -signal.SIGKILL
+
+    def kill(self) -> None:
+        self.send(signal.SIGKILL)
+        self.process.wait()
+
+    def tail(self) -> str:
+        """The last lines it wrote."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return "\n".join(f"    {self.name}| {line[:600]}" for line in lines[-TAIL_LINES:])
+
+
+@dataclass(slots=True)
+class Crew:
+    """Starts the processes of one run and makes sure that none outlives it."""
+
+    bootstrap: str
+    names: Names
+    folder: Path
+    worker_command: tuple[str, ...] = (sys.executable, "-m", "streamer")
+    worker_environment: Mapping[str, str] = field(default_factory=dict)
+    workers: dict[int, Child] = field(default_factory=dict)
+    _all: list[Child] = field(default_factory=list)
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "models" / "torture" / "1" / "model.onnx"
+
+    def start_worker(self, slot: int) -> Child:
+        """Start (again) the worker of this slot."""
+        flags = ["--slot", str(slot), "--group", self.names.group, "--bootstrap", self.bootstrap]
+        flags += ["--models", str(self.folder / "models"), "--http", "off"]
+        child = self._start(f"worker-{slot}", [*self.worker_command, "run", TOPOLOGY, *flags])
+        self.workers[slot] = child
+        return child
+
+    def start_module(self, module: str, *arguments: str) -> Child:
+        """Start one of the rig's own processes."""
+        shared = ["--bootstrap", self.bootstrap, "--prefix", self.names.prefix]
+        name = "-".join([module, *(a for a in arguments[:1] if not a.startswith("-"))])
+        return self._start(name, [sys.executable, "-m", f"tests.faults.{module}", *arguments, *shared])
+
+    def _start(self, name: str, command: list[str]) -> Child:
+        log = self.folder / f"{len(self._all):02d}-{name}.log"
+        environment = {**os.environ, **self.worker_environment, PREFIX_VARIABLE: self.names.prefix}
+        environment.setdefault("OMP_NUM_THREADS", "1")
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT
+            )
+        child = Child(name, process, log)
+        self._all.append(child)
+        return child
+
+    def bury(self) -> None:
+        """Kill whatever still runs, stopped processes included."""
+        for child in self._all:
+            if child.running:
+                child.kill()
