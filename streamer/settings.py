@@ -196,6 +196,11 @@ class Settings(_Part):
             rows.append(Described(dotted(path), _shown(path, value), self._origins.get(path, "default")))
         return rows
 
+    def secrets(self) -> list[str]:
+        """The values that must not be printed, for `configure_logs` to cut out of any text."""
+        sections = (self.kafka.common, self.kafka.consumer, self.kafka.producer)
+        return [str(value) for section in sections for key, value in section.items() if key not in SHOWN]
+
     def warnings(self) -> list[str]:
         """What is allowed but unwise, each with the way out."""
         config = self.admin_config()

@@ -1,0 +1,146 @@
+"""Logs of the service and its libraries as one stream: JSON lines in production, readable in a terminal.
+
+Secrets do not reach the stream: a configuration key is shown only where the allow-list names it, a name that
+looks like a secret hides its value, and the secrets this process was given are cut out of any text.
+"""
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Iterable, Mapping, MutableMapping
+from typing import Any, Final, Literal, TextIO, cast
+
+import orjson
+import structlog
+from structlog.typing import Processor
+
+from streamer.kafka_keys import SHOWN, Secret
+
+REDACTED: Final = "***"
+_DEPTH_MAX: Final = 6  # of nested values in one log line; deeper ones are printed as text, redacted as text
+
+_SECRET_NAME: Final = re.compile(
+    r"(?i)^(sasl|ssl)\.|pass(word|phrase|wd)|secret|token|credential|authorization|api.?key|private.?key|\.pem$"
+)
+_SECRET_TEXT: Final = re.compile(
+    r"(?i)((?:pass(?:word|phrase|wd)|secret|token|api.?key)[\"']?\s*[=:]\s*[\"']?)(?!\*\*\*)[^\s\"',;}]+"
+)
+# Not shorter: cutting "a" out of every line would hide the log, not the secret.
+_SECRET_CHARS_MIN: Final = 4
+
+_known_secrets: list[str] = []
+
+# One line per request of the live page is noise; errors of the server come from uvicorn.error.
+_QUIET: Final = ("uvicorn.access", "aiokafka", "asyncio", "numba")
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """The logger of one module: `log.info("what_happened", partition=3)`.
+
+    Until `configure_logs` runs, warnings go to stderr the way the standard library does it.
+    """
+    logger = structlog.wrap_logger(
+        logging.getLogger(name),
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_common_processors(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        context_class=dict,
+        cache_logger_on_first_use=False,
+    )
+    return cast("structlog.stdlib.BoundLogger", logger)
+
+
+def configure_logs(
+    level: str = "info",
+    fmt: Literal["auto", "json", "console"] = "auto",
+    stream: TextIO | None = None,
+    secrets: Iterable[str] = (),
+) -> None:
+    """Send all logs of this process to `stream`, those of uvicorn, faust and other libraries included.
+
+    Args:
+        level: least level shown: debug, info, warning or error.
+        fmt: "auto" is "console" in a terminal and "json" elsewhere.
+        stream: stderr by default, so that stdout stays free for results.
+        secrets: values that must never appear, whatever text they end up in (`Settings.secrets()`).
+    """
+    target = stream if stream is not None else sys.stderr
+    terminal = target.isatty()
+    _known_secrets[:] = sorted({s for s in secrets if len(s) >= _SECRET_CHARS_MIN}, key=len, reverse=True)
+    handler = logging.StreamHandler(target)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_common_processors(),
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _console(colors=terminal) if fmt == "console" or (fmt == "auto" and terminal) else _json,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] in {"uvicorn", "faust", "mode", "aiokafka"}:
+            logger = logging.getLogger(name)
+            logger.handlers.clear()
+            logger.propagate = True
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
+    logging.captureWarnings(capture=True)
+
+
+def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor that replaces every secret in `event`; it runs after exceptions became text."""
+    for name, value in event.items():
+        if name not in ("_record", "_from_structlog"):
+            event[name] = _clean(name, value)
+    return event
+
+
+def _common_processors() -> list[Processor]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,  # text without local variables: they hold the secrets
+        redact,
+    ]
+
+
+def _console(*, colors: bool) -> Processor:
+    return structlog.dev.ConsoleRenderer(
+        colors=colors, exception_formatter=structlog.dev.plain_traceback, pad_event_to=32
+    )
+
+
+def _json(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+    try:
+        return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # a lone surrogate or an integer beyond 64 bits; a log line must come out all the same
+        return json.dumps(event, default=repr, skipkeys=True)
+
+
+def _clean(name: str, value: Any, depth: int = 0) -> Any:
+    """`value` without secrets; containers become dicts and lists, strange objects their redacted `repr`."""
+    if isinstance(value, Secret) or (name not in SHOWN and _SECRET_NAME.search(name)):
+        return REDACTED
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if depth < _DEPTH_MAX and isinstance(value, Mapping):
+        return {str(key): _clean(str(key), inner, depth + 1) for key, inner in value.items()}
+    if depth < _DEPTH_MAX and isinstance(value, (list, tuple, set, frozenset)):
+        return [_clean(name, inner, depth + 1) for inner in value]
+    return _clean_text(value if isinstance(value, str) else repr(value))
+
+
+def _clean_text(text: str) -> str:
+    for secret in _known_secrets:
+        text = text.replace(secret, REDACTED)
+    return _SECRET_TEXT.sub(rf"\1{REDACTED}", text)
