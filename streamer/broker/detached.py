@@ -1,0 +1,77 @@
+"""The broker that `streamer broker start` leaves behind: who it is, whether it lives, how to end it."""
+
+import fcntl
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from streamer.broker.errors import BrokerError
+from streamer.broker.jars import cache_folder
+
+
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """What one command has to know of a broker that another command started."""
+
+    pid: int
+    bootstrap: str
+    data: Path
+    log: Path
+
+    @classmethod
+    def read(cls) -> Self | None:
+        """The broker that runs now, None if there is none; a record left by a crash counts as none."""
+        try:
+            record = msgspec.json.decode(_record().read_bytes(), type=cls, dec_hook=_path)
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return None
+        return record if record.alive else None
+
+    def write(self) -> None:
+        """Remember this broker for the next command; the file appears whole or not at all."""
+        _record().parent.mkdir(parents=True, exist_ok=True)
+        fresh = _record().with_suffix(".new")
+        fresh.write_bytes(msgspec.json.encode(self, enc_hook=str))
+        fresh.replace(_record())
+
+    @property
+    def alive(self) -> bool:
+        """True while the broker's process holds the lock it inherited; immune to a process id used again."""
+        try:
+            with (self.data / "lock").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    def stop(self, timeout_s: float = 30) -> None:
+        """End it in order; after `timeout_s` with SIGKILL. Its data stays."""
+        for sign, patience_s in ((signal.SIGTERM, timeout_s), (signal.SIGKILL, 10.0)):
+            deadline = time.monotonic() + patience_s
+            if self.alive:
+                os.kill(self.pid, sign)
+            while self.alive and time.monotonic() < deadline:
+                time.sleep(0.05)
+        if self.alive:
+            raise BrokerError(f"process {self.pid} does not end even after SIGKILL; its log is {self.log}")
+        _record().unlink(missing_ok=True)
+
+
+def default_data() -> Path:
+    """Where `streamer broker start` keeps the data of the broker unless told otherwise."""
+    return cache_folder() / "broker"
+
+
+def _record() -> Path:
+    return cache_folder() / "broker.json"
+
+
+def _path(_: type, value: str) -> Path:
+    return Path(value)
