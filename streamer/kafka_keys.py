@@ -133,6 +133,7 @@ _OWNED: Final[Mapping[str, tuple[frozenset[str], str]]] = {
         frozenset({"true"}),
         "without it a retry may write a result twice or out of order",
     ),
+    "delivery.report.only.error": (frozenset(), "results are counted when their delivery is reported"),
     "acks": (frozenset({"all", "-1"}), "a result acknowledged by fewer replicas can be lost with a broker"),
     "partitioner": (
         frozenset({"murmur2_random"}),
@@ -160,9 +161,9 @@ def canonical(key: str) -> str:
     return ALIASES.get(key, key)
 
 
-def seal(key: str, value: object) -> object:
-    """`value`, wrapped as a Secret where the key is not on the allow-list."""
-    return value if key in SHOWN else Secret(value)
+def sealed(config: Mapping[str, KafkaValue]) -> dict[str, KafkaValue]:
+    """`config` with every value that is not on the allow-list wrapped as a Secret."""
+    return {key: value if key in SHOWN else Secret(value) for key, value in config.items()}
 
 
 def refusal(section: str, key: str, value: object) -> str | None:

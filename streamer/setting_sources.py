@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from streamer.errors import SettingsError
-from streamer.kafka_keys import ENVIRONMENT, HOME, SECTIONS, canonical, did_you_mean, refusal, seal
+from streamer.kafka_keys import ENVIRONMENT, HOME, SECTIONS, canonical, did_you_mean, refusal
 
 SettingPath = tuple[str, ...]
 Layer = dict[SettingPath, tuple[object, str]]
@@ -15,7 +15,7 @@ Layer = dict[SettingPath, tuple[object, str]]
 BOOTSTRAP: Final[SettingPath] = ("kafka", "common", "bootstrap.servers")
 
 # Names under our prefixes that are not settings of a running service.
-_OURS: Final = frozenset({"STREAMER_CONFIG", "STREAMER_TEST_KAFKA", "STREAMER_HOME"})
+_OURS: Final = frozenset({"STREAMER_CONFIG", "STREAMER_CACHE", "STREAMER_TEST_KAFKA"})
 # Set by Kafka's own images and scripts, often in a shell that starts this service too.
 _KAFKA_SCRIPTS: Final = frozenset(
     {
@@ -85,13 +85,13 @@ def flag_layer(flags: Mapping[str, object]) -> Layer:
 def checked(layer: Layer, known: Set[SettingPath], mistakes: list[str]) -> Layer:
     """The entries of `layer` that are settings, under their one name; the others become mistakes."""
     result: Layer = {}
-    for path, (given, origin) in layer.items():
-        target, value = BOOTSTRAP if path == ("bootstrap",) else path, given
+    for path, (value, origin) in layer.items():
+        target = BOOTSTRAP if path == ("bootstrap",) else path
         if problem := _kafka_problem(target, value) if target[0] == "kafka" else _unknown(target, known):
             mistakes.append(f"{origin}: {problem}")
             continue
         if target[0] == "kafka":
-            target, value = (*target[:2], canonical(target[2])), seal(target[2], value)
+            target = (*target[:2], canonical(target[2]))
         if target in result and result[target][0] != value:
             mistakes.append(f"{origin}: {target[-1]!r} is set twice, also by {result[target][1]}; keep one")
         result[target] = (value, origin)

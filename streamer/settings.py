@@ -7,10 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+)
 
 from streamer.errors import SettingsError
-from streamer.kafka_keys import HOME, SHOWN, KafkaValue, Section
+from streamer.kafka_keys import HOME, SHOWN, KafkaValue, Section, sealed
 from streamer.setting_sources import (
     BOOTSTRAP,
     Layer,
@@ -30,6 +38,7 @@ DEFAULT_BOOTSTRAP: Final = "127.0.0.1:9092"
 
 Seconds = Annotated[float, BeforeValidator(parse_duration_s)]
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+KafkaKeys = Annotated[dict[str, KafkaValue], AfterValidator(sealed)]
 
 
 class HttpAddress(NamedTuple):
@@ -62,9 +71,9 @@ def _default_common() -> dict[str, KafkaValue]:
 class KafkaSettings(_Part):
     """librdkafka's own keys, dotted and untouched. A key in a client's section beats the common one."""
 
-    common: dict[str, KafkaValue] = Field(default_factory=_default_common)
-    consumer: dict[str, KafkaValue] = {}
-    producer: dict[str, KafkaValue] = {}
+    common: KafkaKeys = Field(default_factory=_default_common)
+    consumer: KafkaKeys = {}
+    producer: KafkaKeys = {}
 
 
 class InferenceSettings(_Part):
