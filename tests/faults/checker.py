@@ -1,7 +1,7 @@
 """The exactly-once checker: a process of its own that trusts nothing but the topics and the model file.
 
-`watch` records what a read_committed reader sees while faults happen; `verify` reads everything again after the
-run, recomputes it and prints one JSON verdict. Exit status 1 means violations, 2 that the run cannot be judged.
+`watch` records what a read_committed reader sees while faults happen; `verify` reads everything again after
+the run, recomputes it and prints one JSON verdict. Exit status 1: violations; 2: the run cannot be judged.
 """
 
 from __future__ import annotations
@@ -75,9 +75,8 @@ def check(truth: Truth, logs: Logs, names: Names) -> invariants.Violations:
     return bad
 
 
-def committed_offsets(bootstrap: str, names: Names) -> dict[int, int]:
+def committed_offsets(admin: AdminClient, names: Names) -> dict[int, int]:
     """The group's committed offset per input partition; partitions without one are left out."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
     request = ConsumerGroupTopicPartitions(names.group)
     answer = admin.list_consumer_group_offsets([request], require_stable=True)[names.group].result(15.0)
     found: Iterable[TopicPartition] = answer.topic_partitions or ()
@@ -97,7 +96,7 @@ def read_logs(bootstrap: str, names: Names, watched: Path | None) -> Logs:
         by_topic[names.predictions],
         by_topic[names.anomalies],
         by_topic[names.rejected],
-        committed_offsets(bootstrap, names),
+        committed_offsets(AdminClient({"bootstrap.servers": bootstrap}), names),
         [((topic, partition), offset, digest) for topic, partition, offset, digest in seen],
     )
 

@@ -6,7 +6,11 @@ import time
 from typing import TYPE_CHECKING
 
 from confluent_kafka import ConsumerGroupState, IsolationLevel, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    NewTopic,
+    OffsetSpec,
+)
 
 from tests.faults.checker import committed_offsets
 from tests.faults.names import PARTITIONS, Names
@@ -27,7 +31,6 @@ class Cluster:
     """The broker as one run sees it."""
 
     def __init__(self, bootstrap: str, names: Names) -> None:
-        self.bootstrap = bootstrap
         self.names = names
         self._admin = AdminClient({"bootstrap.servers": bootstrap})
 
@@ -48,7 +51,8 @@ class Cluster:
 
     def ends(self, topics: Iterable[str], isolation: IsolationLevel) -> dict[Position, int]:
         """End offset of every partition: the high watermark, or the last stable offset if read_committed."""
-        wanted = {TopicPartition(t, p): OffsetSpec.latest() for t in topics for p in range(PARTITIONS)}
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        wanted = {TopicPartition(t, p): latest for t in topics for p in range(PARTITIONS)}
         answers = self._admin.list_offsets(wanted, isolation_level=isolation)
         return {(p.topic, p.partition): f.result(WAIT_S).offset for p, f in answers.items()}
 
@@ -59,7 +63,7 @@ class Cluster:
         return {where: offset for where, offset in stable.items() if high[where] > offset}
 
     def committed(self) -> dict[int, int]:
-        return committed_offsets(self.bootstrap, self.names)
+        return committed_offsets(self._admin, self.names)
 
     def lag(self) -> int:
         """Input records between the group's committed offsets and the committed end of the input."""
