@@ -119,9 +119,7 @@ def check_prediction(expected: Expected, output: Output, threshold: float, bad: 
         bad.add("wrong_score", f"{where} {output.origin}: {body.get('score')!r}, expected {expected.score!r}")
     near = abs(expected.score - threshold) <= RELATIVE * threshold
     if not near and body.get("flag") is not (expected.score > threshold):
-        bad.add(
-            "wrong_flag", f"{where}: flag {body.get('flag')!r}, score {expected.score}, threshold {threshold}"
-        )
+        bad.add("wrong_flag", f"{where}: flag {body.get('flag')!r}, score {expected.score}, threshold {threshold}")
 
 
 def _check_features(expected: Expected, output: Output, bad: Violations) -> None:
@@ -130,9 +128,7 @@ def _check_features(expected: Expected, output: Output, bad: Violations) -> None
         bad.add("wrong_features", f"{output.record.where}: features {found!r}")
         return
     for name, value in zip(FEATURES, expected.features, strict=True):
-        same = (
-            found[name] == value if name in EXACT else close(found[name], value, SLACK * expected.magnitude)
-        )
+        same = found[name] == value if name in EXACT else close(found[name], value, SLACK * expected.magnitude)
         if not same:
             where = f"{output.record.where} {output.origin} {expected.reading.sensor!r}"
             bad.add("wrong_features", f"{where}: {name} {found[name]!r}, expected {value!r}")
@@ -144,9 +140,7 @@ def check_dead_letters(truth: Truth, letters: Sequence[Record], names: Names, ba
     for letter in letters:
         where = letter.where
         try:
-            partition, offset = (
-                int(letter.header(f"streamer.error.{n}") or b"") for n in ("partition", "offset")
-            )
+            partition, offset = (int(letter.header(f"streamer.error.{n}") or b"") for n in ("partition", "offset"))
         except ValueError:
             bad.add("unreadable_dead_letter", f"{where}: headers {letter.headers!r}")
             continue
@@ -239,9 +233,7 @@ def check_offsets(
             bad.add("offset_beyond", f"partition {partition}: committed {found}, input ends at {end}")
 
 
-def check_prefix(
-    watched: Iterable[tuple[Position, int, str]], final: Iterable[Record], bad: Violations
-) -> None:
+def check_prefix(watched: Iterable[tuple[Position, int, str]], final: Iterable[Record], bad: Violations) -> None:
     """What a reader saw while faults happened is, record by record, the beginning of the final log."""
     logs: dict[Position, list[tuple[int, str]]] = defaultdict(list)
     for record in final:

@@ -81,6 +81,18 @@ def _newline_pair(c: Context) -> Sequence[Draft]:
     return [Draft(c.key, c.good[:cut]), Draft(c.key, c.good[cut:])]
 
 
+def _double_and_nothing(c: Context) -> Sequence[Draft]:
+    """As many values as records, so that a reader which only counts them is fooled."""
+    pair = [Draft(c.key, c.good + c.dice.choice([b"", b" ", b"\t"]) + c.good), Draft(c.key, c.dice.choice([b"", b" "]))]
+    c.dice.shuffle(pair)
+    return pair
+
+
+def _halves_and_double(c: Context) -> Sequence[Draft]:
+    """Three records that hold three values between them, none of them its own."""
+    return [*_newline_pair(c), Draft(c.key, c.good + c.good)]
+
+
 def _array_pair(c: Context) -> Sequence[Draft]:
     return [Draft(c.key, b"[" + c.good), Draft(c.key, c.good + b"]")]
 
@@ -126,6 +138,8 @@ RECIPES: dict[str, Recipe] = {
     "joined_pair": _joined_pair,
     "newline_pair": _newline_pair,
     "array_pair": _array_pair,
+    "double_and_nothing": _double_and_nothing,
+    "halves_and_double": _halves_and_double,
     "huge_junk": lambda c: [Draft(c.key, b"{" + c.dice.randbytes(HUGE_BYTES))],
 }
 

@@ -94,9 +94,7 @@ class Crew:
         environment = {**os.environ, **self.worker_environment, PREFIX_VARIABLE: self.names.prefix}
         environment.setdefault("OMP_NUM_THREADS", "1")
         with log.open("wb") as out:
-            process = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT
-            )
+            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT)
         child = Child(name, process, log)
         self._all.append(child)
         return child

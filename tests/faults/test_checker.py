@@ -88,9 +88,7 @@ def perfect(scorer: Scorer) -> tuple[Truth, Logs]:
     inputs = _inputs()
     truth = expect(inputs, scorer)
     predictions, anomalies = _outputs(truth)
-    ends = {
-        (NAMES.input, p): max(r.offset for r in inputs if r.partition == p) + 2 for p in range(PARTITIONS)
-    }
+    ends = {(NAMES.input, p): max(r.offset for r in inputs if r.partition == p) + 2 for p in range(PARTITIONS)}
     outputs = [*predictions, *anomalies, *_letters(truth)]
     watched = [((r.topic, r.partition), r.offset, fingerprint(r)) for r in outputs[:-20]]
     committed = {partition: end - 1 for (_, partition), end in ends.items()}
@@ -215,9 +213,7 @@ def test_a_perfect_run_is_clean(perfect: tuple[Truth, Logs]) -> None:
     assert {json.loads(r.value or b"")["window_n"] for r in logs.predictions} == set(range(1, 17))
 
 
-@pytest.mark.parametrize(
-    ("kind", "change"), CHANGES, ids=[f"{i}-{kind}" for i, (kind, _) in enumerate(CHANGES)]
-)
+@pytest.mark.parametrize(("kind", "change"), CHANGES, ids=[f"{i}-{kind}" for i, (kind, _) in enumerate(CHANGES)])
 def test_each_wrong_log_is_caught_by_name(kind: str, change: Change, perfect: tuple[Truth, Logs]) -> None:
     truth, logs = perfect
     bad = check(truth, replace(logs, **change(logs)), NAMES)

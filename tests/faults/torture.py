@@ -146,18 +146,14 @@ class Run:
     def _all_joined(self) -> bool:
         for slot, child in self._crew.workers.items():
             if not child.running:
-                raise TimedOutError(
-                    f"worker {slot} ended by itself with {child.process.returncode}; starting up"
-                )
+                raise TimedOutError(f"worker {slot} ended by itself with {child.process.returncode}; starting up")
         return self._cluster.members() == len(self._crew.workers)
 
     def _generate(self) -> Child:
         plan = self._plan
         flags = {"events": plan.events, "seconds": plan.seconds, "seed": plan.seed}
         flags |= {"bad-share": plan.bad_share, "keys": plan.keys}
-        return self._crew.start_module(
-            "generator", *(w for k, v in flags.items() for w in (f"--{k}", str(v)))
-        )
+        return self._crew.start_module("generator", *(w for k, v in flags.items() for w in (f"--{k}", str(v))))
 
     def _inject(self) -> None:
         """Walk through the schedule on the wall clock; comebacks are due in between."""
@@ -208,9 +204,7 @@ class Run:
 
     def _up(self) -> list[int]:
         away = {slot for _, slot, _ in self._comebacks}
-        return sorted(
-            slot for slot, child in self._crew.workers.items() if slot not in away and child.running
-        )
+        return sorted(slot for slot, child in self._crew.workers.items() if slot not in away and child.running)
 
     def _kill(self, back_after_s: float) -> None:
         """SIGKILL a worker while the group lags and that worker's transaction is open.
@@ -233,9 +227,7 @@ class Run:
         if proof:
             self.outcome.proofs.append(f"SIGKILL of worker {slot}: {proof}")
         else:
-            self.outcome.unproven.append(
-                f"SIGKILL of worker {slot}: no open transaction within {HIT_WITHIN_S} s"
-            )
+            self.outcome.unproven.append(f"SIGKILL of worker {slot}: no open transaction within {HIT_WITHIN_S} s")
         heapq.heappush(self._comebacks, (time.monotonic() + back_after_s, slot, "start"))
 
     def _caught_open(self) -> str:
@@ -299,9 +291,7 @@ class Run:
             self.outcome.unproven.append("no aborted prediction in the log: the kills cut no transaction")
 
 
-def torture(
-    plan: Plan, bootstrap: str, folder: Path, environment: Mapping[str, str] | None = None
-) -> Outcome:
+def torture(plan: Plan, bootstrap: str, folder: Path, environment: Mapping[str, str] | None = None) -> Outcome:
     """Run one plan against this broker; topics are deleted unless the run failed."""
     names = Names(f"torture-{plan.seed}-{os.getpid()}-{int(time.time()) % 100_000}")
     cluster = Cluster(bootstrap, names)
@@ -315,9 +305,7 @@ def torture(
 
 def main() -> int:
     default = Plan(seed=1)
-    parser = argparse.ArgumentParser(
-        description="Torture the service with seeded faults and check every record."
-    )
+    parser = argparse.ArgumentParser(description="Torture the service with seeded faults and check every record.")
     parser.add_argument("--bootstrap", default=os.environ.get("STREAMER_TEST_KAFKA"))
     parser.add_argument("--seeds", type=int, default=1, help="how many runs, each with the next seed")
     for name in ("seed", "events", "workers", "kills", "pauses", "keys"):
