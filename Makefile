@@ -1,0 +1,61 @@
+# make demo and make test do all their own set-up; make help lists the rest.
+PYTHON ?= python3
+UV ?= uv
+VENV := .venv
+BIN := $(VENV)/bin
+# Only files the locks name by hash; the package itself needs no network. Byte code is written at first import:
+# compiling every file of every package at once costs longer than it saves.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes
+LINK := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --no-build-isolation
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint torture bench lock clean
+
+help: ## Show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/.run ## Score real sensor data on an embedded broker; ARGS="--keep", ARGS="--broker real"
+	@$(BIN)/python -m streamer demo $(ARGS)
+
+test: $(VENV)/.dev ## Run every test, real Kafka included; ARGS go to pytest
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## Run ruff and mypy --strict
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m mypy
+
+torture: $(VENV)/.dev ## Kill workers under load and check every result; SEEDS=5 for five runs
+	@$(BIN)/python -m tests.faults.torture --seeds $(or $(SEEDS),1) $(ARGS)
+
+bench: $(VENV)/.dev ## Measure throughput and latency into load/results/latest.json
+	@$(BIN)/python -m load.bench $(ARGS)
+
+COMPILE = $(UV) pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11
+lock: ## Bring the three lock files up to date with pyproject.toml (UPGRADE=1 for newer versions); needs uv
+	$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --all-extras --group dev -o requirements-dev.lock
+	$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml -c requirements-dev.lock -o requirements.lock
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --group pyproject.toml:build -c requirements-dev.lock -o requirements-build.lock
+
+clean: ## Remove the virtual environment and all caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What `pip install` reads decides when it runs again; the stamp files lie in the environment they describe.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed, $$($(PYTHON) --version) found; try: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); \
+		echo "Could not make $(VENV); on Debian: apt-get install python3-venv"; exit 1; }
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.made requirements.lock requirements-build.lock pyproject.toml
+	@echo "Installing the locked packages into $(VENV) ..."
+	@$(INSTALL) -r requirements.lock -r requirements-build.lock
+	@$(LINK) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made requirements-dev.lock requirements-build.lock pyproject.toml
+	@echo "Installing the locked packages for development into $(VENV) ..."
+	@$(INSTALL) -r requirements-dev.lock -r requirements-build.lock
+	@$(LINK) --editable .
+	@touch $@
