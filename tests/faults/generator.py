@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
 
 from tests.faults.names import Names
 from tests.faults.poison import Draft, Poisoner, good_value
@@ -123,14 +123,18 @@ class Generator:
             drafts.append(Draft(sensor.encode(), good_value(sensor, ts, self._sensors.value(sensor))))
         self._transactions += 1
         self._grouped.begin_transaction()
-        if self._transactions % ABORT_EVERY == 0:
+        try:
             self._send(self._grouped, drafts, counted=False)
             self._grouped.flush(10.0)
-            self._grouped.abort_transaction()
-            self.aborted += len(drafts)
-            return
-        self._send(self._grouped, drafts)
-        self._grouped.commit_transaction()
+            if self._transactions % ABORT_EVERY:
+                self._grouped.commit_transaction()
+                self.sent += len(drafts)
+                return
+        except KafkaException as error:
+            if not error.args[0].txn_requires_abort():
+                raise
+        self._grouped.abort_transaction()
+        self.aborted += len(drafts)
 
     def _send(self, producer: Producer, drafts: Sequence[Draft], *, counted: bool = True) -> None:
         for draft in drafts:

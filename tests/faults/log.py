@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 Position = tuple[str, int]
+BROKER_AWAY = (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ class LogReader:
                 topic, partition, offset = message.topic(), message.partition(), message.offset()
                 if topic is not None and partition is not None and offset is not None:
                     self._at_end[topic, partition] = offset
-            else:
+            elif error.code() not in BROKER_AWAY and not error.retriable():
                 raise KafkaException(error)
         return records
 

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["kill", "add", "remove", "pause"]
+Kind = Literal["kill", "add", "remove", "pause", "broker"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +18,8 @@ class Fault:
     back_after_s: float = 0.0
 
 
-def draw(seed: int, seconds: float, kills: int, pauses: int) -> list[Fault]:
-    """Kills and pauses spread over the middle of the run, one worker added early and one removed late."""
+def draw(seed: int, seconds: float, kills: int, pauses: int = 0, broker_kills: int = 0) -> list[Fault]:
+    """Faults spread over the middle of the run, one worker added early and one removed late."""
     dice = random.Random(f"schedule {seed}")
     faults = [
         Fault(seconds * dice.uniform(0.10, 0.40), "add"),
@@ -32,4 +32,5 @@ def draw(seed: int, seconds: float, kills: int, pauses: int) -> list[Fault]:
     faults.extend(
         Fault(seconds * dice.uniform(0.1, 0.8), "pause", dice.choice((1.0, 4.0, 9.0, 14.0))) for _ in range(pauses)
     )
+    faults.extend(Fault(seconds * dice.uniform(0.2, 0.8), "broker") for _ in range(broker_kills))
     return sorted(faults, key=lambda fault: fault.at_s)

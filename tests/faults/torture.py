@@ -1,6 +1,6 @@
 """The torture driver: from one seed, load and faults against real worker processes, then the verdict.
 
-    python -m tests.faults.torture --bootstrap HOST:PORT --seed 7 --events 200000 --seconds 90
+    python -m tests.faults.torture --seed 7 --events 200000 --seconds 90
 
 A fault that cannot be proven to have hit makes the run INVALID, never green.
 """
@@ -17,18 +17,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from streamer.broker import DevBroker
 from tests.faults import schedule
 from tests.faults.cluster import Cluster, TimedOutError, wait_for
 from tests.faults.make_model import write_model
 from tests.faults.names import Names
 from tests.faults.processes import Child, Crew
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 SESSION_MS = 6_000
 TRANSACTION_S = 10.0
@@ -49,14 +48,14 @@ class Plan:
     workers: int = 3
     kills: int = 3
     pauses: int = 0
+    broker_kills: int = 0
     bad_share: float = 0.01
     keys: int = 200
 
     @property
     def replay(self) -> str:
-        flags = {"seed": self.seed, "events": self.events, "seconds": self.seconds, "workers": self.workers}
-        flags |= {"kills": self.kills, "pauses": self.pauses, "bad-share": self.bad_share, "keys": self.keys}
-        return "python -m tests.faults.torture " + " ".join(f"--{k} {v}" for k, v in flags.items())
+        flags = (f"--{name.replace('_', '-')} {value}" for name, value in asdict(self).items())
+        return "python -m tests.faults.torture " + " ".join(flags)
 
 
 @dataclass(slots=True)
@@ -98,8 +97,9 @@ class Outcome:
 class Run:
     """One run in flight."""
 
-    def __init__(self, plan: Plan, cluster: Cluster, crew: Crew) -> None:
+    def __init__(self, plan: Plan, cluster: Cluster, crew: Crew, broker: DevBroker | None = None) -> None:
         self._plan = plan
+        self._broker = broker
         self._cluster = cluster
         self._crew = crew
         self._dice = random.Random(f"run {plan.seed}")
@@ -158,8 +158,8 @@ class Run:
     def _inject(self) -> None:
         """Walk through the schedule on the wall clock; comebacks are due in between."""
         start = time.monotonic()
-        faults = schedule.draw(self._plan.seed, self._plan.seconds, self._plan.kills, self._plan.pauses)
-        for fault in faults:
+        plan = self._plan
+        for fault in schedule.draw(plan.seed, plan.seconds, plan.kills, plan.pauses, plan.broker_kills):
             self._pass_time(start + fault.at_s)
             if fault.kind == "kill":
                 self._kill(fault.back_after_s)
@@ -167,6 +167,8 @@ class Run:
                 self._pause(fault.back_after_s)
             elif fault.kind == "add":
                 self._crew.start_worker(max(self._crew.workers) + 1)
+            elif fault.kind == "broker":
+                self._kill_broker()
             else:
                 self._remove()
             self.outcome.faults[fault.kind] += 1
@@ -246,6 +248,16 @@ class Run:
         self.outcome.proofs.append(f"SIGSTOP of worker {slot} for {seconds:.0f} s")
         heapq.heappush(self._comebacks, (time.monotonic() + seconds, slot, "continue"))
 
+    def _kill_broker(self) -> None:
+        """SIGKILL the broker and start it on its data; no worker may end because of it."""
+        if self._broker is None:
+            self.outcome.unproven.append("the broker is not ours to kill: run without --bootstrap")
+            return
+        start = time.monotonic()
+        self._broker.kill()
+        self._broker.start()
+        self.outcome.proofs.append(f"SIGKILL of the broker, away for {time.monotonic() - start:.1f} s")
+
     def _remove(self) -> None:
         slot = self._dice.choice(self._up())
         self._expect_clean_exit(slot)
@@ -291,38 +303,49 @@ class Run:
             self.outcome.unproven.append("no aborted prediction in the log: the kills cut no transaction")
 
 
-def torture(plan: Plan, bootstrap: str, folder: Path, environment: Mapping[str, str] | None = None) -> Outcome:
-    """Run one plan against this broker; topics are deleted unless the run failed."""
+def torture(plan: Plan, bootstrap: str, folder: Path, broker: DevBroker | None = None) -> Outcome:
+    """Run one plan against this broker; topics are deleted unless the run failed.
+
+    Args:
+        plan: what to do.
+        bootstrap: the broker's address.
+        folder: where models, logs and the concurrent reader's record go.
+        broker: the broker behind that address if it is ours, so that it may be killed.
+    """
     names = Names(f"torture-{plan.seed}-{os.getpid()}-{int(time.time()) % 100_000}")
     cluster = Cluster(bootstrap, names)
-    speed = {"KAFKA_SESSION_TIMEOUT_MS": str(SESSION_MS)}
-    crew = Crew(bootstrap, names, folder, worker_environment=speed | dict(environment or {}))
-    outcome = Run(plan, cluster, crew).go()
+    crew = Crew(bootstrap, names, folder, worker_environment={"KAFKA_SESSION_TIMEOUT_MS": str(SESSION_MS)})
+    outcome = Run(plan, cluster, crew, broker).go()
     if outcome.word == "passed":
         cluster.delete_topics()
     return outcome
 
 
-def main() -> int:
+def _arguments() -> argparse.Namespace:
     default = Plan(seed=1)
     parser = argparse.ArgumentParser(description="Torture the service with seeded faults and check every record.")
-    parser.add_argument("--bootstrap", default=os.environ.get("STREAMER_TEST_KAFKA"))
+    parser.add_argument("--bootstrap", default=os.environ.get("STREAMER_TEST_KAFKA"), help="default: our own broker")
     parser.add_argument("--seeds", type=int, default=1, help="how many runs, each with the next seed")
-    for name in ("seed", "events", "workers", "kills", "pauses", "keys"):
-        parser.add_argument(f"--{name}", type=int, default=getattr(default, name))
+    for name in ("seed", "events", "workers", "kills", "pauses", "broker_kills", "keys"):
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(default, name))
     parser.add_argument("--seconds", type=float, default=default.seconds)
     parser.add_argument("--bad-share", type=float, default=default.bad_share)
-    args = parser.parse_args()
-    if not args.bootstrap:
-        parser.error("no broker: give --bootstrap HOST:PORT or set STREAMER_TEST_KAFKA")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = _arguments()
     words = Counter[str]()
-    for seed in range(args.seed, args.seed + args.seeds):
+    with ExitStack() as stack:
+        broker = None if args.bootstrap else stack.enter_context(DevBroker())
+        bootstrap = broker.bootstrap if broker else args.bootstrap
         known = {name: getattr(args, name) for name in Plan.__slots__ if name != "seed"}
-        folder = Path(tempfile.mkdtemp(prefix=f"torture-{seed}-"))
-        outcome = torture(Plan(seed=seed, **known), args.bootstrap, folder)
-        words[outcome.word] += 1
-        sys.stdout.write(f"{outcome.report()}\n  logs: {folder}\n")
-        sys.stdout.flush()
+        for seed in range(args.seed, args.seed + args.seeds):
+            folder = Path(tempfile.mkdtemp(prefix=f"torture-{seed}-"))
+            outcome = torture(Plan(seed=seed, **known), bootstrap, folder, broker)
+            words[outcome.word] += 1
+            sys.stdout.write(f"{outcome.report()}\n  logs: {folder}\n")
+            sys.stdout.flush()
     sys.stdout.write(f"torture: {dict(words)}\n")
     return 0 if set(words) == {"passed"} else 1
 
