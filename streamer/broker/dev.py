@@ -115,9 +115,7 @@ class DevBroker:
         java = find_java()
         jars = kafka_jars(java, self._tell)
         if not is_free(self._ports.plain):
-            raise BrokerError(
-                f"port {self._ports.plain} is taken on 127.0.0.1: choose another, or stop what uses it"
-            )
+            raise BrokerError(f"port {self._ports.plain} is taken on 127.0.0.1: choose another, or stop what uses it")
         self.data.mkdir(parents=True, exist_ok=True)
         with (self.data / "lock").open("a") as lock:
             self._claim(lock)
@@ -175,9 +173,7 @@ class DevBroker:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BrokerError(
-                f"another broker runs on {self.data}: stop it, or choose another folder"
-            ) from None
+            raise BrokerError(f"another broker runs on {self.data}: stop it, or choose another folder") from None
 
     def _prepare(self, java: Java, jars: Path) -> None:
         (self.data / "log4j2.properties").write_text(LOG4J)

@@ -56,12 +56,12 @@ def kafka_jars(java: Java, tell: Callable[[str], None]) -> Path:
     digest = hashlib.sha256(POM.encode()).hexdigest()[:8]
     folder = cache_folder() / f"kafka-{KAFKA_VERSION}-{digest}"
     if folder.is_dir():
-        return folder
+        return folder.resolve()  # one path for one set of jars, or Java rejects its class archive
     with _locked(cache_folder() / "kafka.lock"):
         if not folder.is_dir():  # another run may have fetched while this one waited
             tell(f"fetching Apache Kafka {KAFKA_VERSION} through Maven into {folder} (about 45 MB, once)")
             _fetch(folder, java)
-    return folder
+    return folder.resolve()
 
 
 def _fetch(folder: Path, java: Java) -> None:
@@ -82,8 +82,7 @@ def _maven(project: Path, java: Java) -> None:
     maven = shutil.which("mvn")
     if maven is None:
         raise BrokerUnavailableError(
-            "Kafka's jars come through Maven and `mvn` is not on the PATH: "
-            "install it (Debian: apt-get install maven)"
+            "Kafka's jars come through Maven and `mvn` is not on the PATH: install it (Debian: apt-get install maven)"
         )
     command = [
         maven,
@@ -101,14 +100,12 @@ def _maven(project: Path, java: Java) -> None:
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise BrokerUnavailableError(
-            f"Maven did not bring Kafka's jars within {FETCH_TIMEOUT_S} s: "
-            "check the network and Maven's settings.xml"
+            f"Maven did not bring Kafka's jars within {FETCH_TIMEOUT_S} s: check the network and Maven's settings.xml"
         ) from None
     if done.returncode != 0:
         said = next((line for line in (done.stdout + done.stderr).splitlines() if line.strip()), "nothing")
         raise BrokerUnavailableError(
-            "Maven could not bring Kafka's jars; check the network and Maven's settings.xml. "
-            f"It said: {said.strip()}"
+            f"Maven could not bring Kafka's jars; check the network and Maven's settings.xml. It said: {said.strip()}"
         )
 
 
@@ -119,8 +116,7 @@ def _locked(path: Path) -> Iterator[None]:
         handle = path.open("w")
     except OSError as error:
         raise BrokerUnavailableError(
-            f"the cache folder {path.parent} cannot be written ({error.strerror}): "
-            "set STREAMER_CACHE to one that can"
+            f"the cache folder {path.parent} cannot be written ({error.strerror}): set STREAMER_CACHE to one that can"
         ) from None
     with handle:
         fcntl.flock(handle, fcntl.LOCK_EX)  # released when the file is closed, also by a crash

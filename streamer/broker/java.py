@@ -58,9 +58,7 @@ def _candidates() -> Iterator[tuple[str, Path]]:
 
 def _version(executable: Path) -> str | None:
     try:
-        done = subprocess.run(
-            [executable, "-version"], capture_output=True, text=True, timeout=30, check=False
-        )
+        done = subprocess.run([executable, "-version"], capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     match = re.search(r'version "([^"]+)"', done.stderr + done.stdout)

@@ -101,7 +101,7 @@ def _run_in_foreground(broker: DevBroker) -> None:
     broker.stop()
     if died:
         raise _failed(
-            BrokerError(f"the broker ended by itself; the end of {broker.log}:\n{tail(broker.log)}")
+            BrokerError(f"the broker ended, but not by this command; the end of {broker.log}:\n{tail(broker.log)}")
         )
 
 

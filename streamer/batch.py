@@ -1,0 +1,131 @@
+"""The values that travel: raw records, then one `Batch` of columns with its origins, stamps and what it owes."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.state.store import Delta
+
+
+@dataclass(slots=True)
+class Records:
+    """Records as polled, column by column; all lists and arrays have one entry per record.
+
+    Attributes:
+        topic: input topic.
+        partitions, offsets: where each record lies.
+        timestamps_ms: record timestamps, milliseconds since the epoch.
+        log_append: whether the broker set the timestamps.
+        keys, values: bytes, or None.
+        polled_us: wall time of the poll, microseconds.
+    """
+
+    topic: str
+    partitions: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    timestamps_ms: NDArray[np.int64]
+    log_append: bool
+    keys: list[bytes | None]
+    values: list[bytes | None]
+    polled_us: int
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that cannot be used, with the reason; key and value are the original bytes."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    stage: str
+    reason: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Stamps:
+    """Monotonic seconds at which a batch passed each station; a station's time is the difference to the one before.
+
+    A batch waits between stations too, so the parts sum to the whole by construction.
+    """
+
+    polled: float = 0.0
+    decoded: float = 0.0
+    windowed: float = 0.0
+    run_started: float = 0.0
+    run_ended: float = 0.0
+    encoded: float = 0.0
+    produced: float = 0.0
+
+
+@dataclass(slots=True)
+class Batch:
+    """Rows that go through the stages together. Arrays and lists have one entry per admitted row, in log order.
+
+    Attributes:
+        topic: input topic.
+        attempt: number of the recovery before which it was polled; rows of an old attempt are dropped.
+        owed: partition -> next offset; what a commit of this batch covers, dead letters included.
+        dead: records refused so far.
+        polled_us: wall time of the poll, microseconds.
+        keys: record keys (None only in a flow without windows).
+        partitions, offsets, timestamps_ms: origin of each row.
+        times_us: event times, microseconds.
+        columns: event fields somebody asked for.
+        deltas: partition -> what entered the window store.
+        counts: (rows,) samples in the window.
+        features: feature name -> (rows,) or (rows, width) column.
+        scores: (rows, columns) float32 model output.
+        flags: (rows,) bool.
+    """
+
+    topic: str
+    attempt: int
+    owed: dict[int, int]
+    dead: list[DeadLetter]
+    polled_us: int
+    keys: list[Any]
+    partitions: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    timestamps_ms: NDArray[np.int64]
+    times_us: NDArray[np.int64]
+    columns: dict[str, NDArray[Any]]
+    values: list[bytes | None]
+    stamps: Stamps = field(default_factory=Stamps)
+    deltas: dict[int, Delta] = field(default_factory=dict)
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    features: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    scores: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 1), np.float32))
+    flags: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def letters(self, bad: NDArray[np.bool_], stage: str, reason: str, detail: str) -> list[DeadLetter]:
+        """Dead letters of these rows."""
+        return [
+            DeadLetter(
+                self.topic, int(self.partitions[row]), int(self.offsets[row]),
+                self.keys[row], self.values[row], stage, reason, detail,
+            )
+            for row in np.flatnonzero(bad).tolist()
+        ]  # fmt: skip
+
+    def keep(self, rows: NDArray[np.int64]) -> None:
+        """Keep only these rows, in this order."""
+        chosen = rows.tolist()
+        self.keys = [self.keys[row] for row in chosen]
+        self.values = [self.values[row] for row in chosen]
+        for name in ("partitions", "offsets", "timestamps_ms", "times_us", "counts", "scores", "flags"):
+            column = getattr(self, name)
+            if len(column):
+                setattr(self, name, column[rows])
+        self.columns = {name: column[rows] for name, column in self.columns.items()}
+        self.features = {name: column[rows] for name, column in self.features.items()}

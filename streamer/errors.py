@@ -1,0 +1,66 @@
+"""What can go wrong, as a tree. Bad input is a value (a dead letter), never one of these.
+
+    StreamerError
+    ├── TopologyError     the declaration is wrong; names the file and line
+    ├── SettingsError     a setting is unknown, malformed or breaks a guarantee
+    ├── MissingExtraError an optional dependency is not installed
+    ├── TopicError        a topic is missing or has the wrong shape
+    ├── ModelError        a model cannot be found, loaded or run
+    ├── StateError        the changelog and the committed offsets do not agree
+    ├── LostOffsetsError  a committed offset is no longer in the log
+    └── FencedError       another worker holds our transactional id
+"""
+
+
+class StreamerError(Exception):
+    """Base of everything the service raises on purpose; the message says what to do."""
+
+    exit_code = 1
+
+
+class TopologyError(StreamerError):
+    """The declaration of a flow is wrong; the message starts with file and line."""
+
+    exit_code = 2
+
+
+class SettingsError(StreamerError):
+    """A setting is unknown, malformed or would break a guarantee."""
+
+    exit_code = 2
+
+
+class MissingExtraError(StreamerError):
+    """An optional dependency is not installed; the message is the command that installs it."""
+
+    exit_code = 2
+
+
+class TopicError(StreamerError):
+    """A topic is missing, or its partitions do not fit the topology."""
+
+    exit_code = 3
+
+
+class ModelError(StreamerError):
+    """A model cannot be found, loaded, or does not fit the topology."""
+
+    exit_code = 4
+
+
+class StateError(StreamerError):
+    """The changelog and the committed offsets contradict each other; starting would give wrong windows."""
+
+    exit_code = 5
+
+
+class LostOffsetsError(StreamerError):
+    """Committed offsets are no longer in the log, and no policy allows to jump."""
+
+    exit_code = 6
+
+
+class FencedError(StreamerError):
+    """Another live worker uses the same transactional id."""
+
+    exit_code = 7

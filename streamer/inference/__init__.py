@@ -1,0 +1,1 @@
+"""The inference engine: a model repository, ONNX Runtime sessions, and a bounded pool that runs batches."""

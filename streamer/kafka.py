@@ -1,0 +1,124 @@
+"""How our clients are configured: the user's librdkafka keys with what the guarantees need laid on top."""
+
+import uuid
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from streamer import limits
+from streamer.errors import TopicError
+from streamer.settings import Settings
+
+
+def consumer_config(settings: Settings, group: str) -> dict[str, Any]:
+    """Configuration of the group's consumer: explicit offsets, bounded prefetch, cooperative rebalancing."""
+    user = settings.consumer_config()
+    config: dict[str, Any] = {
+        "session.timeout.ms": 10_000,
+        "partition.assignment.strategy": "cooperative-sticky",
+        "queued.max.messages.kbytes": limits.PREFETCH_KIB_MAX,
+        "queued.min.messages": 100_000,
+        "fetch.max.bytes": limits.FETCH_BYTES_MAX,
+        # The default of one second would stall the flow each time the local queue was full.
+        "fetch.queue.backoff.ms": 20,
+        **user,
+        "group.id": group,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+    }
+    if user.get("group.protocol") == "consumer":
+        # KIP-848: the broker assigns and owns the session.
+        for key in ("session.timeout.ms", "partition.assignment.strategy", "heartbeat.interval.ms"):
+            config.pop(key, None)
+    return config
+
+
+def producer_config(settings: Settings) -> dict[str, Any]:
+    """Configuration of the output producer, without a transactional id."""
+    return {
+        "linger.ms": 2,
+        "batch.num.messages": 10_000,
+        "compression.type": "lz4",
+        "queue.buffering.max.messages": limits.PRODUCER_QUEUE_ROWS_MAX,
+        "queue.buffering.max.kbytes": limits.PRODUCER_QUEUE_KIB_MAX,
+        **settings.producer_config(),
+        # Java's and ours must send a key to the same partition; librdkafka's default does not.
+        "partitioner": "murmur2_random",
+        "enable.idempotence": True,
+    }
+
+
+def transactional_config(settings: Settings, group: str) -> dict[str, Any]:
+    """The output producer with transactions; the id is stable where the worker has a slot."""
+    slot = settings.slot_name
+    timeout_ms = int(limits.TRANSACTION_TIMEOUT_S * 1000)
+    return {
+        **producer_config(settings),
+        "transactional.id": f"{group}-{slot or uuid.uuid4()}",
+        "transaction.timeout.ms": timeout_ms,
+        "message.timeout.ms": timeout_ms - 1000,
+        # A silent server must surface as a time-out of our call, not as a hidden resend of a commit.
+        "socket.timeout.ms": timeout_ms + 5000,
+    }
+
+
+def reader_config(settings: Settings, *, committed: bool) -> dict[str, Any]:
+    """A consumer without a group, for changelogs, tails and watermarks."""
+    return {
+        "fetch.wait.max.ms": 50,
+        "fetch.queue.backoff.ms": 20,
+        "queued.max.messages.kbytes": limits.PREFETCH_KIB_MAX,
+        **settings.consumer_config(),
+        "group.id": "streamer-reader",
+        "group.protocol": "classic",
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+        "auto.offset.reset": "earliest",
+        "isolation.level": "read_committed" if committed else "read_uncommitted",
+    }
+
+
+class Watermarks:
+    """Ends of logs, uncommitted records included (a plain reader of committed records would not see those)."""
+
+    def __init__(self, settings: Settings) -> None:
+        config = reader_config(settings, committed=False)
+        config.pop("group.instance.id", None)
+        self._consumer = Consumer(config)
+
+    def range(self, topic: str, partition: int) -> tuple[int, int]:
+        """First offset and offset after the last record."""
+        low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30, cached=False)
+        return low, high
+
+    def close(self) -> None:
+        """Let the client go."""
+        self._consumer.close()
+
+
+def partitions_of(settings: Settings, topics: list[str], timeout_s: float = 15.0) -> dict[str, int | None]:
+    """Number of partitions of each topic, None where it does not exist.
+
+    Raises:
+        TopicError: the cluster does not answer.
+    """
+    admin = AdminClient(settings.admin_config())
+    try:
+        known = admin.list_topics(timeout=timeout_s).topics
+    except KafkaException as error:
+        raise TopicError(
+            f"no answer from {settings.bootstrap} within {timeout_s:g} s ({error.args[0].str()}); "
+            "is the broker up and its advertised listener reachable? streamer doctor looks closer"
+        ) from error
+    return {topic: len(known[topic].partitions) if topic in known else None for topic in topics}
+
+
+def new_producer(config: dict[str, Any]) -> Producer:
+    """A producer; librdkafka's own complaints about the configuration become a readable error."""
+    try:
+        return Producer(config)
+    except KafkaException as error:
+        raise TopicError(f"the producer cannot be set up: {error.args[0].str()}") from error

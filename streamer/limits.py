@@ -1,0 +1,55 @@
+"""Every limit of the service, each derived in a comment. Nothing in the data path grows past one of these.
+
+Memory of one worker at these limits, besides window state (which has its own budget, `memory`):
+    prefetch 32 MiB + one fetch response 16 MiB + unscored rows 4,096 x ~1 KiB = 4 MiB + uncommitted rows
+    131,072 x ~150 bytes = 19 MiB + producer queue 64 MiB  =  at most about 135 MiB.
+"""
+
+# One batch. 500 rows were faster than 2,000 (the columns stay in the second-level cache); a power of two is a bucket.
+ROWS_PER_BATCH_MAX = 512
+
+# Polled but not yet scored: eight batches keep a pool of a few threads fed; more would only add waiting time.
+ROWS_UNSCORED_MAX = 8 * ROWS_PER_BATCH_MAX
+
+# Produced but not yet committed: 100 ms at one million rows a second, and 256 batches.
+ROWS_UNCOMMITTED_MAX = 256 * ROWS_PER_BATCH_MAX
+
+# Commit by age: caught up, readers wait for the commit, so it comes early; behind, fewer commits cost less.
+COMMIT_AGE_BEHIND_S = 0.1
+COMMIT_ROWS_MAX = ROWS_UNCOMMITTED_MAX // 2
+
+# Client queues. librdkafka's own defaults (64 MiB in, 1 GiB out) would decide the memory of the process.
+PREFETCH_KIB_MAX = 32 * 1024
+FETCH_BYTES_MAX = 16 * 1024 * 1024
+PRODUCER_QUEUE_KIB_MAX = 64 * 1024
+PRODUCER_QUEUE_ROWS_MAX = 2 * ROWS_UNCOMMITTED_MAX
+
+# A model or producer that stays full longer than this makes us pause the partitions: pausing throws the prefetch
+# away, so short stalls are waited out. Resumed when half of the room is free again.
+STALL_BEFORE_PAUSE_S = 0.5
+
+# Keys are identifiers: Kafka itself has no limit, memory per key has.
+KEY_BYTES_MAX = 512
+
+# Dead letters keep this much of a record; the rest is a digest.
+DEAD_LETTER_BYTES_MAX = 64 * 1024
+
+# One changelog message. Brokers accept 1 MiB by default; records of a transaction add headers.
+CHANGELOG_BYTES_MAX = 900 * 1024
+
+# A commit, an abort or an offset request that took longer may have been repeated inside the client
+# (no KIP-890 there), so the producer is replaced before the next transaction.
+DOUBT_AFTER_S = 2.0
+
+# The coordinator aborts a transaction that its owner left behind; must exceed any commit, stay below the session.
+TRANSACTION_TIMEOUT_S = 10.0
+
+# A rebalance waits this long for rows in flight; what is not finished is redone by the next owner.
+REVOKE_BUDGET_S = 3.0
+
+# Samples per key in one window: a pass over the ring per event; 65,536 samples cost about 50 us an event.
+SAMPLES_PER_KEY_MAX = 65_536
+
+# Depth of nested JSON before msgspec stops (its own limit is the interpreter's recursion limit).
+assert ROWS_UNSCORED_MAX <= ROWS_UNCOMMITTED_MAX, "rows are scored before they are committed"
+assert COMMIT_ROWS_MAX <= ROWS_UNCOMMITTED_MAX, "a commit must be due before the room is gone"

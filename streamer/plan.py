@@ -1,0 +1,180 @@
+"""A topology checked and bound to its model and limits: everything a worker needs to know before it starts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from streamer.errors import ModelError, TopologyError
+from streamer.event import Event, EventSpec, numeric_fields
+from streamer.inference.model import LoadedModel
+from streamer.inference.repository import find
+from streamer.settings import Settings
+from streamer.state.store import StoreSpec
+from streamer.topology import FeatureFunction, Features, Flag, Infer, Publish, Source, Topology, Windowed
+from streamer.units import format_bytes
+from streamer.windows import Needs, TracingWindow
+
+_Step = TypeVar("_Step")
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Topics of a flow; `changelog` is None without windows, `anomalies` when nobody asked for them."""
+
+    source: str
+    rejected: str
+    predictions: str
+    anomalies: str | None
+    changelog: str | None
+
+    def outputs(self) -> list[str]:
+        """Topics the worker writes."""
+        return [t for t in (self.rejected, self.predictions, self.anomalies, self.changelog) if t]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A flow, ready to run.
+
+    Attributes:
+        name: of the topology.
+        group: consumer group, also the prefix of changelog and transactional ids.
+        event, spec: input class and its description.
+        topics: names.
+        store: shape of the window state; None for a flow without windows.
+        needs: what the feature function reads.
+        columns: event fields that leave the decoder.
+        features: the user's function.
+        feature_shapes: feature -> shape of one row.
+        model: loaded and checked.
+        threshold: flag scores above it; None flags nothing.
+        deadline_s: latency aimed for, or None.
+        publish_features: whether predictions carry the model's inputs.
+    """
+
+    name: str
+    group: str
+    event: type[Event]
+    spec: EventSpec
+    topics: Topics
+    store: StoreSpec | None
+    needs: Needs
+    columns: tuple[str, ...]
+    features: FeatureFunction
+    feature_shapes: dict[str, tuple[int, ...]]
+    model: LoadedModel
+    threshold: float | None
+    deadline_s: float | None
+    publish_features: bool
+
+
+def topics_of(topology: Topology, group: str | None) -> Topics:
+    """Topic names of a topology; needs no model.
+
+    Raises:
+        TopologyError: a step is missing.
+    """
+    source, publish = _need(topology, Source), _need(topology, Publish)
+    windowed = _step(topology, Windowed)
+    changelog = f"{group or topology.name}-{topology.name}-window-changelog" if windowed else None
+    return Topics(source.event.__event__.topic, source.rejected, publish.predictions, publish.anomalies, changelog)
+
+
+def bind(topology: Topology, settings: Settings, models: Path) -> Plan:
+    """Check a topology and bind it to its model.
+
+    Raises:
+        TopologyError: the declaration is wrong; the message starts with the line.
+        ModelError: the model is missing, unreadable, or does not take these features.
+    """
+    source, windowed, infer = _need(topology, Source), _step(topology, Windowed), _need(topology, Infer)
+    features, publish = _need(topology, Features), _need(topology, Publish)
+    spec = source.event.__event__
+    if windowed and spec.key is None:
+        raise TopologyError(f"{windowed.where}: windows are kept per key; give the event class a key, class R(..., key='field')")
+    needs, shapes = _trace(features, source.event, windowed)
+    store = None
+    if windowed:
+        store = StoreSpec.of(windowed.window, needs)
+        _check_memory(store, settings, windowed.where)
+    model = _load(infer, models, settings)
+    try:
+        model.check(shapes)
+    except ModelError as error:
+        raise ModelError(f"{features.where}: {error}") from error
+    group = settings.group or topology.name
+    columns = sorted(needs.window_fields() | needs.events)
+    return Plan(
+        topology.name, group, source.event, spec, topics_of(topology, group), store, needs, tuple(columns),
+        features.function, shapes, model, _threshold(_step(topology, Flag), publish, model), infer.deadline_s, publish.features,
+    )  # fmt: skip
+
+
+def _step(topology: Topology, kind: type[_Step]) -> _Step | None:
+    return next((step for step in topology.steps if isinstance(step, kind)), None)
+
+
+def _need(topology: Topology, kind: type[_Step]) -> _Step:
+    step = _step(topology, kind)
+    if step is None:
+        last = topology.steps[-1].where if topology.steps else f"Topology({topology.name!r})"
+        raise TopologyError(f"{last}: the topology has no .{kind.__name__.lower()}() step")
+    return step
+
+
+def _trace(features: Features, event: type[Event], windowed: Windowed | None) -> tuple[Needs, dict[str, tuple[int, ...]]]:
+    """Call the feature function on two rows of ones and note what it reads and gives."""
+    samples = windowed.window.samples if windowed else 0
+    window = TracingWindow(numeric_fields(event), event.__struct_fields__, samples)
+    try:
+        with np.errstate(all="ignore"):
+            columns = features.function(window)
+    except Exception as error:  # noqa: BLE001 - it is the user's code
+        reason = error.args[0] if isinstance(error, KeyError) and error.args else f"{type(error).__name__}: {error}"
+        raise TopologyError(f"{features.where}: the feature function failed on a trial window: {reason}") from error
+    if not isinstance(columns, Mapping) or not columns:
+        raise TopologyError(f"{features.where}: a feature function returns a dict of name -> numpy column, not {columns!r}")
+    shapes = {}
+    for name, column in columns.items():
+        array = np.asarray(column)
+        if array.ndim not in (1, 2) or array.shape[0] != 2 or array.dtype.kind not in "fiub":
+            raise TopologyError(
+                f"{features.where}: feature {name!r} must be numbers of shape (rows,) or (rows, width); "
+                f"for 2 rows it has shape {array.shape} and type {array.dtype}"
+            )
+        shapes[name] = array.shape[1:]
+    return window.needs, shapes
+
+
+def _check_memory(store: StoreSpec, settings: Settings, where: str) -> None:
+    total = store.bytes_per_key * settings.keys_max
+    if total > settings.memory:
+        raise TopologyError(
+            f"{where}: {store.bytes_per_key:,} bytes per key x {settings.keys_max:,} keys = {total:,} bytes, over the "
+            f"memory budget of {format_bytes(settings.memory)}. Lower keys_max to {settings.memory // store.bytes_per_key:,} "
+            "(STREAMER_KEYS_MAX), raise memory (STREAMER_MEMORY), or keep fewer samples"
+        )
+
+
+def _load(infer: Infer, models: Path, settings: Settings) -> LoadedModel:
+    try:
+        return LoadedModel.load(
+            find(models, infer.model), max_batch=infer.max_batch, intra_op_threads=settings.inference.intra_op_threads
+        )
+    except ModelError as error:
+        raise ModelError(f"{infer.where}: {error}") from error
+
+
+def _threshold(flag: Flag | None, publish: Publish, model: LoadedModel) -> float | None:
+    if flag is None:
+        if publish.anomalies:
+            raise TopologyError(f"{publish.where}: anomalies={publish.anomalies!r} needs a .flag(above=...) step before it")
+        return None
+    if not isinstance(flag.above, str):
+        return float(flag.above)
+    if model.facts.threshold is None:
+        raise ModelError(f"{flag.where}: model {model.file.name} carries no streamer.threshold in its metadata; give a number")
+    return model.facts.threshold

@@ -1,0 +1,289 @@
+"""commit: one transaction holds outputs, dead letters, state and input offsets of the same rows.
+
+A commit runs in its own thread while the worker goes on with the next rows; what these give waits until the producer is
+free again. The offsets of a commit come from the batches in it, never from the consumer's position.
+"""
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import KafkaException, Producer, TopicPartition
+
+from streamer.batch import Batch
+from streamer.clock import Clock
+from streamer.limits import COMMIT_AGE_BEHIND_S, COMMIT_ROWS_MAX, DOUBT_AFTER_S
+from streamer.state import changelog
+
+_NETWORK_TIMEOUT_S = 30.0
+
+
+class TransactionError(Exception):
+    """A transaction that must be given up: its rows are redone. Internal to the worker.
+
+    Attributes:
+        cause: short code for the metric.
+        replace: whether the producer cannot be used any more.
+    """
+
+    def __init__(self, cause: str, error: object, *, replace: bool) -> None:
+        super().__init__(f"{cause}: {error}")
+        self.cause, self.replace = cause, replace
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What is committed together.
+
+    Attributes:
+        opened: monotonic seconds of the poll of its oldest batch.
+        batches: produced in it.
+        metadata: the group's member and generation, read when the commit starts.
+        rows: in all batches, dead letters included.
+        committed: monotonic seconds of the end of the commit.
+        error: why it failed.
+    """
+
+    opened: float
+    batches: list[Batch] = field(default_factory=list)
+    metadata: Any = None
+    rows: int = 0
+    committed: float = 0.0
+    error: Exception | None = None
+
+    def offsets(self) -> dict[int, int]:
+        """partition -> next offset, owed by the batches."""
+        owed: dict[int, int] = {}
+        for batch in self.batches:
+            for partition, offset in batch.owed.items():
+                owed[partition] = max(offset, owed.get(partition, 0))
+        return owed
+
+
+@dataclass(slots=True)
+class Place:
+    """Where the chain of commits of a partition stands: number and input offset of the last one."""
+
+    seq: int
+    next: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChangelogTopic:
+    """Where state changes go: topic, fingerprint of the store, number of its fields."""
+
+    topic: str
+    fingerprint: str
+    fields: int
+
+
+class Commit:
+    """Owns the producer and its transactions.
+
+    Args:
+        make_producer: builds a producer with the worker's transactional id (or none, for at-least-once).
+        transactional: exactly-once.
+        topic: input topic.
+        state: where state changes go, None for a flow without windows.
+        interval_s: age at which a transaction commits when the flow keeps up.
+        clock: for ages.
+    """
+
+    def __init__(
+        self,
+        make_producer: Callable[[], Producer],
+        topic: str,
+        state: ChangelogTopic | None,
+        interval_s: float,
+        clock: Clock,
+        *,
+        transactional: bool,
+    ) -> None:
+        self._make_producer, self._topic, self._state = make_producer, topic, state
+        self._interval_s, self._clock, self._transactional = interval_s, clock, transactional
+        self.places: dict[int, Place] = {}
+        self.producer = self._new_producer()
+        self._open: Transaction | None = None
+        self._running: Transaction | None = None
+        self._jobs: queue.SimpleQueue[Transaction | None] = queue.SimpleQueue()
+        self._finished = threading.Event()
+        self._doubt = False
+        self._begun = False
+        self._thread = threading.Thread(target=self._work, name="streamer-commit", daemon=True)
+        self._thread.start()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a commit is under way: nothing may be produced until it is reaped."""
+        return self._running is not None
+
+    @property
+    def rows(self) -> int:
+        """Rows produced and not committed."""
+        return sum(t.rows for t in (self._open, self._running) if t)
+
+    def begin(self) -> None:
+        """Open a transaction if none is open.
+
+        Raises:
+            TransactionError: the producer refuses.
+        """
+        if self._begun or not self._transactional:
+            return
+        if self._doubt:
+            raise TransactionError("doubt", "the last commit took too long to trust the connection", replace=True)
+        self._guard("begin", self.producer.begin_transaction)
+        self._begun = True
+
+    def add(self, batch: Batch) -> None:
+        """Enter a produced batch."""
+        if self._open is None:
+            self._open = Transaction(batch.stamps.polled)
+        self._open.batches.append(batch)
+        self._open.rows += len(batch) + len(batch.dead)
+
+    def due_in(self, *, behind: bool) -> float | None:
+        """Seconds until the open transaction should commit, None if there is none to commit or one is under way."""
+        if self._open is None or self._running is not None:
+            return None
+        if self._open.rows >= COMMIT_ROWS_MAX:
+            return 0.0
+        relaxed = behind or not self._transactional
+        age_max = max(self._interval_s, COMMIT_AGE_BEHIND_S) if relaxed else self._interval_s
+        return max(0.0, self._open.opened + age_max - self._clock.monotonic())
+
+    def start(self, metadata: Any) -> None:
+        """Hand the open transaction to the committing thread."""
+        assert self._open is not None, "nothing to commit"
+        assert self._running is None, "one commit at a time"
+        self._running, self._open = self._open, None
+        self._running.metadata = metadata
+        self._finished.clear()
+        self._jobs.put(self._running)
+
+    def reap(self, timeout_s: float) -> Transaction | None:
+        """The commit that ended within `timeout_s`, or None.
+
+        Raises:
+            TransactionError: it failed; all rows since the last commit must be redone.
+        """
+        running = self._running
+        if running is None or not self._finished.wait(timeout_s):
+            return None
+        self._running, self._begun = None, False
+        if running.error is not None:
+            raise running.error
+        if running.committed - running.opened > DOUBT_AFTER_S and self._took_long:
+            self._doubt = self._transactional
+        for partition, offset in running.offsets().items():
+            place = self.places[partition]
+            self.places[partition] = Place(place.seq + 1, offset)
+        return running
+
+    def committed_offsets(self, transaction: Transaction) -> list[TopicPartition]:
+        """Offsets with the sequence numbers of this commit as metadata."""
+        return [
+            TopicPartition(self._topic, p, offset, changelog.metadata(self.places[p].seq + 1))
+            for p, offset in sorted(transaction.offsets().items())
+        ]
+
+    def give_up(self, *, replace: bool) -> None:
+        """Abort what is open and make the producer usable again; rows are the worker's to redo.
+
+        A commit under way is waited for first: aborting beside it would leave both in doubt.
+        """
+        if self._running is not None and not self._finished.wait(_NETWORK_TIMEOUT_S):
+            replace = True
+        running, self._running, self._open = self._running, None, None
+        if running is not None and isinstance(running.error, TransactionError):
+            replace = replace or running.error.replace
+        begun, self._begun = self._begun, False
+        if not self._transactional:
+            self.producer.purge()
+            return
+        if begun and not replace and not (running is not None and running.error is None):
+            try:
+                self.producer.abort_transaction(_NETWORK_TIMEOUT_S)
+            except KafkaException:
+                replace = True
+        if replace:
+            self.producer = self._new_producer()
+            self._doubt = False
+
+    def close(self) -> None:
+        """End the thread; nothing may be open."""
+        self._jobs.put(None)
+        self._thread.join(timeout=5.0)
+
+    def _new_producer(self) -> Producer:
+        producer = self._make_producer()
+        if self._transactional:
+            # Also fences whoever held this transactional id, and ends what it left open.
+            producer.init_transactions(_NETWORK_TIMEOUT_S)
+        return producer
+
+    def _work(self) -> None:
+        while (transaction := self._jobs.get()) is not None:
+            started = self._clock.monotonic()
+            try:
+                self._commit(transaction)
+            except Exception as error:  # noqa: BLE001 - it is raised again where the worker reaps it
+                transaction.error = error
+            transaction.committed = self._clock.monotonic()
+            self._took_long = transaction.committed - started > DOUBT_AFTER_S
+            self._finished.set()
+
+    _took_long = False
+
+    def _commit(self, transaction: Transaction) -> None:
+        if not self._transactional:
+            # Outputs are durable before the block that says so: after a crash they may repeat, never miss.
+            self._guard("flush", lambda: self._flush())
+            self._write_changelog(transaction)
+            self._guard("flush", lambda: self._flush())
+            return
+        self._write_changelog(transaction)
+        offsets = self.committed_offsets(transaction)
+        self._guard("offsets", lambda: self.producer.send_offsets_to_transaction(offsets, transaction.metadata))
+        self._guard("commit", self.producer.commit_transaction)
+
+    def _flush(self) -> None:
+        left = self.producer.flush(_NETWORK_TIMEOUT_S)
+        if left:
+            raise TransactionError("flush", f"{left} records were not delivered in {_NETWORK_TIMEOUT_S:g} s", replace=False)
+
+    def _write_changelog(self, transaction: Transaction) -> None:
+        if self._state is None:
+            return
+        for partition, offset in sorted(transaction.offsets().items()):
+            place = self.places[partition]
+            deltas = [batch.deltas[partition] for batch in transaction.batches if partition in batch.deltas]
+            merged = changelog.merge(deltas, self._state.fields)
+            for value in changelog.encode(merged, self._state.fingerprint, place.seq + 1, place.next, offset):
+                self._produce_block(partition, value)
+
+    def _produce_block(self, partition: int, value: bytes) -> None:
+        assert self._state is not None
+        while True:
+            try:
+                self.producer.produce(self._state.topic, value, partition=partition)
+                return
+            except BufferError:
+                self.producer.poll(0.05)
+
+    def _guard(self, what: str, call: Callable[[], Any]) -> None:
+        """Call; repeat what may be repeated, and sort the rest into give up and replace."""
+        deadline = self._clock.monotonic() + _NETWORK_TIMEOUT_S
+        while True:
+            try:
+                call()
+                return
+            except KafkaException as failure:
+                error = failure.args[0]
+                if error.retriable() and self._clock.monotonic() < deadline:
+                    # The client may have sent it twice by now: finish, then replace the producer.
+                    self._doubt = True
+                    continue
+                raise TransactionError(what, error, replace=not error.txn_requires_abort()) from failure

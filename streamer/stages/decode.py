@@ -1,0 +1,257 @@
+"""decode: bytes become columns. A record that cannot be used becomes a dead letter with a reason; its neighbours go on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.batch import Batch, DeadLetter, Records
+from streamer.event import Event, EventSpec, numeric_fields
+from streamer.limits import KEY_BYTES_MAX
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+# A chunk that fails as a whole is decoded record by record: small enough that one bad record costs little.
+_CHUNK_ROWS = 32
+_UNUSABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError, ValueError)
+_UNIT_US = {"s": 1e6, "ms": 1e3, "us": 1.0}
+# Event times beyond this (year 4,000) do not fit the arithmetic in microseconds with room to spare.
+_TIME_US_MAX = 6.4e16
+
+Refusal = tuple[str, str]
+
+
+@dataclass(slots=True)
+class Decode:
+    """Turns polled records into a `Batch` of columns.
+
+    Attributes:
+        event: class to decode.
+        columns: fields that leave the decoder.
+        record_bytes_max: a larger value is refused unread.
+        max_ahead_us: how far an event may lie after its log time.
+        keyed: whether the record key must equal the key field.
+    """
+
+    event: type[Event]
+    columns: tuple[str, ...]
+    record_bytes_max: int
+    max_ahead_us: int
+    keyed: bool
+
+    def __call__(self, records: Records, attempt: int) -> Batch:
+        """Decode, check and gather columns; every record is a row or a dead letter of the batch."""
+        spec = self.event.__event__
+        events, refused = self._parse(records)
+        if self.keyed:
+            refused.update(self._mismatched(records.keys, events, spec))
+        rows = np.arange(len(records))
+        if refused:
+            rows = np.array([row for row in range(len(records)) if row not in refused], np.int64)
+        batch = _batch(records, rows, attempt)
+        batch.dead = [_dead(records, row, *refusal) for row, refusal in sorted(refused.items())]
+        if refused:
+            events = [events[row] for row in rows.tolist()]
+        self._fill(batch, events, records.log_append)
+        return batch
+
+    def _parse(self, records: Records) -> tuple[list[Any], dict[int, Refusal]]:
+        """Events by row (None where refused) and the refusals."""
+        decoder = _decoder(self.event)
+        events = _all_at_once(decoder, records.values, self.record_bytes_max)
+        if events is not None:
+            return events, {}
+        events, refused = [], {}
+        for start in range(0, len(records), _CHUNK_ROWS):
+            values = records.values[start : start + _CHUNK_ROWS]
+            chunk = _all_at_once(decoder, values, self.record_bytes_max)
+            if chunk is None:
+                chunk = []
+                for row, value in enumerate(values, start):
+                    event, refusal = _one(decoder, value, self.record_bytes_max)
+                    chunk.append(event)
+                    if refusal:
+                        refused[row] = refusal
+            events += chunk
+        return events, refused
+
+    def _mismatched(self, keys: list[bytes | None], events: list[Any], spec: EventSpec) -> dict[int, Refusal]:
+        """Rows whose record key is not the key field of the event."""
+        name = spec.key or ""
+        field = attrgetter(name)
+        try:
+            joined = "\0".join(map(field, events)).encode()
+            if b"\0".join(keys) == joined and joined.count(b"\0") == len(keys) - 1 and _short(keys):  # type: ignore[arg-type]
+                return {}
+        except (TypeError, AttributeError, UnicodeEncodeError):
+            pass  # a null key, a refused event or a key that is no text: look at each
+        refused = {}
+        for row, (key, event) in enumerate(zip(keys, events, strict=True)):
+            if event is not None and (refusal := _key_refusal(key, field(event), name)):
+                refused[row] = refusal
+        return refused
+
+    def _fill(self, batch: Batch, events: list[Any], log_append: bool) -> None:  # noqa: FBT001 - a fact of the records
+        """Gather the columns, then refuse rows by number: one vectorised check per rule."""
+        numeric = set(numeric_fields(self.event))
+        bad = np.zeros(len(batch), np.bool_)
+        for name in self.columns:
+            values = list(map(attrgetter(name), events))
+            if name not in numeric:
+                column = np.empty(len(values), object)
+                column[:] = values
+                batch.columns[name] = column
+                continue
+            numbers = _numbers(values)
+            batch.columns[name] = numbers
+            bad |= ~(np.abs(numbers) <= _FLOAT32_MAX)
+        times = self._times_us(batch, events)
+        base = batch.timestamps_ms * 1000 if log_append else np.full(len(batch), batch.polled_us)
+        ahead = times > np.minimum(base + float(self.max_ahead_us), _TIME_US_MAX)
+        negative = ~(times >= 0)
+        batch.times_us = np.where(ahead | negative, 0, times).astype(np.int64)
+        if not (bad.any() or ahead.any() or negative.any()):
+            return
+        limit = f"{self.max_ahead_us / 1e6:g} s"
+        for rule, reason, detail in (
+            (bad, "number_out_of_range", "a number is beyond the range of float32 (3.4e38), which the model reads"),
+            (ahead & ~bad, "time_too_far_ahead", f"the event time lies more than max_ahead = {limit} after the log time"),
+            (negative & ~bad & ~ahead, "time_negative", "the event time lies before 1970; is its unit right?"),
+        ):
+            batch.dead += batch.letters(rule, "decode", reason, detail)
+        batch.keep(np.flatnonzero(~(bad | ahead | negative)))
+
+    def _times_us(self, batch: Batch, events: list[Any]) -> NDArray[np.float64]:
+        spec = self.event.__event__
+        if spec.time is None:
+            return batch.timestamps_ms * 1e3
+        values = list(map(attrgetter(spec.time), events))
+        if spec.time_unit == "iso":
+            return np.array([_iso_us(value) for value in values], np.float64)
+        return np.asarray(np.round(_numbers(values) * _UNIT_US[spec.time_unit]), np.float64)
+
+
+_DECODERS: dict[type[Event], msgspec.json.Decoder[Any]] = {}
+
+
+def _decoder(event: type[Event]) -> msgspec.json.Decoder[Any]:
+    decoder = _DECODERS.get(event)
+    if decoder is None:
+        decoder = _DECODERS[event] = msgspec.json.Decoder(event)
+    return decoder
+
+
+def _all_at_once(decoder: msgspec.json.Decoder[Any], values: list[bytes | None], size_max: int) -> list[Any] | None:
+    """Events of all values in one call of the parser, or None if any needs a closer look.
+
+    Each value is one line. With exactly one event a line and no line break inside a value, no two records can be
+    read as one and none as two: a value ends where its line ends.
+    """
+    try:
+        lines = b"\n".join(values)  # type: ignore[arg-type]
+        if lines.count(b"\n") != len(values) - 1 or (len(lines) > size_max and max(map(len, values)) > size_max):  # type: ignore[arg-type]
+            return None
+        events = decoder.decode_lines(lines)
+    except _UNUSABLE:
+        return None
+    return events if len(events) == len(values) else None
+
+
+def _one(decoder: msgspec.json.Decoder[Any], value: bytes | None, size_max: int) -> tuple[Any, Refusal | None]:
+    """One event, or the reason why not."""
+    if value is None:
+        return None, ("null_value", "the record has no value")
+    if not value.strip():
+        return None, ("empty_value", "the value is empty")
+    if len(value) > size_max:
+        return None, ("oversize", f"the value has {len(value):,} bytes, record_bytes_max is {size_max:,}")
+    try:
+        return decoder.decode(value), None
+    except _UNUSABLE as error:
+        return None, _reason(error, value)
+
+
+def _reason(error: Exception, value: bytes) -> Refusal:
+    text = str(error).split("\n", maxsplit=1)[0][:300]
+    if isinstance(error, RecursionError):
+        return "too_deep", "the JSON is nested too deeply"
+    if isinstance(error, msgspec.ValidationError):
+        reason = "missing_field" if "missing required field" in text else "wrong_type"
+        return ("number_out_of_range", text) if "out of range" in text else (reason, text)
+    if "out of range" in text:
+        return "number_out_of_range", text
+    try:
+        value.decode()
+    except UnicodeDecodeError as unicode_error:
+        return "invalid_utf8", f"the value is not UTF-8: {unicode_error.reason} at byte {unicode_error.start}"
+    return "invalid_json", text
+
+
+def _short(keys: list[bytes]) -> bool:
+    return max(map(len, keys), default=0) <= KEY_BYTES_MAX
+
+
+def _key_refusal(key: bytes | None, field: Any, name: str) -> Refusal | None:
+    way_out = f"produce with key = {name}, or re-key the stream first with .rekey({name!r})"
+    if key is None:
+        return "null_key", f"the record has no key, the window needs {name}; {way_out}"
+    if key != str(field).encode("utf-8", "surrogatepass"):
+        return "key_mismatch", f"the record key differs from the field {name}; {way_out}"
+    if len(key) > KEY_BYTES_MAX:
+        return "key_too_long", f"the key has {len(key)} bytes, the limit is {KEY_BYTES_MAX}"
+    return None
+
+
+def _numbers(values: list[Any]) -> NDArray[np.float64]:
+    """float64 of Python numbers; an integer too large for it becomes infinite and is refused with the others."""
+    try:
+        return np.array(values, np.float64)
+    except OverflowError:
+        return np.array([_number(value) for value in values], np.float64)
+
+
+def _number(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf")
+
+
+def _iso_us(value: str | datetime) -> float:
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    except ValueError:
+        return float("nan")
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1e6)
+
+
+def _batch(records: Records, rows: NDArray[np.int64], attempt: int) -> Batch:
+    whole = len(rows) == len(records)
+    chosen: list[int] = [] if whole else rows.tolist()
+    pick: Callable[[list[bytes | None]], list[bytes | None]] = lambda c: c if whole else [c[row] for row in chosen]  # noqa: E731
+    return Batch(
+        records.topic, attempt, owed(records.partitions, records.offsets), [], records.polled_us, pick(records.keys),
+        records.partitions[rows], records.offsets[rows], records.timestamps_ms[rows], np.empty(0, np.int64), {},
+        pick(records.values),
+    )  # fmt: skip
+
+
+def owed(partitions: NDArray[np.int32], offsets: NDArray[np.int64]) -> dict[int, int]:
+    """partition -> offset after the last of its records."""
+    if not len(offsets):
+        return {}
+    if partitions[0] == partitions[-1] and (partitions == partitions[0]).all():
+        return {int(partitions[0]): int(offsets[-1]) + 1}
+    return {int(p): int(offsets[partitions == p].max()) + 1 for p in np.unique(partitions)}
+
+
+def _dead(records: Records, row: int, reason: str, detail: str) -> DeadLetter:
+    return DeadLetter(
+        records.topic, int(records.partitions[row]), int(records.offsets[row]),
+        records.keys[row], records.values[row], "decode", reason, detail,
+    )  # fmt: skip
+

@@ -1,0 +1,123 @@
+"""Encoding of what leaves: predictions by the compiled writer, anomalies and dead letters one by one (they are few)."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from streamer.batch import Batch, DeadLetter
+from streamer.inference.model import LoadedModel
+from streamer.limits import DEAD_LETTER_BYTES_MAX
+from streamer.stages.json_kernel import room, write_predictions
+
+_DRIVERS = 3
+
+
+@dataclass(slots=True)
+class Encoder:
+    """Writes the predictions and anomalies of one flow.
+
+    Attributes:
+        topic: input topic, part of every id.
+        model: names the version, and says how usual a feature's value is.
+        with_features: whether predictions carry the features.
+        windowed: whether there is a window to count.
+        names: features of one number, in the order of the model.
+    """
+
+    topic: str
+    model: LoadedModel
+    with_features: bool
+    names: tuple[str, ...]
+    _constants: NDArray[np.uint8] = field(init=False)
+    _cuts: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        topic = json.dumps(self.topic)[:-1]
+        texts = [
+            f'{{"id":{topic}/', '","key":', ',"time":', ',"score":', ',"scores":', ',"flag":',
+            f',"model":{json.dumps(self.model.file.name)},"version":{self.model.file.version},"window_n":', ',"latency_ms":',
+        ]  # fmt: skip
+        if self.with_features:
+            texts += [(',"features":{' if n == 0 else ",") + json.dumps(name) + ":" for n, name in enumerate(self.names)]
+        texts.append("}}" if self.with_features and self.names else "}")
+        data = [text.encode() for text in texts]
+        self._constants = np.frombuffer(b"".join(data), np.uint8)
+        self._cuts = np.cumsum([len(text) for text in data])
+
+    def predictions(self, batch: Batch, now_us: int) -> list[bytes]:
+        """One JSON record a row, `schemas/prediction.v1.json`."""
+        rows = len(batch)
+        if rows == 0:
+            return []
+        key_bytes, key_ends = _keys(batch.keys)
+        features = self._matrix(batch) if self.with_features else np.empty((rows, 0), np.float32)
+        scores = np.ascontiguousarray(batch.scores)
+        numbers = scores.shape[1] + features.shape[1] + 1
+        out = np.empty(room(rows, len(self._constants), len(key_bytes), numbers), np.uint8)
+        end = write_predictions(
+            out, self._constants, self._cuts, batch.partitions, batch.offsets, np.frombuffer(key_bytes, np.uint8), key_ends,
+            batch.times_us, scores, self.model.score_column % scores.shape[1], batch.flags, batch.counts,
+            now_us - batch.timestamps_ms * 1000, features,
+        )  # fmt: skip
+        return out[: end - 1].tobytes().split(b"\n")
+
+    def anomaly(self, batch: Batch, row: int, prediction: bytes) -> bytes:
+        """The prediction of a flagged row with the features that drove it, `schemas/anomaly.v1.json`."""
+        values = {name: float(batch.features[name][row]) for name in self.names}
+        more: dict[str, Any] = {} if self.with_features else {"features": values}
+        more["drivers"] = self._drivers(values)
+        return prediction[:-1] + b"," + orjson.dumps(more)[1:]
+
+    def _matrix(self, batch: Batch) -> NDArray[np.float32]:
+        return np.stack([batch.features[name] for name in self.names], axis=1)
+
+    def _drivers(self, values: dict[str, float]) -> list[dict[str, Any]]:
+        """The features furthest from usual, in units of their spread at training; none when the model does not say."""
+        facts = self.model.facts
+        if not facts.center or not facts.scale:
+            return []
+        usual = dict(zip(facts.features, zip(facts.center, facts.scale, strict=True), strict=True))
+        deviations = [
+            (name, value, (value - usual[name][0]) / (usual[name][1] or 1.0)) for name, value in values.items() if name in usual
+        ]
+        deviations.sort(key=lambda entry: -abs(entry[2]))
+        return [{"feature": n, "value": v, "deviation": round(d, 3)} for n, v, d in deviations[:_DRIVERS]]
+
+
+def _keys(keys: list[bytes | None]) -> tuple[bytes, NDArray[np.int64]]:
+    """Key bytes end to end and their ends, as `write_predictions` takes them; bytes that are no UTF-8 are replaced."""
+    try:
+        joined = b"".join(keys)  # type: ignore[arg-type]
+        if not joined.isascii():
+            for key in keys:
+                key.decode()  # type: ignore[union-attr]
+        return joined, np.cumsum(np.fromiter(map(len, keys), np.int64, len(keys)))  # type: ignore[arg-type]
+    except (TypeError, UnicodeDecodeError):
+        texts = [b"" if key is None else key.decode("utf-8", "replace").encode() for key in keys]
+        ends = list(accumulate(map(len, texts)))
+        marked = [-1 - end if key is None else end for end, key in zip(ends, keys, strict=True)]
+        return b"".join(texts), np.array(marked, np.int64)
+
+
+def dead_letter(letter: DeadLetter) -> tuple[bytes | None, list[tuple[str, str | bytes | None]]]:
+    """Value and headers of a dead letter: the original bytes, or the first 64 KiB with length and digest."""
+    headers: list[tuple[str, str | bytes | None]] = [
+        ("streamer.error.stage", letter.stage),
+        ("streamer.error.reason", letter.reason),
+        ("streamer.error.detail", letter.detail),
+        ("streamer.error.topic", letter.topic),
+        ("streamer.error.partition", str(letter.partition)),
+        ("streamer.error.offset", str(letter.offset)),
+    ]
+    value = letter.value
+    if value is not None and len(value) > DEAD_LETTER_BYTES_MAX:
+        headers.append(("streamer.error.truncated", str(len(value))))
+        headers.append(("streamer.error.digest", "sha256:" + hashlib.sha256(value).hexdigest()))
+        value = value[:DEAD_LETTER_BYTES_MAX]
+    return value, headers

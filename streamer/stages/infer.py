@@ -1,0 +1,58 @@
+"""infer: batches go to the pool and come back in order, while the worker goes on with the next ones."""
+
+from collections import deque
+
+import numpy as np
+
+from streamer.batch import Batch
+from streamer.inference.pool import Pool, Task
+
+
+class Infer:
+    """Keeps the order of batches across the pool and bounds nothing itself: the worker asks `rows` before it polls."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._under_way: deque[tuple[Batch, Task]] = deque()
+        self.rows = 0
+
+    def submit(self, batch: Batch) -> None:
+        """Queue a batch; one without rows passes through in its turn."""
+        self._under_way.append((batch, self._pool.submit(batch.features, len(batch))))
+        self.rows += len(batch)
+
+    def collect(self, timeout_s: float) -> Batch | None:
+        """The oldest batch once it is scored, waiting at most `timeout_s`; None when it is not, or there is none."""
+        if not self._under_way or not self._under_way[0][1].wait(timeout_s):
+            return None
+        batch, task = self._under_way.popleft()
+        self.rows -= len(batch)
+        batch.scores = task.scores
+        batch.stamps.run_started, batch.stamps.run_ended = task.started, task.ended
+        self._refuse(batch, task)
+        return batch
+
+    def _refuse(self, batch: Batch, task: Task) -> None:
+        finite = np.isfinite(batch.scores).all(axis=1)
+        if finite.all():
+            return
+        failed = np.zeros(len(batch), np.bool_)
+        failed[list(task.failed)] = True
+        for row, why in task.failed.items():
+            only = np.zeros(len(batch), np.bool_)
+            only[row] = True
+            batch.dead += batch.letters(only, "infer", "model_failed", why)
+        batch.dead += batch.letters(~finite & ~failed, "infer", "score_not_finite", "the model's score is NaN or infinite")
+        batch.keep(np.flatnonzero(finite))
+
+    def drop(self) -> None:
+        """Forget everything under way; what still runs finishes unread."""
+        self._under_way.clear()
+        self.rows = 0
+
+    def __len__(self) -> int:
+        return len(self._under_way)
+
+    def close(self) -> None:
+        """End the pool."""
+        self._pool.close()

@@ -1,0 +1,204 @@
+"""A compiled writer of prediction records: the JSON of a whole batch in one pass, one record a line.
+
+The layout is fixed (`schemas/prediction.v1.json`), so nothing is looked up per row. Floats are written with the fewest of
+7, 8 or 9 digits that read back as the same float32; 9 always suffice.
+"""
+
+import numpy as np
+from numba import njit
+
+# Powers of ten that scale any float32 to nine digits and back; each is the nearest double.
+_POWERS = np.array([10.0**e for e in range(-64, 65)])
+_POWER_ZERO = 64
+_DIGITS_MAX = 26
+
+
+@njit("int64(uint8[::1], int64, uint8[::1], int64, int64)", cache=True, nogil=True)
+def _copy(out, at, source, start, end):  # type: ignore[no-untyped-def]
+    for j in range(start, end):
+        out[at] = source[j]
+        at += 1
+    return at
+
+
+@njit("int64(uint8[::1], int64, int64)", cache=True, nogil=True)
+def write_int(out, at, value):  # type: ignore[no-untyped-def]
+    """Decimal digits of an integer; returns the place after them."""
+    if value < 0:
+        out[at] = 45
+        at += 1
+        value = -value
+    digits = 1
+    rest = value // 10
+    while rest:
+        digits += 1
+        rest //= 10
+    for j in range(digits - 1, -1, -1):
+        out[at + j] = 48 + value % 10
+        value //= 10
+    return at + digits
+
+
+@njit("int64(uint8[::1], int64, int64, int64)", cache=True, nogil=True)
+def write_fixed(out, at, value, places):  # type: ignore[no-untyped-def]
+    """An integer in units of 10**-places as a decimal without trailing zeros; returns the place after it."""
+    if value < 0:
+        out[at] = 45
+        at += 1
+        value = -value
+    unit = 1
+    for _ in range(places):
+        unit *= 10
+    at = write_int(out, at, value // unit)
+    rest = value % unit
+    if rest == 0:
+        return at
+    out[at] = 46
+    at += 1
+    while rest:
+        unit //= 10
+        out[at] = 48 + rest // unit
+        rest %= unit
+        at += 1
+    return at
+
+
+@njit("int64(uint8[::1], int64, float32)", cache=True, nogil=True)
+def write_float(out, at, value):  # type: ignore[no-untyped-def]
+    """The shortest of 7 to 9 digits that reads back as the same float32; NaN and infinities as null."""
+    if not np.isfinite(value):
+        for letter in (110, 117, 108, 108):
+            out[at] = letter
+            at += 1
+        return at
+    if value == 0:
+        out[at] = 48
+        return at + 1
+    x = np.float64(value)
+    if x < 0:
+        out[at] = 45
+        at += 1
+        x = -x
+    exponent = int(np.floor(np.log10(x)))
+    mantissa, digits = 0, 9
+    for digits in range(7, 10):
+        shift = digits - 1 - exponent
+        mantissa = int(np.rint(x * _POWERS[shift + _POWER_ZERO]))
+        if digits == 9 or np.float32(mantissa / _POWERS[shift + _POWER_ZERO]) == np.float32(x):
+            break
+    while mantissa % 10 == 0:
+        mantissa //= 10
+        digits -= 1
+    # value = mantissa * 10**-(places): mantissa has at most `digits` figures left
+    places = digits - 1 - exponent
+    if places <= 0 and exponent < 16:
+        at = write_int(out, at, mantissa)
+        for _ in range(-places):
+            out[at] = 48
+            at += 1
+        return at
+    if 0 < places <= 12:
+        return write_fixed(out, at, mantissa, places)
+    at = write_int(out, at, mantissa)
+    out[at] = 101
+    return write_int(out, at + 1, -places)
+
+
+@njit("int64(uint8[::1], int64, uint8[::1], int64, int64)", cache=True, nogil=True)
+def _write_text(out, at, source, start, end):  # type: ignore[no-untyped-def]
+    out[at] = 34
+    at += 1
+    for j in range(start, end):
+        c = source[j]
+        if c in (34, 92):
+            out[at] = 92
+            at += 1
+        elif c < 32:
+            for letter in (92, 117, 48, 48):
+                out[at] = letter
+                at += 1
+            out[at] = 48 + (c >> 4)
+            c = c & 15
+            c = 48 + c if c < 10 else 87 + c
+            at += 1
+        out[at] = c
+        at += 1
+    out[at] = 34
+    return at + 1
+
+
+@njit(
+    "int64(uint8[::1], uint8[::1], int64[::1], int32[::1], int64[::1], uint8[::1], int64[::1], int64[::1], float32[:, ::1],"
+    " int64, boolean[::1], int64[::1], int64[::1], float32[:, ::1])",
+    cache=True,
+    nogil=True,
+)
+def write_predictions(
+    out, constants, cuts, partitions, offsets, keys, key_ends, times_us, scores, column, flags, counts, latency_us, features
+):  # type: ignore[no-untyped-def]
+    """Write one JSON object a row, each followed by a line break; returns the bytes written.
+
+    Args:
+        out: room for all rows (see `room`).
+        constants: the texts between the fields, end to end; `cuts` are their ends, the first starts at 0.
+            Texts: id, key, time, score, scores, flag, model, latency, end of latency, then one per feature, end.
+        partitions, offsets, times_us, counts, latency_us: (rows,).
+        keys, key_ends: key bytes end to end, and where each ends; an end of -1 - e marks a null key ending at e.
+        scores: (rows, columns); `column` is the score, all are listed when there are several.
+        flags: (rows,).
+        features: (rows, features), or (rows, 0).
+    """
+    at, key_start = 0, 0
+    many = scores.shape[1] > 1
+    for i in range(partitions.shape[0]):
+        at = _copy(out, at, constants, 0, cuts[0])
+        at = write_int(out, at, partitions[i])
+        out[at] = 47
+        at = write_int(out, at + 1, offsets[i])
+        at = _copy(out, at, constants, cuts[0], cuts[1])
+        end = key_ends[i]
+        if end < 0:
+            end = -1 - end
+            for letter in (110, 117, 108, 108):
+                out[at] = letter
+                at += 1
+        else:
+            at = _write_text(out, at, keys, key_start, end)
+        key_start = end
+        at = _copy(out, at, constants, cuts[1], cuts[2])
+        at = write_fixed(out, at, times_us[i], 6)
+        at = _copy(out, at, constants, cuts[2], cuts[3])
+        at = write_float(out, at, scores[i, column])
+        if many:
+            at = _copy(out, at, constants, cuts[3], cuts[4])
+            for j in range(scores.shape[1]):
+                out[at] = 91 if j == 0 else 44
+                at = write_float(out, at + 1, scores[i, j])
+            out[at] = 93
+            at += 1
+        at = _copy(out, at, constants, cuts[4], cuts[5])
+        if flags[i]:
+            for letter in (116, 114, 117, 101):
+                out[at] = letter
+                at += 1
+        else:
+            for letter in (102, 97, 108, 115, 101):
+                out[at] = letter
+                at += 1
+        at = _copy(out, at, constants, cuts[5], cuts[6])
+        at = write_int(out, at, counts[i])
+        at = _copy(out, at, constants, cuts[6], cuts[7])
+        at = write_fixed(out, at, latency_us[i], 3)
+        for j in range(features.shape[1]):
+            at = _copy(out, at, constants, cuts[7 + j], cuts[8 + j])
+            at = write_float(out, at, features[i, j])
+        last = cuts.shape[0] - 1
+        at = _copy(out, at, constants, cuts[last - 1], cuts[last])
+        out[at] = 10
+        at += 1
+    return at
+
+
+def room(rows: int, constants: int, key_bytes: int, numbers: int) -> int:
+    """Bytes that are always enough: texts, keys escaped to six bytes each, and 26 for every number."""
+    return rows * (constants + 2 + _DIGITS_MAX * (6 + numbers) + 8) + 6 * key_bytes

@@ -1,0 +1,111 @@
+"""produce: scores become records in output topics. A full producer queue is back-pressure, not an error."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from streamer.batch import Batch, DeadLetter
+from streamer.clock import Clock
+from streamer.plan import Topics
+from streamer.stages.commit import TransactionError
+from streamer.stages.encode import Encoder, dead_letter
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """Encoded records of one batch, and what of them is still to be handed to the producer."""
+
+    batch: Batch
+    rows: deque[tuple[str, list[dict[str, Any]]]]
+    letters: deque[DeadLetter] = field(default_factory=deque)
+
+
+class Produce:
+    """Encodes batches at once and hands them to the producer as it has room, in order.
+
+    Args:
+        encoder: writes predictions and anomalies.
+        topics: where they go.
+        clock: stamps.
+    """
+
+    def __init__(self, encoder: Encoder, topics: Topics, clock: Clock) -> None:
+        self._encoder, self._topics, self._clock = encoder, topics, clock
+        self._waiting: deque[Outgoing] = deque()
+        self.rows = 0
+
+    def encode(self, batch: Batch) -> None:
+        """Encode a flagged batch and put it in line."""
+        values = self._encoder.predictions(batch, self._clock.wall_us())
+        rows = deque([(self._topics.predictions, [{"key": k, "value": v} for k, v in zip(batch.keys, values, strict=True)])])
+        if self._topics.anomalies and batch.flags.any():
+            flagged = batch.flags.nonzero()[0].tolist()
+            anomalies = [{"key": batch.keys[row], "value": self._encoder.anomaly(batch, row, values[row])} for row in flagged]
+            rows.append((self._topics.anomalies, anomalies))
+        batch.stamps.encoded = self._clock.monotonic()
+        self._waiting.append(Outgoing(batch, rows, deque(batch.dead)))
+        self.rows += len(batch)
+
+    def send(self, producer: Producer) -> Batch | None:
+        """Hand over the oldest batch; returns it when all of it is with the producer, None when there is no more room.
+
+        Raises:
+            TransactionError: the producer refuses for another reason.
+        """
+        if not self._waiting:
+            return None
+        outgoing = self._waiting[0]
+        try:
+            if not (_send_rows(producer, outgoing) and self._send_letters(producer, outgoing)):
+                return None
+        except KafkaException as failure:
+            error = failure.args[0]
+            raise TransactionError("produce", error, replace=error.fatal()) from failure
+        self._waiting.popleft()
+        self.rows -= len(outgoing.batch)
+        outgoing.batch.stamps.produced = self._clock.monotonic()
+        outgoing.batch.values = []
+        return outgoing.batch
+
+    def _send_letters(self, producer: Producer, outgoing: Outgoing) -> bool:
+        while outgoing.letters:
+            letter = outgoing.letters[0]
+            value, headers = dead_letter(letter)
+            try:
+                producer.produce(self._topics.rejected, value, letter.key, headers=headers)
+            except BufferError:
+                return False
+            outgoing.letters.popleft()
+        return True
+
+    def drop(self) -> None:
+        """Forget what waits."""
+        self._waiting.clear()
+        self.rows = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+
+def _send_rows(producer: Producer, outgoing: Outgoing) -> bool:
+    while outgoing.rows:
+        topic, messages = outgoing.rows[0]
+        try:
+            accepted = producer.produce_batch(topic, messages)
+        except BufferError:
+            return False
+        if accepted < len(messages):
+            refused = [message for message in messages if "_error" in message]
+            _raise_if_not_full([message.pop("_error") for message in refused])
+            outgoing.rows[0] = (topic, refused)
+            return False
+        outgoing.rows.popleft()
+    return True
+
+
+def _raise_if_not_full(errors: list[KafkaError]) -> None:
+    for error in errors:
+        if error.code() != KafkaError._QUEUE_FULL:  # noqa: SLF001 - the name the binding gives it
+            raise KafkaException(error)

@@ -1,0 +1,148 @@
+"""window: keyed windows advance with the batch, and the user's function turns them into features."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.batch import Batch
+from streamer.errors import TopologyError
+from streamer.state import kernels
+from streamer.state.store import Delta, Results, Store, StoreSpec
+from streamer.topology import FeatureFunction
+from streamer.windows import Needs, Window
+
+
+@dataclass(slots=True)
+class WindowStage:
+    """Holds one store per assigned partition; without a store spec it only computes features of single events.
+
+    Attributes:
+        spec: shape of the stores, or None for a flow without windows.
+        needs: what the feature function reads.
+        features: the user's function.
+        keys_max: live keys of all stores together; rows of further keys are dead letters.
+        stores: partition -> store.
+    """
+
+    spec: StoreSpec | None
+    needs: Needs
+    features: FeatureFunction
+    keys_max: int
+    stores: dict[int, Store] = field(default_factory=dict)
+
+    def open(self, partition: int) -> Store | None:
+        """A new, empty store for a partition; replaces the one there was."""
+        if self.spec is None:
+            return None
+        store = self.stores[partition] = Store(self.spec, self.keys_max)
+        return store
+
+    def close(self, partition: int) -> None:
+        """Forget a partition."""
+        self.stores.pop(partition, None)
+
+    @property
+    def keys(self) -> int:
+        """Live keys of all partitions."""
+        return sum(map(len, self.stores.values()))
+
+    def __call__(self, batch: Batch) -> None:
+        """Advance the windows by the rows of the batch and compute their features."""
+        results = self._advance(batch) if self.spec else None
+        batch.counts = results.count if results else np.zeros(len(batch), np.int64)
+        if len(batch):
+            batch.features = self._features(batch, results)
+
+    def _advance(self, batch: Batch) -> Results:
+        assert self.spec is not None
+        addressed = self._address(batch)
+        refused = [rows[slots < 0] for _, rows, slots, _ in addressed]
+        if any(map(len, refused)):
+            bad = np.zeros(len(batch), np.bool_)
+            bad[np.concatenate(refused)] = True
+            detail = f"the worker holds {self.keys:,} live keys, keys_max is {self.keys_max:,}; add replicas or raise it"
+            batch.dead += batch.letters(bad, "window", "too_many_keys", detail)
+            batch.keep(np.flatnonzero(~bad))
+            addressed = self._address(batch)
+        results = Results.empty(self.spec, len(batch))
+        values = np.array([batch.columns[name] for name in self.spec.fields]).reshape(len(self.spec.fields), len(batch))
+        for partition, rows, slots, fresh in addressed:
+            whole = len(rows) == len(batch)
+            delta = Delta(fresh, slots, batch.times_us if whole else batch.times_us[rows], values if whole else values[:, rows])
+            self.stores[partition].apply(delta, rows, results)
+            batch.deltas[partition] = delta
+        return results
+
+    def _address(self, batch: Batch) -> list[tuple[int, NDArray[np.int64], NDArray[np.int32], list[bytes]]]:
+        """Partition, its rows, their slots and the keys that are new, for each partition in the batch."""
+        found = []
+        room = self.keys_max - self.keys
+        for partition, rows in partition_rows(batch.partitions):
+            keys = batch.keys if len(rows) == len(batch) else [batch.keys[row] for row in rows.tolist()]
+            slots, fresh = self.stores[partition].address(keys, room)
+            room -= len(fresh)
+            found.append((partition, rows, slots, fresh))
+        return found
+
+    def _features(self, batch: Batch, results: Results | None) -> dict[str, NDArray[np.float32]]:
+        window = self._view(batch, results)
+        try:
+            with np.errstate(all="ignore"):
+                columns = self.features(window)
+                features = {name: np.asarray(column, np.float32) for name, column in columns.items()}
+        except Exception as error:
+            raise TopologyError(
+                f"the feature function failed on a batch of {len(batch)} rows ({type(error).__name__}: {error}); "
+                "it must accept any number of rows, any count of samples, and constant values"
+            ) from error
+        for name, column in features.items():
+            if column.shape[0] != len(batch):
+                raise TopologyError(f"feature {name!r} has {column.shape[0]} rows for {len(batch)} events")
+        return features
+
+    def _view(self, batch: Batch, results: Results | None) -> Window:
+        events = {name: batch.columns[name] for name in self.needs.events}
+        if results is None or self.spec is None:
+            return Window(np.ones(len(batch)), {}, {}, events)
+        count = results.count.astype(np.float64)
+        at = {name: place for place, name in enumerate(self.spec.fields)}
+        aggregates = {
+            (name, aggregate): _column(aggregate, results.aggregates[at[name]], batch.columns[name], count, results.span_us)
+            for name, aggregate in self.needs.aggregates
+        }
+        return Window(count, aggregates, {name: results.matrix[at[name]] for name in self.needs.matrices}, events)
+
+
+def partition_rows(partitions: NDArray[np.int32]) -> list[tuple[int, NDArray[np.int64]]]:
+    """Each partition with its rows in log order."""
+    if not len(partitions):
+        return []
+    if (partitions == partitions[0]).all():
+        return [(int(partitions[0]), np.arange(len(partitions)))]
+    return [(int(p), np.flatnonzero(partitions == p)) for p in np.unique(partitions)]
+
+
+def _column(
+    aggregate: str,
+    block: NDArray[np.float64],
+    newest: NDArray[np.float64],
+    count: NDArray[np.float64],
+    span_us: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """One aggregate (rows,) from the kernel's block of a field."""
+    if aggregate == "mean":
+        return np.asarray(block[kernels.SUM] / count)
+    if aggregate == "last":
+        return newest
+    if aggregate in ("delta", "rate"):
+        delta: NDArray[np.float64] = newest - block[kernels.FIRST]
+        if aggregate == "delta":
+            return delta
+        return np.divide(delta, span_us / 1e6, out=np.zeros_like(delta), where=span_us > 0)
+    rows: Mapping[str, Any] = {
+        "sum": kernels.SUM, "std": kernels.STD, "min": kernels.MIN, "max": kernels.MAX, "first": kernels.FIRST,
+    }  # fmt: skip
+    return np.asarray(block[rows[aggregate]])

@@ -1,0 +1,122 @@
+"""Blocks of the columnar changelog: what entered a store between two commits, as one compressed message.
+
+A block is written in the transaction that holds the outputs of the same rows. Blocks of a partition form a chain: each
+names the input offsets it covers, `[first, next)`, and a sequence number that the commit repeats in the metadata of the
+committed offset. Restoring is `for block in chain: store.apply(block)`.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+import numpy as np
+import zstandard
+
+from streamer.errors import StateError
+from streamer.limits import CHANGELOG_BYTES_MAX
+from streamer.state.store import Delta
+
+FORMAT = 1
+_METADATA = "streamer/1 seq="
+
+
+class Block(msgspec.Struct, array_like=True):
+    """One message of the changelog. Arrays are little-endian bytes.
+
+    Attributes:
+        format: version of this layout.
+        fingerprint: shape of the store it belongs to.
+        seq: number of the commit, per partition.
+        first, next: input offsets covered, next exclusive.
+        part, parts: a commit too large for one message is cut; only all parts together count.
+        keys, slots, times, values: the columns of a `Delta`; times are differences from row to row.
+    """
+
+    format: int
+    fingerprint: str
+    seq: int
+    first: int
+    next: int
+    part: int
+    parts: int
+    keys: list[bytes]
+    slots: bytes
+    times: bytes
+    values: bytes
+
+    def delta(self, fields: int) -> Delta:
+        """The columns, ready to apply."""
+        slots = np.frombuffer(self.slots, np.dtype("<i4"))
+        values = np.frombuffer(self.values, np.dtype("<f8")).reshape(fields, len(slots))
+        return Delta(self.keys, slots, np.cumsum(np.frombuffer(self.times, np.dtype("<i8"))), values)
+
+
+_DECODER = msgspec.msgpack.Decoder(Block)
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+def merge(deltas: Iterable[Delta], fields: int) -> Delta:
+    """Join deltas of one store in order."""
+    parts = list(deltas)
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return Delta([], np.empty(0, np.int32), np.empty(0, np.int64), np.empty((fields, 0)))
+    return Delta(
+        [key for part in parts for key in part.new_keys],
+        np.concatenate([part.slots for part in parts]),
+        np.concatenate([part.times for part in parts]),
+        np.concatenate([part.values for part in parts], axis=1),
+    )
+
+
+def encode(delta: Delta, fingerprint: str, seq: int, first: int, next_: int) -> Iterator[bytes]:
+    """Messages of one commit for one partition, each at most CHANGELOG_BYTES_MAX before compression."""
+    columns = delta.values.shape[0]
+    rows = len(delta.slots)
+    # Keys stand in the first part: a restore must know a slot before a row uses it.
+    room = max(CHANGELOG_BYTES_MAX - sum(map(len, delta.new_keys)) - 8 * len(delta.new_keys), CHANGELOG_BYTES_MAX // 2)
+    per_part = max(1, room // (12 + 8 * columns))
+    cuts = list(range(0, rows, per_part)) or [0]
+    compressor = zstandard.ZstdCompressor(level=1)
+    for part, start in enumerate(cuts):
+        end = min(start + per_part, rows)
+        block = Block(
+            FORMAT, fingerprint, seq, first, next_, part, len(cuts),
+            delta.new_keys if part == 0 else [],
+            delta.slots[start:end].astype("<i4").tobytes(),
+            np.diff(delta.times[start:end], prepend=0).astype("<i8").tobytes(),
+            np.ascontiguousarray(delta.values[:, start:end], "<f8").tobytes(),
+        )  # fmt: skip
+        yield compressor.compress(_ENCODER.encode(block))
+
+
+def decode(value: bytes, fingerprint: str, where: str) -> Block:
+    """Read one message.
+
+    Raises:
+        StateError: it cannot be read, or was written by another version or for another window.
+    """
+    try:
+        block = _DECODER.decode(zstandard.ZstdDecompressor().decompress(value))
+    except (zstandard.ZstdError, msgspec.MsgspecError) as error:
+        raise StateError(f"{where} is not a changelog block ({error}); was something else produced to this topic?") from error
+    if block.format != FORMAT:
+        raise StateError(f"{where} has changelog format {block.format}, this version reads {FORMAT}; run the version that wrote it")
+    if block.fingerprint != fingerprint:
+        raise StateError(
+            f"{where} was written for the window {block.fingerprint}, the topology now has {fingerprint}; "
+            "give the topology a new name or run it with a new --group, which starts new windows from the input"
+        )
+    return block
+
+
+def metadata(seq: int) -> str:
+    """What a commit writes beside the offset."""
+    return f"{_METADATA}{seq}"
+
+
+def sequence(text: str | None) -> int:
+    """Sequence number of a committed offset; 0 when it was not written by us."""
+    if not text or not text.startswith(_METADATA):
+        return 0
+    return int(text[len(_METADATA) :])

@@ -1,0 +1,148 @@
+"""Rebuilding windows from the changelog: the live `apply`, fed from the log, while other partitions go on."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from streamer.errors import StateError
+from streamer.state.changelog import Block, decode, merge
+from streamer.state.store import Delta, Store
+
+
+@dataclass(slots=True)
+class Progress:
+    """One partition on its way back.
+
+    Attributes:
+        store: filled block by block.
+        committed: committed input offset, None if the group never committed this partition.
+        seq: sequence number in the metadata of that commit.
+        end: offset after the last record of the changelog, uncommitted ones included.
+        next: input offset after the last applied block.
+        applied: sequence number of the last applied block.
+        rows: applied so far.
+        reached: how far the changelog was read.
+    """
+
+    store: Store
+    committed: int | None
+    seq: int
+    end: int
+    next: int | None = None
+    applied: int = 0
+    rows: int = 0
+    reached: int = 0
+    parts: list[Delta] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A partition that is back: where its input goes on, and the number of its last commit."""
+
+    partition: int
+    next: int | None
+    seq: int
+    rows: int
+
+
+class Restore:
+    """Reads changelog partitions to their end and applies their blocks.
+
+    Args:
+        config: a reader of committed records, see `kafka.reader_config`.
+        topic: the changelog.
+        strict: exactly-once: the chain must end at the committed offset and sequence. Otherwise (at-least-once) blocks
+            of a worker that had lost its partition are skipped, and the input goes on where the chain ends.
+    """
+
+    def __init__(self, config: dict[str, Any], topic: str, *, strict: bool) -> None:
+        self._consumer = Consumer(config)
+        self._topic, self._strict = topic, strict
+        self._under_way: dict[int, Progress] = {}
+
+    def begin(self, partition: int, store: Store, committed: int | None, seq: int, end: int) -> None:
+        """Start with an empty store; `end` is the changelog's uncommitted high watermark."""
+        self.cancel([partition])
+        self._under_way[partition] = Progress(store, committed, seq, end)
+        self._consumer.incremental_assign([TopicPartition(self._topic, partition, 0)])
+
+    def cancel(self, partitions: list[int]) -> None:
+        """Give up on partitions that are not ours any more."""
+        known = [p for p in partitions if self._under_way.pop(p, None)]
+        if known:
+            self._consumer.incremental_unassign([TopicPartition(self._topic, p) for p in known])
+
+    def __len__(self) -> int:
+        return len(self._under_way)
+
+    def step(self, timeout_s: float) -> list[Restored]:
+        """Apply what arrives within `timeout_s`; returns the partitions that are complete.
+
+        Raises:
+            StateError: the changelog does not match the committed offsets.
+        """
+        done = []
+        for message in self._consumer.consume(64, timeout_s):
+            progress = self._under_way.get(message.partition())
+            if progress is None:
+                continue
+            error = message.error()
+            if error is None:
+                self._apply(progress, message)
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the name the binding gives it
+                # A pending transaction hides the rest of the log; only the end that was asked for is the end.
+                progress.reached = message.offset()
+                if progress.reached >= progress.end:
+                    done.append(self._finish(message.partition(), progress))
+            elif not error.retriable():
+                raise KafkaException(error)
+        return done
+
+    def _apply(self, progress: Progress, message: Message) -> None:
+        progress.reached = message.offset() + 1
+        block = decode(message.value() or b"", progress.store.spec.fingerprint, self._where(message))
+        if not self._follows(progress, block, message):
+            return
+        progress.parts.append(block.delta(len(progress.store.spec.fields)))
+        if block.part + 1 < block.parts:
+            return
+        delta = merge(progress.parts, len(progress.store.spec.fields))
+        progress.parts.clear()
+        progress.store.apply(delta)
+        progress.rows += len(delta.slots)
+        progress.next, progress.applied = block.next, block.seq
+
+    def _follows(self, progress: Progress, block: Block, message: Message) -> bool:
+        """Whether a block continues the chain; in strict mode it must."""
+        part = len(progress.parts)
+        if progress.next is None or (block.seq == progress.applied + 1 and block.first == progress.next):
+            if block.part == part:
+                return True
+            if block.part == 0:  # the writer died between parts and another one began anew
+                progress.parts.clear()
+                return True
+        if self._strict:
+            raise StateError(
+                f"{self._where(message)} holds commit {block.seq} for input {block.first}..{block.next}, but commit "
+                f"{progress.applied} ended at {progress.next}: the changelog has a gap. Run with a new --group to start "
+                "new windows from the input"
+            )
+        return False
+
+    def _finish(self, partition: int, progress: Progress) -> Restored:
+        if self._strict and (progress.seq, progress.committed) != (progress.applied, progress.next):
+            raise StateError(
+                f"{self._topic}/{partition} ends with commit {progress.applied} at input offset {progress.next}, the group "
+                f"committed number {progress.seq} at {progress.committed}. Offsets were set by another tool, or the changelog "
+                "was deleted. Run with a new --group to start new windows from the input"
+            )
+        self.cancel([partition])
+        return Restored(partition, progress.committed if progress.next is None else progress.next, progress.applied, progress.rows)
+
+    def _where(self, message: Message) -> str:
+        return f"{self._topic}/{message.partition()}/{message.offset()}"
+
+    def close(self) -> None:
+        """Let the client go."""
+        self._consumer.close()

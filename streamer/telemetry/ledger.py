@@ -1,0 +1,95 @@
+"""The latency ledger: how long rows spent where. The parts of a row sum to its end-to-end time by construction."""
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.batch import Batch
+
+# From event time to commit, in the order in which a row passes them.
+PARTS = ("source", "broker", "decode", "window", "queue", "run", "encode", "produce", "commit")
+# Eight bounds a decade from 10 us to 10,000 s: a quantile is off by at most 15 %.
+BOUNDS_S = 10.0 ** (np.arange(-40, 33) / 8)
+
+
+@dataclass(slots=True)
+class Histogram:
+    """Counts of durations, in seconds, in fixed exponential buckets. Safe to read from another thread."""
+
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(BOUNDS_S) + 1, np.int64))
+    total_s: float = 0.0
+
+    def add(self, seconds: float, rows: int) -> None:
+        """Add the same duration for many rows."""
+        self.counts[int(np.searchsorted(BOUNDS_S, seconds))] += rows
+        self.total_s += seconds * rows
+
+    def add_each(self, seconds: NDArray[np.float64]) -> None:
+        """Add one duration per row."""
+        self.counts += np.bincount(np.searchsorted(BOUNDS_S, seconds), minlength=len(self.counts))
+        self.total_s += float(seconds.sum())
+
+    def quantile(self, q: float) -> float:
+        """Upper bound of the bucket that holds the quantile, in seconds; 0 when empty."""
+        counts = self.counts.copy()
+        total = int(counts.sum())
+        if total == 0:
+            return 0.0
+        place = int(np.searchsorted(np.cumsum(counts), q * total))
+        return float(BOUNDS_S[min(place, len(BOUNDS_S) - 1)])
+
+    @property
+    def rows(self) -> int:
+        """How many durations were added."""
+        return int(self.counts.sum())
+
+
+class Ledger:
+    """Histograms per part and end to end, from event time and from record time."""
+
+    def __init__(self) -> None:
+        self.parts = {part: Histogram() for part in PARTS}
+        self.end_to_end = {"event": Histogram(), "record": Histogram()}
+        self.deadline_missed = 0
+        self.lock = threading.Lock()
+
+    def record(self, batches: Iterable[Batch], committed: float, committed_us: int, deadline_s: float | None) -> None:
+        """Enter committed batches.
+
+        Args:
+            batches: of one commit.
+            committed: monotonic seconds of its end.
+            committed_us: the same instant as wall time, microseconds.
+            deadline_s: latency from record time that should not be exceeded.
+        """
+        batches = [batch for batch in batches if len(batch)]
+        if not batches:
+            return
+        with self.lock:
+            for batch in batches:
+                self._enter(batch, committed)
+            rows = [len(batch) for batch in batches]
+            events = np.concatenate([batch.times_us for batch in batches])
+            records = np.concatenate([batch.timestamps_ms for batch in batches]) * 1000
+            polled = np.repeat([batch.polled_us for batch in batches], rows)
+            self.parts["source"].add_each((records - events) / 1e6)
+            self.parts["broker"].add_each((polled - records) / 1e6)
+            # Wall time of the commit is the poll's plus what passed since, so that a clock step cannot break the sum.
+            since_poll = np.repeat([committed - batch.stamps.polled for batch in batches], rows)
+            self.end_to_end["event"].add_each((polled - events) / 1e6 + since_poll)
+            latency = (polled - records) / 1e6 + since_poll
+            self.end_to_end["record"].add_each(latency)
+            if deadline_s is not None:
+                self.deadline_missed += int((latency > deadline_s).sum())
+
+    def _enter(self, batch: Batch, committed: float) -> None:
+        stamps, rows = batch.stamps, len(batch)
+        passed = (
+            stamps.polled, stamps.decoded, stamps.windowed, stamps.run_started, stamps.run_ended, stamps.encoded,
+            stamps.produced, committed,
+        )  # fmt: skip
+        for part, start, end in zip(PARTS[2:], passed, passed[1:], strict=False):
+            self.parts[part].add(end - start, rows)

@@ -1,0 +1,125 @@
+"""Every metric of the service, in one closed table, and the object that holds their values.
+
+The data path adds to plain numbers once per batch; nothing is looked up or locked per record. Prometheus reads them
+through `collect`, the live view through the same object.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import numpy as np
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from streamer.telemetry.ledger import BOUNDS_S, Histogram, Ledger
+
+STAGES = ("consume", "decode", "window", "infer", "flag", "produce", "commit")
+
+
+class Metric(NamedTuple):
+    """One row of the table: Prometheus name, kind, label names and what to do with it."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    help: str
+
+
+TABLE = (
+    Metric("streamer_records_total", "counter", ("outcome",),
+           "Committed input records by outcome: predicted or dead. A rising share of dead: see streamer_dead_letters_total."),
+    Metric("streamer_anomalies_total", "counter", (), "Committed predictions that were flagged."),
+    Metric("streamer_dead_letters_total", "counter", ("stage", "reason"), "Committed dead letters. Read them with streamer tail."),
+    Metric("streamer_commits_total", "counter", (), "Commits. None for a minute while there is lag: look at the log."),
+    Metric("streamer_recoveries_total", "counter", ("cause",), "Transactions given up; their rows were redone."),
+    Metric("streamer_producer_replacements_total", "counter", (), "Producers replaced after a doubtful commit or a fence."),
+    Metric("streamer_rebalances_total", "counter", ("kind",), "Partitions assigned, revoked or lost, by call."),
+    Metric("streamer_rebalance_stall_seconds_total", "counter", (), "Time spent finishing rows before giving partitions away."),
+    Metric("streamer_rows_redone_total", "counter", (), "Rows dropped unfinished by recoveries and rebalances; they are read again."),
+    Metric("streamer_pauses_total", "counter", (), "Times input was paused because the model or the producer was full."),
+    Metric("streamer_deadline_missed_total", "counter", (), "Predictions later than the deadline of the topology."),
+    Metric("streamer_window_truncated_total", "counter", (), "Windows by time that lost samples to max_samples: raise it."),
+    Metric("streamer_restored_rows_total", "counter", (), "Rows applied from the changelog."),
+    Metric("streamer_stage_busy_seconds_total", "counter", ("stage",), "Time the worker spent in a stage."),
+    Metric("streamer_stage_blocked_seconds_total", "counter", ("stage",), "Time the worker waited for a stage that was full."),
+    Metric("streamer_inference_batches_total", "counter", (), "Runs of the model. Rows over batches is the mean batch."),
+    Metric("streamer_inference_rows_total", "counter", ("model", "version"), "Rows scored."),
+    Metric("streamer_stage_seconds", "histogram", ("stage",),
+           "The latency ledger: how long rows spent in each part; the parts sum to end to end."),
+    Metric("streamer_end_to_end_seconds", "histogram", ("since",), "From event time or record time to commit."),
+    Metric("streamer_partitions_assigned", "gauge", (), "Partitions of this worker."),
+    Metric("streamer_partitions_restoring", "gauge", (), "Partitions whose windows are being rebuilt."),
+    Metric("streamer_consumer_lag_records", "gauge", ("topic", "partition"), "Records between our position and the end of the log."),
+    Metric("streamer_rows_in_flight", "gauge", ("state",), "Rows polled and not committed: unscored or uncommitted."),
+    Metric("streamer_live_keys", "gauge", (), "Keys with a window."),
+    Metric("streamer_paused", "gauge", (), "1 while input is paused."),
+    Metric("streamer_dead_letter_alarm", "gauge", (), "1 while dead letters are a large share of the input of the last minute."),
+)  # fmt: skip
+NAMES = {metric.name: metric for metric in TABLE}
+# Two bounds a decade are exported: scrapes stay small, dashboards keep their shape.
+_EXPORTED = range(0, len(BOUNDS_S), 4)
+
+
+class Metrics(Collector):
+    """Values of the table. Written by the worker's thread; reading from another thread sees whole numbers."""
+
+    def __init__(self) -> None:
+        self._values: Counter[tuple[str, tuple[str, ...]]] = Counter()
+        self.ledger = Ledger()
+
+    def add(self, name: str, amount: float = 1, *labels: str) -> None:
+        """Raise a counter; an unknown name or wrong number of labels is a bug."""
+        assert len(NAMES[name].labels) == len(labels), name
+        self._values[name, labels] += amount  # type: ignore[assignment]
+
+    def set(self, name: str, value: float, *labels: str) -> None:
+        """Set a gauge."""
+        assert len(NAMES[name].labels) == len(labels), name
+        self._values[name, labels] = value  # type: ignore[assignment]
+
+    def clear(self, name: str) -> None:
+        """Forget all label values of a gauge, such as the lag of partitions given away."""
+        for key in [key for key in list(self._values) if key[0] == name]:
+            del self._values[key]
+
+    def value(self, name: str, *labels: str) -> float:
+        """Current value, summed over all labels that are not given."""
+        metric = NAMES[name]
+        if len(labels) == len(metric.labels):
+            return self._values.get((name, labels), 0)
+        return sum(value for key, value in list(self._values.items()) if key[0] == name)
+
+    def by_label(self, name: str) -> dict[tuple[str, ...], float]:
+        """Label values -> value."""
+        return {labels: value for (key, labels), value in list(self._values.items()) if key == name}
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:
+        """What Prometheus sees."""
+        for metric in TABLE:
+            if metric.kind == "histogram":
+                yield self._histogram(metric)
+                continue
+            family = (CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily)(
+                metric.name, metric.help, labels=list(metric.labels)
+            )
+            values = self.by_label(metric.name)
+            if not metric.labels and not values:
+                values = {(): 0.0}
+            for labels, value in sorted(values.items()):
+                family.add_metric(list(labels), value)
+            yield family
+
+    def _histogram(self, metric: Metric) -> HistogramMetricFamily:
+        family = HistogramMetricFamily(metric.name, metric.help, labels=list(metric.labels))
+        source = self.ledger.parts if metric.name == "streamer_stage_seconds" else self.ledger.end_to_end
+        with self.ledger.lock:
+            for label, histogram in source.items():
+                family.add_metric([label], _buckets(histogram), histogram.total_s)
+        return family
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    cumulative = np.cumsum(histogram.counts)
+    buckets = [(f"{BOUNDS_S[place]:.6g}", float(cumulative[place])) for place in _EXPORTED]
+    return [*buckets, ("+Inf", float(cumulative[-1]))]

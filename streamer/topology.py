@@ -1,0 +1,172 @@
+"""What a user writes: one flow, declared as a chain in the order of the data. Nothing here opens a connection."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from numpy.typing import NDArray
+
+from streamer.errors import TopologyError
+from streamer.event import Event
+from streamer.units import parse_duration_s
+from streamer.windows import Rolling, Window
+
+FeatureFunction = Callable[[Window], Mapping[str, NDArray[Any]]]
+Step = TypeVar("Step", bound="object")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model by name; where it lies is a setting (`models`), which version serves is the repository's.
+
+    Attributes:
+        name: folder in the model repository, `<models>/<name>/<version>/model.onnx`.
+        alias: name of a version in `<models>/<name>/aliases.json`; without it the highest version serves.
+        version: a fixed version instead.
+    """
+
+    name: str
+    alias: str | None = None
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """`.source()`: the events and the topic of those that could not be read."""
+
+    event: type[Event]
+    rejected: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Windowed:
+    """`.window()`: how samples of a key are kept."""
+
+    window: Rolling
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """`.features()`: columns for the model."""
+
+    function: FeatureFunction
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Infer:
+    """`.infer()`: which model, in batches of how many rows."""
+
+    model: Model
+    deadline_s: float | None
+    max_batch: int
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """`.flag()`: the decision; `above` is a number or "model.threshold"."""
+
+    above: float | str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """`.publish()`: output topics."""
+
+    predictions: str
+    anomalies: str | None
+    features: bool
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """One flow from a source topic to predictions. Each step returns a new topology; the first is `.source`.
+
+    Example::
+
+        sensor = (
+            Topology("sensor-anomaly")
+            .source(Reading, rejected="sensor.rejected")
+            .window(rolling(count=64))
+            .features(lambda w: {"mean": w.mean("value"), "std": w.std("value")})
+            .infer(Model("sensor-anomaly"))
+            .flag(above="model.threshold")
+            .publish(predictions="sensor.predictions", anomalies="sensor.anomalies")
+        )
+    """
+
+    name: str
+    steps: tuple[Any, ...] = ()
+
+    def source(self, event: type[Event], *, rejected: str) -> "Topology":
+        """Read `event` from its topic; records that cannot be used go to the topic `rejected` with the reason."""
+        where = _caller()
+        if not (isinstance(event, type) and issubclass(event, Event) and event.__event__.topic):
+            raise TopologyError(f"{where}: .source() takes an Event class with a topic, such as class R(Event, topic='t')")
+        return self._add(Source(event, rejected, where))
+
+    def window(self, window: Rolling) -> "Topology":
+        """Keep samples per key; see `rolling`."""
+        where = _caller()
+        if not isinstance(window, Rolling):
+            raise TopologyError(f"{where}: .window() takes rolling(...), not {window!r}")
+        return self._add(Windowed(window, where))
+
+    def features(self, function: FeatureFunction) -> "Topology":
+        """Turn the windows of a batch into model inputs: a columnar numpy function `(Window) -> {name: column}`."""
+        return self._add(Features(function, _caller()))
+
+    def infer(self, model: Model, *, deadline: str | None = None, max_batch: int = 512) -> "Topology":
+        """Run the model on the features.
+
+        Args:
+            model: which one.
+            deadline: latency aimed for, from record timestamp to prediction, as "250ms"; predictions beyond it are
+                counted in `streamer_deadline_missed_total`, none is dropped.
+            max_batch: most rows in one run of the model.
+        """
+        where = _caller()
+        if not isinstance(model, Model):
+            raise TopologyError(f"{where}: .infer() takes Model('name'), not {model!r}")
+        if max_batch < 1:
+            raise TopologyError(f"{where}: max_batch={max_batch} must be at least 1")
+        try:
+            deadline_s = None if deadline is None else parse_duration_s(deadline)
+        except ValueError as error:
+            raise TopologyError(f"{where}: deadline: {error}") from error
+        return self._add(Infer(model, deadline_s, max_batch, where))
+
+    def flag(self, *, above: float | str) -> "Topology":
+        """Flag scores greater than `above`: a number, or "model.threshold" for the one that travels with the model."""
+        where = _caller()
+        if isinstance(above, str) and above != "model.threshold":
+            raise TopologyError(f"{where}: above={above!r} is neither a number nor 'model.threshold'")
+        return self._add(Flag(above, where))
+
+    def publish(self, *, predictions: str, anomalies: str | None = None, features: bool = False) -> "Topology":
+        """Name the output topics; with `features` every prediction carries the model's inputs."""
+        return self._add(Publish(predictions, anomalies, features, _caller()))
+
+    def _add(self, step: Any) -> "Topology":
+        kinds = (Source, Windowed, Features, Infer, Flag, Publish)
+        place = kinds.index(type(step))
+        for earlier in self.steps:
+            if kinds.index(type(earlier)) >= place:
+                names = ("source", "window", "features", "infer", "flag", "publish")
+                raise TopologyError(
+                    f"{step.where}: .{names[place]}() comes after .{names[kinds.index(type(earlier))]}() "
+                    f"({earlier.where}); the order is {' -> '.join(names)}, each once"
+                )
+        return replace(self, steps=(*self.steps, step))
+
+
+def _caller() -> str:
+    """File and line of the user's line two frames up."""
+    frame = sys._getframe(2)  # noqa: SLF001 - there is no public way that does not walk the whole stack
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
