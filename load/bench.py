@@ -56,20 +56,18 @@ class Bench:
 
     def drain(self, workload: str) -> list[Row]:
         """Copy loop and service, both guarantees, over one preloaded topic."""
-        source, size = f"load-{workload}-{time.time_ns()}", self.size
-        self.log.create(source)
-        preload(self.log.bootstrap, source, Readings(DRAINS[workload]), size.events)
-        folders = (self.models, self.scratch)
-        systems: dict[tuple[str, str], Callable[[], Drained]] = {}
-        for g in GUARANTEES:
-            systems["copyloop", g] = partial(drain_copyloop, self.log, source, g, size.events)
-            systems["streamer", g] = partial(drain_service, self.log, source, g, size.events, folders)
-        taken: dict[tuple[str, str], list[Drained]] = {name: [] for name in systems}
-        for turn in range(size.runs):
-            for name in rotated(list(systems), turn):
-                taken[name].append(systems[name]())
-                say(workload, *name, f"{taken[name][-1].events_per_s:,.0f} events/s")
-        self.log.delete([source])
+        size, folders = self.size, (self.models, self.scratch)
+        with self.log.lent(f"load-{workload}-{time.time_ns()}") as source:
+            preload(self.log.bootstrap, source, Readings(DRAINS[workload]), size.events)
+            systems: dict[tuple[str, str], Callable[[], Drained]] = {}
+            for g in GUARANTEES:
+                systems["copyloop", g] = partial(drain_copyloop, self.log, source, g, size.events)
+                systems["streamer", g] = partial(drain_service, self.log, source, g, size.events, folders)
+            taken: dict[tuple[str, str], list[Drained]] = {name: [] for name in systems}
+            for turn in range(size.runs):
+                for name in rotated(list(systems), turn):
+                    taken[name].append(systems[name]())
+                    say(workload, *name, f"{taken[name][-1].events_per_s:,.0f} events/s")
         return [drain_row(workload, name, taken) for name in systems]
 
     def open_loop(self, workload: str) -> list[Row]:
@@ -83,13 +81,14 @@ class Bench:
 
     def latency(self, guarantee: str) -> Row:
         """One open-loop run on a fresh source topic."""
-        source, size = f"load-open-{time.time_ns()}", self.size
-        self.log.create(source)
+        size = self.size
         schedule = Schedule(size.rate, size.warmup_s + size.measured_s)
-        with Service(self.log, "bench", source, guarantee, self.models, self.scratch) as service:
+        with (
+            self.log.lent(f"load-open-{time.time_ns()}") as source,
+            Service(self.log, "bench", source, guarantee, self.models, self.scratch) as service,
+        ):
             service.wait_until_settled()
             sent, arrivals = run(self.log.bootstrap, source, service.predictions, schedule)
-        self.log.delete([source])
         return judge(sent, arrivals, schedule, size.warmup_s)
 
 

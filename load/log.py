@@ -6,6 +6,7 @@ Everything the benchmarks claim about the service is read here, from the broker,
 import struct
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -30,6 +31,17 @@ class Log:
         new = [NewTopic(topic, partitions, 1, config=config) for topic in topics]
         for future in self.admin.create_topics(new).values():
             future.result(WAIT_S)
+        for topic in topics:
+            self.partitions(topic)
+
+    @contextmanager
+    def lent(self, topic: str) -> Iterator[str]:
+        """A topic for the length of a `with` block."""
+        self.create(topic)
+        try:
+            yield topic
+        finally:
+            self.delete([topic])
 
     def delete(self, topics: Iterable[str]) -> None:
         """Delete those of the topics that exist."""
@@ -42,8 +54,13 @@ class Log:
         return list(self.admin.list_topics(timeout=WAIT_S).topics)
 
     def partitions(self, topic: str) -> int:
-        """How many partitions a topic has."""
-        return len(self.admin.list_topics(topic, timeout=WAIT_S).topics[topic].partitions)
+        """How many partitions a topic has; a new topic may take the broker a moment to know."""
+        deadline = time.monotonic() + WAIT_S
+        while time.monotonic() < deadline:
+            if count := len(self.admin.list_topics(topic, timeout=WAIT_S).topics[topic].partitions):
+                return count
+            time.sleep(0.05)
+        raise RuntimeError(f"{self.bootstrap} does not know the topic {topic!r}")
 
     def committed(self, group: str) -> int:
         """Sum of the offsets the group has committed; on a topic without transactions, events done."""

@@ -155,21 +155,18 @@ def judge(plan: Plan, steady_rss: int, seen: Watch, start_s: float, arrivals: Ar
 
 def measure(log: Log, models: Path, scratch: Path, plan: Plan, guarantee: str) -> Verdict:
     """The whole run: preload, drain at full rate, slow down, drain."""
-    source = f"load-slow-{time.time_ns()}"
-    log.create(source)
-    preload(log.bootstrap, source, Readings(1_000), plan.steady_events, work=0)
     work = plan.work(make_model.work_per_second(models))
     schedule = Schedule(plan.rate, plan.slow_s, heavy=plan.heavy, work=work)
-    with Service(log, "slow", source, guarantee, models, scratch) as service:
-        service.wait_until_settled()
-        steady_rss = steady(log, service, plan.steady_events)
-        offered = plan.steady_events + schedule.events
-        with Watch(log, service, offered) as seen:
-            sent, arrivals = run(log.bootstrap, source, service.predictions, schedule, plan.steady_events)
-            watch(log, service, offered)
-        verdict = judge(plan, steady_rss, seen, sent.start_s, arrivals)
-    log.delete([source])
-    return verdict
+    everything = plan.steady_events + plan.offered
+    with log.lent(f"load-slow-{time.time_ns()}") as source:
+        preload(log.bootstrap, source, Readings(1_000), plan.steady_events, work=0)
+        with Service(log, "slow", source, guarantee, models, scratch) as service:
+            service.wait_until_settled()
+            steady_rss = steady(log, service, plan.steady_events)
+            with Watch(log, service, everything) as seen:
+                sent, arrivals = run(log.bootstrap, source, service.predictions, schedule, plan.steady_events)
+                watch(log, service, everything)
+            return judge(plan, steady_rss, seen, sent.start_s, arrivals)
 
 
 def main() -> None:
@@ -179,14 +176,22 @@ def main() -> None:
     parser.add_argument("--guarantee", choices=["exactly-once", "at-least-once"], default="exactly-once")
     asked = parser.parse_args()
     plan = Plan(steady_events=200_000, slow_s=10.0) if asked.quick else Plan()
+    try:
+        answer = run_plan(plan, asked.guarantee, asked.bootstrap)
+    except RuntimeError as error:  # the service ended, stood still or did not stop cleanly: a verdict too
+        answer = {"failures": [str(error)], "ok": False}
+    print(json.dumps(answer))
+    sys.exit(0 if answer["ok"] else 1)
+
+
+def run_plan(plan: Plan, guarantee: str, bootstrap: str | None) -> dict[str, Any]:
+    """The verdict of a plan as a JSON object, on the broker given or one of its own."""
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="load-")))
         make_model.write(scratch / "models")
-        log = Log(asked.bootstrap or stack.enter_context(DevBroker()).bootstrap)
-        verdict = measure(log, scratch / "models", scratch, plan, asked.guarantee)
-    answer: dict[str, Any] = asdict(verdict) | {"failures": verdict.failures, "ok": not verdict.failures}
-    print(json.dumps(answer))
-    sys.exit(0 if answer["ok"] else 1)
+        log = Log(bootstrap or stack.enter_context(DevBroker()).bootstrap)
+        verdict = measure(log, scratch / "models", scratch, plan, guarantee)
+    return asdict(verdict) | {"failures": verdict.failures, "ok": not verdict.failures}
 
 
 if __name__ == "__main__":
