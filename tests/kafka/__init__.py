@@ -1,0 +1,1 @@
+"""What is only true if a real broker says so."""
