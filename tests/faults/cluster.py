@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from confluent_kafka import ConsumerGroupState, IsolationLevel, TopicPartition
+from confluent_kafka import ConsumerGroupState, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     NewTopic,
@@ -32,7 +32,7 @@ class Cluster:
 
     def __init__(self, bootstrap: str, names: Names) -> None:
         self.names = names
-        self._admin = AdminClient({"bootstrap.servers": bootstrap})
+        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
 
     def create_topics(self) -> None:
         """Input, outputs and changelog, as `streamer topics create` would make them."""
@@ -83,8 +83,15 @@ class Cluster:
         return self.lag() == 0 and not self.open_transactions()
 
 
+def _holds(condition: Callable[[], bool]) -> bool:
+    try:
+        return condition()
+    except (KafkaException, TimeoutError):
+        return False
+
+
 def wait_for(what: str, condition: Callable[[], bool], timeout_s: float, every_s: float = 0.3) -> float:
-    """Wait until the condition holds.
+    """Wait until the condition holds; a broker that does not answer counts as "not yet".
 
     Returns:
         The seconds waited.
@@ -93,7 +100,7 @@ def wait_for(what: str, condition: Callable[[], bool], timeout_s: float, every_s
         TimedOutError: it did not hold in time.
     """
     start = time.monotonic()
-    while not condition():
+    while not _holds(condition):
         if time.monotonic() - start > timeout_s:
             raise TimedOutError(f"{what} did not happen within {timeout_s:.0f} s")
         time.sleep(every_s)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 TOPOLOGY = "tests/faults/topology.py:torture"
-TAIL_LINES = 30
+TAIL_LINES = 12
 
 
 @dataclass(slots=True)
