@@ -1,6 +1,7 @@
 """One real broker for the whole run, topics on it, and an order that lets a broken unit test speak first."""
 
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -53,6 +54,7 @@ def dev_broker(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Co
         pytest.skip(str(error))
     yield owned
     owned.close()
+    shutil.rmtree(owned.data / "kafka")  # pytest keeps the folder of the last runs; the log is enough
 
 
 @pytest.fixture

@@ -173,7 +173,10 @@ class DevBroker:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BrokerError(f"another broker runs on {self.data}: stop it, or choose another folder") from None
+            owner = Path(lock.name).read_text()
+            raise BrokerError(
+                f"another broker (process {owner or 'starting'}) runs on {self.data}: end it, or choose another folder"
+            ) from None
 
     def _prepare(self, java: Java, jars: Path) -> None:
         (self.data / "log4j2.properties").write_text(LOG4J)
@@ -226,6 +229,7 @@ class DevBroker:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 start_new_session=True, pass_fds=(lock.fileno(),),
             )  # fmt: skip
+        Path(lock.name).write_text(str(self._process.pid))  # for the message of `_claim`
         self._guard = None if detached else Guard(self._process.pid)
 
     def _class_archive(self, java: Java, jars: Path, *, detached: bool) -> list[str]:

@@ -119,7 +119,7 @@ class TestRestart:
 
 class TestFailure:
     def test_a_second_broker_on_the_same_data_is_refused(self, broker: DevBroker) -> None:
-        with pytest.raises(BrokerError, match="another broker runs on"):
+        with pytest.raises(BrokerError, match=rf"another broker \(process {broker.pid}\) runs on"):
             DevBroker(broker.data).start()
         assert broker.running
 
