@@ -34,6 +34,23 @@ class Records:
     def __len__(self) -> int:
         return len(self.values)
 
+    def only(self, rows: NDArray[np.int64]) -> "Records":
+        """These rows, in this order."""
+        chosen = rows.tolist()
+        return Records(
+            self.topic, self.partitions[rows], self.offsets[rows], self.timestamps_ms[rows], self.log_append,
+            [self.keys[row] for row in chosen], [self.values[row] for row in chosen], self.polled_us,
+        )  # fmt: skip
+
+
+def partition_rows(partitions: NDArray[np.int32]) -> list[tuple[int, NDArray[np.int64]]]:
+    """Each partition with its rows in log order."""
+    if not len(partitions):
+        return []
+    if (partitions == partitions[0]).all():
+        return [(int(partitions[0]), np.arange(len(partitions)))]
+    return [(int(p), np.flatnonzero(partitions == p)) for p in np.unique(partitions)]
+
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:

@@ -3,11 +3,12 @@
 import uuid
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streamer import limits
 from streamer.errors import TopicError
+from streamer.plan import Topics
 from streamer.settings import Settings
 
 
@@ -67,11 +68,13 @@ def transactional_config(settings: Settings, group: str) -> dict[str, Any]:
 
 def reader_config(settings: Settings, *, committed: bool) -> dict[str, Any]:
     """A consumer without a group, for changelogs, tails and watermarks."""
+    user = settings.consumer_config()
+    user.pop("group.instance.id", None)
     return {
         "fetch.wait.max.ms": 50,
         "fetch.queue.backoff.ms": 20,
         "queued.max.messages.kbytes": limits.PREFETCH_KIB_MAX,
-        **settings.consumer_config(),
+        **user,
         "group.id": "streamer-reader",
         "group.protocol": "classic",
         "enable.auto.commit": False,
@@ -84,10 +87,8 @@ def reader_config(settings: Settings, *, committed: bool) -> dict[str, Any]:
 class Watermarks:
     """Ends of logs, uncommitted records included (a plain reader of committed records would not see those)."""
 
-    def __init__(self, settings: Settings) -> None:
-        config = reader_config(settings, committed=False)
-        config.pop("group.instance.id", None)
-        self._consumer = Consumer(config)
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
 
     def range(self, topic: str, partition: int) -> tuple[int, int]:
         """First offset and offset after the last record."""
@@ -116,9 +117,20 @@ def partitions_of(settings: Settings, topics: list[str], timeout_s: float = 15.0
     return {topic: len(known[topic].partitions) if topic in known else None for topic in topics}
 
 
-def new_producer(config: dict[str, Any]) -> Producer:
-    """A producer; librdkafka's own complaints about the configuration become a readable error."""
-    try:
-        return Producer(config)
-    except KafkaException as error:
-        raise TopicError(f"the producer cannot be set up: {error.args[0].str()}") from error
+
+def check_topics(settings: Settings, topics: Topics) -> None:
+    """Hold the cluster against what a flow needs.
+
+    Raises:
+        TopicError: a topic is missing, or the changelog has another number of partitions than the source.
+    """
+    found = partitions_of(settings, [topics.source, *topics.outputs()])
+    missing = [name for name, partitions in found.items() if partitions is None]
+    if missing:
+        raise TopicError(f"missing on {settings.bootstrap}: {', '.join(missing)}. Create them with streamer topics create")
+    if topics.changelog and found[topics.changelog] != found[topics.source]:
+        raise TopicError(
+            f"{topics.source} has {found[topics.source]} partitions, its changelog {topics.changelog} has "
+            f"{found[topics.changelog]}: keys have moved, and the kept windows no longer belong to their partitions. "
+            "Run with a new --group (and streamer topics create) to start new windows from the input"
+        )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from streamer.batch import Batch
 from streamer.clock import Clock
@@ -18,6 +18,7 @@ from streamer.limits import COMMIT_AGE_BEHIND_S, COMMIT_ROWS_MAX, DOUBT_AFTER_S
 from streamer.state import changelog
 
 _NETWORK_TIMEOUT_S = 30.0
+_FENCES = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED)  # noqa: SLF001
 
 
 class TransactionError(Exception):
@@ -40,17 +41,21 @@ class Transaction:
     Attributes:
         opened: monotonic seconds of the poll of its oldest batch.
         batches: produced in it.
+        committing: its offsets, with sequence numbers as metadata; set when the commit starts.
         metadata: the group's member and generation, read when the commit starts.
         rows: in all batches, dead letters included.
         committed: monotonic seconds of the end of the commit.
+        took_s: how long the commit took.
         error: why it failed.
     """
 
     opened: float
     batches: list[Batch] = field(default_factory=list)
+    committing: list[TopicPartition] = field(default_factory=list)
     metadata: Any = None
     rows: int = 0
     committed: float = 0.0
+    took_s: float = 0.0
     error: Exception | None = None
 
     def offsets(self) -> dict[int, int]:
@@ -102,7 +107,7 @@ class Commit:
         transactional: bool,
     ) -> None:
         self._make_producer, self._topic, self._state = make_producer, topic, state
-        self._interval_s, self._clock, self._transactional = interval_s, clock, transactional
+        self._interval_s, self._clock, self.transactional = interval_s, clock, transactional
         self.places: dict[int, Place] = {}
         self.producer = self._new_producer()
         self._open: Transaction | None = None
@@ -130,7 +135,7 @@ class Commit:
         Raises:
             TransactionError: the producer refuses.
         """
-        if self._begun or not self._transactional:
+        if self._begun or not self.transactional:
             return
         if self._doubt:
             raise TransactionError("doubt", "the last commit took too long to trust the connection", replace=True)
@@ -150,7 +155,7 @@ class Commit:
             return None
         if self._open.rows >= COMMIT_ROWS_MAX:
             return 0.0
-        relaxed = behind or not self._transactional
+        relaxed = behind or not self.transactional
         age_max = max(self._interval_s, COMMIT_AGE_BEHIND_S) if relaxed else self._interval_s
         return max(0.0, self._open.opened + age_max - self._clock.monotonic())
 
@@ -160,6 +165,7 @@ class Commit:
         assert self._running is None, "one commit at a time"
         self._running, self._open = self._open, None
         self._running.metadata = metadata
+        self._running.committing = self._numbered(self._running)
         self._finished.clear()
         self._jobs.put(self._running)
 
@@ -175,14 +181,14 @@ class Commit:
         self._running, self._begun = None, False
         if running.error is not None:
             raise running.error
-        if running.committed - running.opened > DOUBT_AFTER_S and self._took_long:
-            self._doubt = self._transactional
+        if running.took_s > DOUBT_AFTER_S:
+            self._doubt = self.transactional
         for partition, offset in running.offsets().items():
             place = self.places[partition]
             self.places[partition] = Place(place.seq + 1, offset)
         return running
 
-    def committed_offsets(self, transaction: Transaction) -> list[TopicPartition]:
+    def _numbered(self, transaction: Transaction) -> list[TopicPartition]:
         """Offsets with the sequence numbers of this commit as metadata."""
         return [
             TopicPartition(self._topic, p, offset, changelog.metadata(self.places[p].seq + 1))
@@ -200,7 +206,7 @@ class Commit:
         if running is not None and isinstance(running.error, TransactionError):
             replace = replace or running.error.replace
         begun, self._begun = self._begun, False
-        if not self._transactional:
+        if not self.transactional:
             self.producer.purge()
             return
         if begun and not replace and not (running is not None and running.error is None):
@@ -219,7 +225,7 @@ class Commit:
 
     def _new_producer(self) -> Producer:
         producer = self._make_producer()
-        if self._transactional:
+        if self.transactional:
             # Also fences whoever held this transactional id, and ends what it left open.
             producer.init_transactions(_NETWORK_TIMEOUT_S)
         return producer
@@ -232,21 +238,18 @@ class Commit:
             except Exception as error:  # noqa: BLE001 - it is raised again where the worker reaps it
                 transaction.error = error
             transaction.committed = self._clock.monotonic()
-            self._took_long = transaction.committed - started > DOUBT_AFTER_S
+            transaction.took_s = transaction.committed - started
             self._finished.set()
 
-    _took_long = False
-
     def _commit(self, transaction: Transaction) -> None:
-        if not self._transactional:
+        if not self.transactional:
             # Outputs are durable before the block that says so: after a crash they may repeat, never miss.
-            self._guard("flush", lambda: self._flush())
+            self._guard("flush", self._flush)
             self._write_changelog(transaction)
-            self._guard("flush", lambda: self._flush())
+            self._guard("flush", self._flush)
             return
         self._write_changelog(transaction)
-        offsets = self.committed_offsets(transaction)
-        self._guard("offsets", lambda: self.producer.send_offsets_to_transaction(offsets, transaction.metadata))
+        self._guard("offsets", lambda: self.producer.send_offsets_to_transaction(transaction.committing, transaction.metadata))
         self._guard("commit", self.producer.commit_transaction)
 
     def _flush(self) -> None:
@@ -286,4 +289,5 @@ class Commit:
                     # The client may have sent it twice by now: finish, then replace the producer.
                     self._doubt = True
                     continue
-                raise TransactionError(what, error, replace=not error.txn_requires_abort()) from failure
+                fenced = error.code() in _FENCES
+                raise TransactionError("fenced" if fenced else what, error, replace=fenced or not error.txn_requires_abort()) from failure

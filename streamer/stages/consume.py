@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from streamer.batch import Records
+from streamer.batch import Records, partition_rows
 from streamer.clock import Clock
 from streamer.errors import LostOffsetsError, TopicError
 
@@ -32,16 +32,16 @@ class Consume:
     """The consumer of one topic.
 
     Args:
-        config: of the consumer, see `kafka.consumer_config`.
+        consumer: see `kafka.consumer_config`.
         topic: input topic.
         clock: stamps polls.
         start: "earliest" or "latest", for partitions without a committed offset.
     """
 
-    def __init__(self, config: dict[str, Any], topic: str, clock: Clock, start: str) -> None:
+    def __init__(self, consumer: Consumer, topic: str, clock: Clock, start: str) -> None:
         self.topic = topic
         self._clock, self._start = clock, start
-        self._consumer = Consumer(config)
+        self._consumer = consumer
         self._position: dict[int, int] = {}
         self._paused = False
 
@@ -79,7 +79,7 @@ class Consume:
         Rebalance callbacks run in here. With `rows` 0 only they run (the consumer must be polled to stay in the group).
         """
         if rows <= 0:
-            self._consumer.consume(1, 0) if self._paused else None
+            self._serve_callbacks()
             return None
         messages = self._consumer.consume(rows, 0)
         if not messages and timeout_s > 0:
@@ -88,12 +88,20 @@ class Consume:
                 messages += self._consumer.consume(rows - 1, gather_s)
         return self._records(messages) if messages else None
 
+    def _serve_callbacks(self) -> None:
+        """Poll without taking a record; polling is what keeps us in the group."""
+        if not self._paused and self._position:
+            return  # a short stall: a record would come, and there is no room
+        for message in self._consumer.consume(1, 0):
+            partition, offset = message.partition(), message.offset()
+            if message.error() is None and partition is not None and offset is not None:
+                self._consumer.seek(TopicPartition(self.topic, partition, offset))
+
     def _records(self, messages: list[Message]) -> Records | None:
         if any(map(Message.error, messages)):
             for message in messages:
                 self._raise_if_serious(message.error())
             messages = [message for message in messages if message.error() is None]
-        messages = self._fresh(messages)
         if not messages:
             return None
         n = len(messages)
@@ -108,27 +116,22 @@ class Consume:
             list(map(Message.value, messages)),
             self._clock.wall_us(),
         )
-        last = dict(zip(records.partitions.tolist(), records.offsets.tolist(), strict=True))
-        for partition, offset in last.items():
-            self._position[partition] = offset + 1
-        return records
+        return self._fresh(records)
 
-    def _fresh(self, messages: list[Message]) -> list[Message]:
-        """Drop what was fetched before a rewind or for a partition that is gone; usually nothing."""
-        position = self._position
-        first: dict[int, int] = {}
-        for partition, offset in zip(
-            map(Message.partition, reversed(messages)), map(Message.offset, reversed(messages)), strict=True
-        ):
-            first[partition] = offset
-        if all(partition in position and offset >= position[partition] for partition, offset in first.items()):
-            return messages
-        kept = []
-        for message in messages:
-            partition, offset = message.partition(), message.offset()
-            if partition in position and offset >= position[partition]:
-                kept.append(message)
-        return kept
+    def _fresh(self, records: Records) -> Records | None:
+        """Advance the position; drop what was fetched before a rewind or for a partition that is gone (usually nothing)."""
+        stale = np.zeros(len(records), np.bool_)
+        for partition, rows in partition_rows(records.partitions):
+            position = self._position.get(partition)
+            if position is None:
+                stale[rows] = True
+                continue
+            if records.offsets[rows[0]] < position:
+                stale[rows] = records.offsets[rows] < position
+            self._position[partition] = max(position, int(records.offsets[rows[-1]]) + 1)
+        if not stale.any():
+            return records
+        return records.only(np.flatnonzero(~stale)) if not stale.all() else None
 
     def _raise_if_serious(self, error: KafkaError | None) -> None:
         if error is None or error.retriable():
@@ -208,7 +211,10 @@ class Consume:
 
     def commit(self, offsets: list[TopicPartition], *, wait: bool) -> None:
         """Commit outside a transaction (at-least-once)."""
-        self._consumer.commit(offsets=offsets, asynchronous=not wait)
+        if wait:
+            self._consumer.commit(offsets=offsets, asynchronous=False)
+        else:
+            self._consumer.commit(offsets=offsets)
 
     def close(self) -> None:
         """Leave the group."""

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.batch import Batch, DeadLetter, Records
+from streamer.batch import Batch, DeadLetter, Records, partition_rows
 from streamer.event import Event, EventSpec, numeric_fields
 from streamer.limits import KEY_BYTES_MAX
 
@@ -128,11 +128,11 @@ class Decode:
     def _times_us(self, batch: Batch, events: list[Any]) -> NDArray[np.float64]:
         spec = self.event.__event__
         if spec.time is None:
-            return batch.timestamps_ms * 1e3
+            return batch.timestamps_ms.astype(np.float64) * 1e3
         values = list(map(attrgetter(spec.time), events))
         if spec.time_unit == "iso":
             return np.array([_iso_us(value) for value in values], np.float64)
-        return np.asarray(np.round(_numbers(values) * _UNIT_US[spec.time_unit]), np.float64)
+        return np.round(_numbers(values) * _UNIT_US[spec.time_unit])
 
 
 _DECODERS: dict[type[Event], msgspec.json.Decoder[Any]] = {}
@@ -242,11 +242,7 @@ def _batch(records: Records, rows: NDArray[np.int64], attempt: int) -> Batch:
 
 def owed(partitions: NDArray[np.int32], offsets: NDArray[np.int64]) -> dict[int, int]:
     """partition -> offset after the last of its records."""
-    if not len(offsets):
-        return {}
-    if partitions[0] == partitions[-1] and (partitions == partitions[0]).all():
-        return {int(partitions[0]): int(offsets[-1]) + 1}
-    return {int(p): int(offsets[partitions == p].max()) + 1 for p in np.unique(partitions)}
+    return {partition: int(offsets[rows[-1]]) + 1 for partition, rows in partition_rows(partitions)}
 
 
 def _dead(records: Records, row: int, reason: str, detail: str) -> DeadLetter:

@@ -133,9 +133,9 @@ def _write_text(out, at, source, start, end):  # type: ignore[no-untyped-def]
     cache=True,
     nogil=True,
 )
-def write_predictions(
+def write_predictions(  # type: ignore[no-untyped-def]
     out, constants, cuts, partitions, offsets, keys, key_ends, times_us, scores, column, flags, counts, latency_us, features
-):  # type: ignore[no-untyped-def]
+):
     """Write one JSON object a row, each followed by a line break; returns the bytes written.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.batch import Batch
+from streamer.batch import Batch, partition_rows
 from streamer.errors import TopologyError
 from streamer.state import kernels
 from streamer.state.store import Delta, Results, Store, StoreSpec
@@ -114,15 +114,6 @@ class WindowStage:
             for name, aggregate in self.needs.aggregates
         }
         return Window(count, aggregates, {name: results.matrix[at[name]] for name in self.needs.matrices}, events)
-
-
-def partition_rows(partitions: NDArray[np.int32]) -> list[tuple[int, NDArray[np.int64]]]:
-    """Each partition with its rows in log order."""
-    if not len(partitions):
-        return []
-    if (partitions == partitions[0]).all():
-        return [(int(partitions[0]), np.arange(len(partitions)))]
-    return [(int(p), np.flatnonzero(partitions == p)) for p in np.unique(partitions)]
 
 
 def _column(

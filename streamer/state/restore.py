@@ -1,7 +1,6 @@
 """Rebuilding windows from the changelog: the live `apply`, fed from the log, while other partitions go on."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -50,14 +49,14 @@ class Restore:
     """Reads changelog partitions to their end and applies their blocks.
 
     Args:
-        config: a reader of committed records, see `kafka.reader_config`.
+        consumer: a reader of committed records, see `kafka.reader_config`.
         topic: the changelog.
         strict: exactly-once: the chain must end at the committed offset and sequence. Otherwise (at-least-once) blocks
             of a worker that had lost its partition are skipped, and the input goes on where the chain ends.
     """
 
-    def __init__(self, config: dict[str, Any], topic: str, *, strict: bool) -> None:
-        self._consumer = Consumer(config)
+    def __init__(self, consumer: Consumer, topic: str, *, strict: bool) -> None:
+        self._consumer = consumer
         self._topic, self._strict = topic, strict
         self._under_way: dict[int, Progress] = {}
 
@@ -84,23 +83,26 @@ class Restore:
         """
         done = []
         for message in self._consumer.consume(64, timeout_s):
-            progress = self._under_way.get(message.partition())
+            partition, offset = message.partition(), message.offset()
+            assert partition is not None, "a consumed message has a place"
+            assert offset is not None, "a consumed message has a place"
+            progress = self._under_way.get(partition)
             if progress is None:
                 continue
             error = message.error()
             if error is None:
+                progress.reached = offset + 1
                 self._apply(progress, message)
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the name the binding gives it
                 # A pending transaction hides the rest of the log; only the end that was asked for is the end.
-                progress.reached = message.offset()
+                progress.reached = offset
                 if progress.reached >= progress.end:
-                    done.append(self._finish(message.partition(), progress))
+                    done.append(self._finish(partition, progress))
             elif not error.retriable():
                 raise KafkaException(error)
         return done
 
     def _apply(self, progress: Progress, message: Message) -> None:
-        progress.reached = message.offset() + 1
         block = decode(message.value() or b"", progress.store.spec.fingerprint, self._where(message))
         if not self._follows(progress, block, message):
             return

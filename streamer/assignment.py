@@ -1,0 +1,127 @@
+"""Partitions of a worker: what happens between "it is ours" and its first row, and again after every rollback.
+
+Both are one path: read the committed offset, rebuild the windows from the changelog, check that the two agree, go on from
+there. A partition is read only when that is done; others go on meanwhile.
+"""
+
+from dataclasses import dataclass, field
+
+from confluent_kafka import KafkaException
+
+from streamer.errors import LostOffsetsError
+from streamer.kafka import Watermarks
+from streamer.stages.commit import Commit, Place
+from streamer.stages.consume import Consume
+from streamer.stages.window import WindowStage
+from streamer.state.changelog import sequence
+from streamer.state.restore import Restore, Restored
+from streamer.telemetry.logs import get_logger
+from streamer.telemetry.metrics import Metrics
+
+_log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Assignment:
+    """Prepares partitions and keeps their places.
+
+    Attributes:
+        consume, window, commit: stages that hold something per partition.
+        restore: rebuilds windows; None for a flow without state.
+        watermarks: ends of the changelog.
+        changelog: its topic.
+        on_lost: policy for committed offsets that retention removed.
+        metrics: restored rows and gauges.
+    """
+
+    consume: Consume
+    window: WindowStage
+    commit: Commit
+    restore: Restore | None
+    watermarks: Watermarks | None
+    changelog: str | None
+    on_lost: str
+    metrics: Metrics
+    partitions: set[int] = field(default_factory=set)
+    _ready: dict[int, Restored] = field(default_factory=dict)
+
+    def begin(self, partitions: list[int]) -> None:
+        """Take partitions over, or take them back after a rollback.
+
+        Raises:
+            KafkaException: committed offsets cannot be read now; call again.
+            LostOffsetsError: they are gone from the log and the policy is to stop.
+        """
+        self.partitions |= set(partitions)
+        if not partitions:
+            return
+        for partition, (offset, metadata) in self.consume.committed(partitions).items():
+            seq = sequence(metadata)
+            if self.restore is None or self.watermarks is None or self.changelog is None:
+                self._ready[partition] = Restored(partition, offset, seq, 0)
+                continue
+            store = self.window.open(partition)
+            assert store is not None, "a flow with a changelog has stores"
+            _, end = self.watermarks.range(self.changelog, partition)
+            self.restore.begin(partition, store, offset, seq, end)
+        self._gauges()
+
+    def end(self, partitions: list[int]) -> None:
+        """Forget partitions."""
+        self.partitions -= set(partitions)
+        if self.restore is not None:
+            self.restore.cancel(partitions)
+        for partition in partitions:
+            self._ready.pop(partition, None)
+            self.window.close(partition)
+            self.commit.places.pop(partition, None)
+        self._gauges()
+
+    @property
+    def restoring(self) -> bool:
+        """Whether some partition is not being read yet."""
+        return bool(self._ready) or (self.restore is not None and len(self.restore) > 0)
+
+    def step(self, timeout_s: float) -> None:
+        """Go on with restores and start what is ready."""
+        if self.restore and len(self.restore):
+            for restored in self.restore.step(timeout_s):
+                self._ready[restored.partition] = restored
+                self.metrics.add("streamer_restored_rows_total", restored.rows)
+        for partition, restored in list(self._ready.items()):
+            offset = self._offset(restored)
+            try:
+                self.consume.start(partition, offset)
+            except KafkaException:
+                continue  # the client has not taken the assignment in yet; the next turn tries again
+            self.commit.places[partition] = Place(restored.seq, offset)
+            del self._ready[partition]
+            _log.info("partition_started", partition=partition, offset=offset, commit=restored.seq, restored_rows=restored.rows)
+        self._gauges()
+
+    def _offset(self, restored: Restored) -> int:
+        """Where a partition goes on, its policy for lost offsets applied."""
+        low, high = self.consume.watermarks(restored.partition)
+        if restored.next is None:
+            return self.consume.first_offset(restored.partition)
+        if low <= restored.next:
+            return restored.next
+        where = f"{self.consume.topic}/{restored.partition}"
+        if self.on_lost == "stop":
+            raise LostOffsetsError(
+                f"{where}: committed offset {restored.next} was removed by retention, the log now starts at {low} "
+                f"({low - restored.next:,} records are lost). Set on_lost_offsets = earliest to go on from there, or latest"
+            )
+        _log.error("offsets_lost", topic=self.consume.topic, partition=restored.partition, lost=low - restored.next)
+        return low if self.on_lost == "earliest" else high
+
+    def close(self) -> None:
+        """Let the readers go."""
+        if self.restore is not None:
+            self.restore.close()
+        if self.watermarks:
+            self.watermarks.close()
+
+    def _gauges(self) -> None:
+        self.metrics.set("streamer_partitions_assigned", len(self.partitions))
+        self.metrics.set("streamer_partitions_restoring", (len(self.restore) if self.restore else 0) + len(self._ready))

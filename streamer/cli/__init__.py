@@ -1,0 +1,33 @@
+"""The command line. One file per command; each imports what it needs when it runs, so that `--help` is quick."""
+
+import sys
+from collections.abc import Callable
+
+import typer
+
+from streamer.cli import broker, run, topics
+from streamer.errors import StreamerError
+
+
+class _App(typer.Typer):
+    """Turns the service's own errors into one line and their exit code."""
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        try:
+            return super().__call__(*args, **kwargs)
+        except StreamerError as error:
+            sys.stderr.write(f"streamer: {error}\n")
+            sys.exit(error.exit_code)
+
+
+app = _App(
+    name="streamer",
+    help="Streaming inference on Kafka: windows, models and anomaly flags, exactly once.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+_COMMANDS: tuple[Callable[..., None], ...] = (run.run,)
+for _command in _COMMANDS:
+    app.command()(_command)
+app.add_typer(topics.topics_app, name="topics")
+app.add_typer(broker.broker_app, name="broker")

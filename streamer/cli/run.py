@@ -1,0 +1,145 @@
+"""`streamer run`: one worker, or several child processes with `--workers`."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streamer.cli.options import Bootstrap, Config, Group, Models, TopologyName
+
+if TYPE_CHECKING:
+    from streamer.plan import Plan
+    from streamer.settings import Settings
+
+_RESTARTS_MAX = 5
+_RESTARTS_WITHIN_S = 60.0
+
+
+def run(
+    topology: TopologyName,
+    *,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    bootstrap: Bootstrap = None,
+    group: Group = None,
+    slot: Annotated[str | None, typer.Option(help="Fixed name of this replica; a restart takes over at once.")] = None,
+    guarantee: Annotated[str | None, typer.Option(help="exactly-once or at-least-once.")] = None,
+    models: Models = None,
+    http: Annotated[str | None, typer.Option(help="HOST:PORT of health and metrics, or off.")] = None,
+    config: Config = None,
+) -> None:
+    """Run a topology until SIGTERM or Ctrl-C; both finish what was read and commit it."""
+    if workers > 1:
+        raise typer.Exit(_supervise(workers, slot))
+    from streamer.settings import Settings  # noqa: PLC0415 - --help stays quick
+
+    settings = Settings.load(
+        config, bootstrap=bootstrap, group=group, slot=slot, guarantee=guarantee, models=models, http=http
+    )
+    serve(topology, settings)
+
+
+def serve(name: str, settings: "Settings") -> None:
+    """Bind, check topics, run one worker with its web server."""
+    from streamer.kafka import check_topics  # noqa: PLC0415
+    from streamer.loading import load_topology  # noqa: PLC0415
+    from streamer.plan import bind  # noqa: PLC0415
+    from streamer.telemetry.logs import configure_logs, get_logger  # noqa: PLC0415
+    from streamer.web.server import serve_in_background  # noqa: PLC0415
+    from streamer.worker import Worker  # noqa: PLC0415
+
+    configure_logs(settings.log.level, settings.log.format)
+    log = get_logger(__name__)
+    for warning in settings.warnings():
+        log.warning("unsafe_setting", problem=warning)
+    topology, folder = load_topology(name)
+    plan = bind(topology, settings, settings.models or folder / "models")
+    check_topics(settings, plan.topics)
+    plan.model.warm_up(plan.feature_shapes)
+    worker = Worker(plan, settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop())
+    _announce(plan, settings)
+    with serve_in_background(worker, settings.http):
+        worker.run()
+    log.info("stopped")
+
+
+def _announce(plan: "Plan", settings: "Settings") -> None:
+    from streamer.telemetry.logs import get_logger  # noqa: PLC0415
+
+    per_key = plan.store.bytes_per_key if plan.store else 0
+    get_logger(__name__).info(
+        "starting", topology=plan.name, group=plan.group, guarantee=settings.guarantee, source=plan.topics.source,
+        model=plan.model.file.name, version=plan.model.file.version, threshold=plan.threshold, new_group_starts=settings.start,
+        bytes_per_key=per_key, keys_max=settings.keys_max, state_bytes_max=per_key * settings.keys_max,
+    )  # fmt: skip
+
+
+def _supervise(workers: int, slot: str | None) -> int:
+    """Start children with slots 0..n-1, pass signals on, restart one that dies; returns the exit status."""
+    if slot is not None:
+        raise typer.BadParameter("--slot names one replica; with --workers each child gets its own number")
+    arguments = _without_workers(sys.argv[1:])
+    children = [_Child(number, arguments) for number in range(workers)]
+    stopping = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopping
+        stopping = True
+        for child in children:
+            child.process.terminate()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    while True:
+        time.sleep(0.1)
+        codes = [child.process.poll() for child in children]
+        if stopping and None not in codes:
+            return max(abs(code or 0) for code in codes)
+        for child, code in zip(children, codes, strict=True):
+            if code is not None and not stopping and not child.restarted():
+                sys.stderr.write(f"streamer: worker {child.number} ended with status {code} again; stopping all\n")
+                stop()
+
+
+class _Child:
+    """One worker process and its recent restarts."""
+
+    def __init__(self, number: int, arguments: list[str]) -> None:
+        self.number, self._arguments = number, arguments
+        self._starts: list[float] = []
+        self.process = self._start()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        self._starts.append(time.monotonic())
+        environment = dict(os.environ)
+        extra = ["--slot", str(self.number)]
+        if self.number:
+            extra += ["--http", "off"]
+        command = [sys.executable, "-m", "streamer", *self._arguments, *extra]
+        return subprocess.Popen(command, env=environment, cwd=Path.cwd())
+
+    def restarted(self) -> bool:
+        """Start again, unless it keeps dying or says that starting again cannot help."""
+        recent = [start for start in self._starts if start > time.monotonic() - _RESTARTS_WITHIN_S]
+        if len(recent) >= _RESTARTS_MAX or (self.process.returncode or 0) in range(1, 8):
+            return False
+        self.process = self._start()
+        return True
+
+
+def _without_workers(arguments: list[str]) -> list[str]:
+    kept, skip = [], False
+    for argument in arguments:
+        if skip:
+            skip = False
+        elif argument == "--workers":
+            skip = True
+        elif not argument.startswith("--workers="):
+            kept.append(argument)
+    return kept

@@ -1,0 +1,108 @@
+"""`streamer topics`: plan or create the topics of a topology, and the access rights it needs at the least."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streamer.cli.options import Bootstrap, Config, Group, TopologyName
+
+if TYPE_CHECKING:
+    from streamer.plan import Topics
+    from streamer.settings import Settings
+
+topics_app = typer.Typer(help="Plan or create the topics of a topology.", no_args_is_help=True)
+
+Partitions = Annotated[int, typer.Option(min=1, help="Partitions of each topic; replicas cannot exceed it.")]
+Replication = Annotated[int, typer.Option(min=1, help="Copies of each record.")]
+
+
+@topics_app.command()
+def plan(
+    topology: TopologyName, *, partitions: Partitions = 4, replication: Replication = 1, group: Group = None
+) -> None:
+    """Print the topics with their configuration, and the minimal ACLs."""
+    topics, group_name = _topics(topology, group)
+    for name, config in _configs(topics).items():
+        details = " ".join(f"{key}={value}" for key, value in config.items())
+        typer.echo(f"topic {name} partitions={partitions} replication={replication} {details}")
+    for line in acls(topics, group_name):
+        typer.echo(line)
+
+
+@topics_app.command()
+def create(
+    topology: TopologyName,
+    *,
+    partitions: Partitions = 4,
+    replication: Replication = 1,
+    bootstrap: Bootstrap = None,
+    group: Group = None,
+    config: Config = None,
+) -> None:
+    """Create the topics that are missing; existing ones are left alone."""
+    from streamer.settings import Settings  # noqa: PLC0415 - --help stays quick
+
+    topics, _ = _topics(topology, group)
+    for name, created in create_topics(
+        Settings.load(config, bootstrap=bootstrap), topics, partitions=partitions, replication=replication
+    ).items():
+        typer.echo(f"{'created' if created else 'exists '} {name}")
+
+
+def create_topics(settings: "Settings", topics: "Topics", *, partitions: int, replication: int = 1) -> dict[str, bool]:
+    """Create what is missing; topic -> whether it was created.
+
+    Raises:
+        TopicError: the broker refuses, or a changelog exists with another number of partitions than the source.
+    """
+    from confluent_kafka import KafkaError, KafkaException  # noqa: PLC0415
+    from confluent_kafka.admin import AdminClient  # noqa: PLC0415
+    from confluent_kafka.cimpl import NewTopic  # noqa: PLC0415 - its public home does not export it to type checkers
+
+    from streamer.errors import TopicError  # noqa: PLC0415
+    from streamer.kafka import partitions_of  # noqa: PLC0415
+
+    existing = partitions_of(settings, [topics.source])[topics.source]
+    new = [
+        NewTopic(name, existing if name == topics.changelog and existing else partitions, replication, config=config)
+        for name, config in _configs(topics).items()
+    ]
+    done = {}
+    for name, future in AdminClient(settings.admin_config()).create_topics(new).items():
+        try:
+            future.result()
+            done[name] = True
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise TopicError(f"topic {name} cannot be created: {error.args[0].str()}") from error
+            done[name] = False
+    return done
+
+
+def _topics(name: str, group: str | None) -> "tuple[Topics, str]":
+    from streamer.loading import load_topology  # noqa: PLC0415
+    from streamer.plan import topics_of  # noqa: PLC0415
+
+    topology, _ = load_topology(name)
+    return topics_of(topology, group), group or topology.name
+
+
+def _configs(topics: "Topics") -> dict[str, dict[str, str]]:
+    """Configuration of each topic. Log time is the broker's: event times are judged against it."""
+    plain = {"message.timestamp.type": "LogAppendTime"}
+    configs = {name: plain for name in (topics.source, topics.rejected, topics.predictions, topics.anomalies) if name}
+    if topics.changelog:
+        # The state is what the log says: nothing may be deleted by age.
+        configs[topics.changelog] = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
+    return configs
+
+
+def acls(topics: "Topics", group: str) -> list[str]:
+    """The rights a worker needs, no more, one a line."""
+    lines = [f"allow read,describe topic {topics.source}"]
+    lines += [f"allow write,describe topic {name}" for name in topics.outputs()]
+    if topics.changelog:
+        lines.append(f"allow read topic {topics.changelog}")
+    lines.append(f"allow read group {group}")
+    lines.append(f"allow write,describe transactional-id prefix {group}-")
+    return lines

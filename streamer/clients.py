@@ -1,0 +1,27 @@
+"""The seam to Kafka: who makes consumers and producers. Kafka in service, an in-memory log in `streamer.testing`."""
+
+from typing import Any, Protocol
+
+from confluent_kafka import Consumer, Producer
+
+
+class Clients(Protocol):
+    """Makes the clients of a worker."""
+
+    def consumer(self, config: dict[str, Any]) -> Consumer:
+        """A consumer with librdkafka's configuration keys."""
+
+    def producer(self, config: dict[str, Any]) -> Producer:
+        """A producer with librdkafka's configuration keys."""
+
+
+class KafkaClients:
+    """Real clients."""
+
+    def consumer(self, config: dict[str, Any]) -> Consumer:
+        """A consumer with librdkafka's configuration keys."""
+        return Consumer(config)
+
+    def producer(self, config: dict[str, Any]) -> Producer:
+        """A producer with librdkafka's configuration keys."""
+        return Producer(config)

@@ -1,0 +1,1 @@
+"""What the service answers over HTTP: health and metrics, on loopback unless told otherwise."""

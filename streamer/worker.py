@@ -1,0 +1,429 @@
+"""The worker: one thread that moves rows through the stages. `Worker.turn` is the only control flow there is."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from confluent_kafka import KafkaException
+
+from streamer import limits
+from streamer.assignment import Assignment
+from streamer.batch import Records
+from streamer.clients import Clients, KafkaClients
+from streamer.clock import Clock, SystemClock
+from streamer.errors import FencedError
+from streamer.inference.pool import Pool
+from streamer.kafka import Watermarks, consumer_config, producer_config, reader_config, transactional_config
+from streamer.plan import Plan
+from streamer.settings import Settings
+from streamer.stages.commit import ChangelogTopic, Commit, Transaction, TransactionError
+from streamer.stages.consume import Consume
+from streamer.stages.decode import Decode
+from streamer.stages.encode import Encoder
+from streamer.stages.flag import Flag
+from streamer.stages.infer import Infer
+from streamer.stages.produce import Produce
+from streamer.stages.window import WindowStage
+from streamer.state.restore import Restore
+from streamer.telemetry.alarm import DeadLetterAlarm
+from streamer.telemetry.logs import get_logger
+from streamer.telemetry.metrics import Metrics
+
+_log = get_logger(__name__)
+
+# Idle: long enough to sleep, short enough to notice a stop.
+_IDLE_S = 0.1
+# After a first record, what else arrives within this joins its batch: fewer, larger batches at a moderate rate.
+_GATHER_S = 0.001
+_GAUGES_EVERY_S = 1.0
+_FENCES_MAX = 3
+# A turn takes milliseconds, a rebalance or a broker time-out up to half a minute.
+_STUCK_AFTER_S = 120.0
+_FENCES_WITHIN_S = 60.0
+_MEND_PAUSE_S = 0.5
+
+
+class Worker:
+    """Runs one plan. Everything but the model runs and the commits happens on the thread that calls `turn`.
+
+    Args:
+        plan: what to run.
+        settings: how.
+        clients: Kafka, or the in-memory log of `streamer.testing`.
+        clock: time.
+        metrics: where numbers go.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        settings: Settings,
+        *,
+        clients: Clients | None = None,
+        clock: Clock | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        clients, clock = clients or KafkaClients(), clock or SystemClock()
+        self.plan, self.clock, self.metrics = plan, clock, metrics or Metrics()
+        exactly_once = settings.guarantee == "exactly-once"
+        topics, model = plan.topics, plan.model
+        state = _changelog(plan)
+        outputs = transactional_config(settings, plan.group) if exactly_once else producer_config(settings)
+        self._consume = Consume(
+            clients.consumer(consumer_config(settings, plan.group)), topics.source, clock, settings.start
+        )
+        self._decode = Decode(
+            plan.event, plan.columns, settings.record_bytes_max, round(settings.max_ahead * 1e6), keyed=plan.store is not None
+        )
+        self._window = WindowStage(plan.store, plan.needs, plan.features, settings.keys_max)
+        self._infer = Infer(Pool(model, settings.inference.threads, clock))
+        self._flag = Flag(plan.threshold, model.score_column)
+        names = tuple(name for name in (model.facts.features or plan.feature_shapes) if plan.feature_shapes[name] == ())
+        self._produce = Produce(Encoder(topics.source, model, plan.publish_features, names), topics, clock)
+        self._commit = Commit(
+            lambda: clients.producer(outputs), topics.source, state, settings.commit_interval, clock, transactional=exactly_once
+        )
+        reader = reader_config(settings, committed=True)
+        self._assignment = Assignment(
+            self._consume, self._window, self._commit,
+            Restore(clients.consumer(reader), state.topic, strict=exactly_once) if state else None,
+            Watermarks(clients.consumer(reader_config(settings, committed=False))) if state else None,
+            topics.changelog, settings.on_lost_offsets, self.metrics,
+        )  # fmt: skip
+        self._alarm = DeadLetterAlarm(self.metrics, settings.dead_letters_stop)
+        self._drain_timeout_s = settings.drain_timeout
+        self._stopping = threading.Event()
+        self._failure: TransactionError | None = None
+        self._fences: deque[float] = deque()
+        self._attempt = 0
+        self._behind = False
+        self._full_since: float | None = None
+        self._gauges_at = 0.0
+        self.last_turn = clock.monotonic()
+
+    # ------------------------------------------------------------------ life
+
+    def run(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Turn until `stop` is called or `until` says so, then finish what was read and leave the group.
+
+        Raises:
+            StreamerError: the service cannot go on; nothing is half done.
+        """
+        self._consume.subscribe(self)
+        try:
+            while not self._stopping.is_set() and not until():
+                self.turn()
+            self._drain()
+        finally:
+            self.close()
+
+    def start(self) -> None:
+        """Join the group without turning; for who turns by hand."""
+        self._consume.subscribe(self)
+
+    def stop(self) -> None:
+        """Ask `run` to end; safe from a signal handler or another thread."""
+        self._stopping.set()
+
+    def close(self) -> None:
+        """Leave the group at once; what is not committed is redone by who comes next."""
+        self._consume.close()
+        self._commit.close()
+        self._infer.close()
+        self._assignment.close()
+
+    def live(self) -> str | None:
+        """None while the loop turns; otherwise why this process should be restarted."""
+        stuck = self.clock.monotonic() - self.last_turn
+        return None if stuck < _STUCK_AFTER_S else f"the worker's loop has not turned for {stuck:.0f} s"
+
+    def ready(self) -> str | None:
+        """None when rows can flow; otherwise what is waited for."""
+        if not self._assignment.partitions:
+            return "no partitions are assigned"
+        return "windows are being restored" if self._assignment.restoring else None
+
+    # ------------------------------------------------------------------ the data's way
+
+    def turn(self) -> None:
+        """Move rows one step further.
+
+        1. consume  ask how much room there is, then poll at most that many records
+        2. decode   records become columns; bad ones become dead letters
+        3. window   keyed state advances; windows become features
+        4. infer    the batch goes to the pool; older batches come back
+        5. flag     scores become decisions
+        6. produce  results go to the producer, as far as it has room
+        7. commit   outputs, state and offsets become visible together
+
+        A transaction that failed is mended first, and partitions that are being restored get their share.
+        """
+        self.last_turn = self.clock.monotonic()
+        try:
+            if self._failure and not self._mended():
+                return
+            if self._assignment.restoring:
+                self._assignment.step(0.01 if self.idle else 0.0)
+            records = self._polled()
+            if records is not None and self._failure is None:
+                batch = self._decode(records, self._attempt)
+                batch.stamps.polled, batch.stamps.decoded = self._polled_at, self._lap("decode")
+                self._window(batch)
+                batch.stamps.windowed = self._lap("window")
+                self._infer.submit(batch)
+            if self._failure is None:
+                self._deliver(0.0 if records is not None else self._patience())
+                self._settle_commit(0.0)
+        except TransactionError as failure:
+            self._failure = failure
+        if self.clock.monotonic() >= self._gauges_at:
+            self._gauges()
+
+    def _polled(self) -> Records | None:
+        """Stage 1: as many records as there is room for."""
+        rows = self._room()
+        if rows <= 0:
+            self._stalled()
+            return None
+        if self._consume.paused and rows >= limits.ROWS_UNSCORED_MAX // 2:
+            self._consume.resume()
+        self._full_since = None
+        self._lap_from()
+        due = self._commit.due_in(behind=self._behind)
+        quiet = self._infer_idle() and not self._commit.busy
+        timeout = min(_IDLE_S, _IDLE_S if due is None else due) if quiet else 0.0
+        records = self._consume.poll(rows, timeout, _GATHER_S)
+        self._behind = records is not None and len(records) == rows
+        self._polled_at = self._lap("consume")
+        return records
+
+    def _deliver(self, wait_s: float) -> None:
+        """Stages 4 to 6: scored batches are flagged, encoded and handed to the producer."""
+        while (batch := self._infer.collect(wait_s)) is not None:
+            wait_s = 0.0
+            self._lap_from()
+            self._flag(batch)
+            self._lap("flag")
+            self._produce.encode(batch)
+            self._lap("produce")
+        if self._commit.busy:
+            return
+        while len(self._produce):
+            self._lap_from()
+            self._commit.begin()
+            sent = self._produce.send(self._commit.producer)
+            self._lap("produce")
+            if sent is None:
+                self._blocked("produce", self._commit.producer.poll, 0.01)
+                return
+            self._commit.add(sent)
+
+    def _settle_commit(self, wait_s: float) -> None:
+        """Stage 7: take note of a commit that ended, start one that is due."""
+        if (done := self._commit.reap(wait_s)) is not None:
+            self._committed(done)
+        if self._commit.due_in(behind=self._behind) == 0.0:
+            self._lap_from()
+            self._commit.start(self._consume.group_metadata())
+            self._lap("commit")
+
+    # ------------------------------------------------------------------ room and patience
+
+    @property
+    def idle(self) -> bool:
+        """Whether no row is anywhere between poll and commit."""
+        return self._infer_idle() and not len(self._produce) and self._commit.rows == 0 and not self._commit.busy
+
+    def _infer_idle(self) -> bool:
+        return len(self._infer) == 0
+
+    def _room(self) -> int:
+        uncommitted = self._infer.rows + self._produce.rows + self._commit.rows
+        return min(
+            limits.ROWS_PER_BATCH_MAX,
+            limits.ROWS_UNSCORED_MAX - self._infer.rows - self._produce.rows,
+            limits.ROWS_UNCOMMITTED_MAX - uncommitted,
+        )
+
+    def _patience(self) -> float:
+        """How long to wait for the pool when there is nothing else to do."""
+        if self._infer_idle():
+            return 0.0
+        due = self._commit.due_in(behind=self._behind)
+        return 0.001 if due is None else min(0.001, due)
+
+    def _stalled(self) -> None:
+        """No room: wait for the stage that is full; when it lasts, pause, and keep polling so that the group keeps us."""
+        now = self.clock.monotonic()
+        self._full_since = self._full_since or now
+        if not self._consume.paused and now - self._full_since > limits.STALL_BEFORE_PAUSE_S:
+            self._consume.pause()
+            self.metrics.add("streamer_pauses_total")
+            _log.info("paused", unscored=self._infer.rows, uncommitted=self._commit.rows)
+        self._consume.poll(0, 0.0, 0.0)
+        if self._infer.rows:
+            self._blocked("infer", self._deliver, 0.01)
+        else:
+            self._blocked("commit", self._settle_commit, 0.01)
+
+    # ------------------------------------------------------------------ rebalances (called from inside poll)
+
+    def assigned(self, partitions: list[int]) -> None:
+        """Partitions are ours: their windows are restored before a row is read."""
+        _log.info("partitions_assigned", partitions=partitions)
+        self.metrics.add("streamer_rebalances_total", 1, "assigned")
+        try:
+            self._assignment.begin(partitions)
+        except KafkaException as error:
+            self._failure = TransactionError("assign", error, replace=False)
+
+    def revoked(self, partitions: list[int]) -> None:
+        """Partitions go: finish and commit what was read, within a budget; the rest is redone by the next owner."""
+        started = self.clock.monotonic()
+        self.metrics.add("streamer_rebalances_total", 1, "revoked")
+        if self._failure is None:
+            try:
+                if not self._settled(started + limits.REVOKE_BUDGET_S):
+                    self._failure = TransactionError("revoked", "rows were still in flight", replace=False)
+            except TransactionError as failure:
+                self._failure = failure
+        self._assignment.end(partitions)
+        stalled = self.clock.monotonic() - started
+        self.metrics.add("streamer_rebalance_stall_seconds_total", stalled)
+        _log.info("partitions_revoked", partitions=partitions, stalled_ms=round(stalled * 1e3), clean=self._failure is None)
+
+    def lost(self, partitions: list[int]) -> None:
+        """Partitions are gone already: whatever they had open must not be committed."""
+        _log.warning("partitions_lost", partitions=partitions)
+        self.metrics.add("streamer_rebalances_total", 1, "lost")
+        self._failure = TransactionError("lost", "the group gave our partitions to somebody else", replace=False)
+        self._assignment.end(partitions)
+
+    def _settled(self, deadline: float) -> bool:
+        """Finish and commit everything in flight; whether that worked before `deadline`."""
+        while not self.idle:
+            if self.clock.monotonic() > deadline:
+                return False
+            self._deliver(0.005)
+            if (done := self._commit.reap(0.005)) is not None:
+                self._committed(done)
+            if self._infer_idle() and not len(self._produce) and self._commit.due_in(behind=False) is not None:
+                self._commit.start(self._consume.group_metadata())
+        return True
+
+    # ------------------------------------------------------------------ after a failure
+
+    def _mended(self) -> bool:
+        """Roll back to the last commit: abort, forget rows in flight, restore windows, read from the committed offsets."""
+        failure = self._failure
+        assert failure is not None, "mended without a failure"
+        partitions = sorted(self._assignment.partitions)
+        self._consume.hold(partitions)
+        redone = self._infer.rows + self._produce.rows + self._commit.rows
+        self._attempt += 1
+        self._infer.drop()
+        self._produce.drop()
+        if redone or self._fences == deque():
+            _log.warning("rolling_back", cause=failure.cause, error=str(failure), rows=redone, partitions=partitions)
+        self._note_fence(failure)
+        try:
+            self._commit.give_up(replace=failure.replace)
+            self._assignment.begin(partitions)
+        except (KafkaException, TransactionError) as error:
+            # The broker is away: stay in the group as well as we can, and try again.
+            _log.warning("rollback_waits", error=str(error))
+            self._failure = TransactionError(failure.cause, error, replace=True)
+            self._consume.poll(0, 0.0, 0.0)
+            self._stopping.wait(_MEND_PAUSE_S)
+            return False
+        self._failure = None
+        self.metrics.add("streamer_recoveries_total", 1, failure.cause)
+        self.metrics.add("streamer_rows_redone_total", redone)
+        if failure.replace:
+            self.metrics.add("streamer_producer_replacements_total")
+        return True
+
+    def _note_fence(self, failure: TransactionError) -> None:
+        if failure.cause != "fenced":
+            return
+        now = self.clock.monotonic()
+        self._fences.append(now)
+        while self._fences[0] < now - _FENCES_WITHIN_S:
+            self._fences.popleft()
+        if len(self._fences) >= _FENCES_MAX:
+            raise FencedError(
+                f"our transactional id was taken over {_FENCES_MAX} times within {_FENCES_WITHIN_S:g} s: another worker runs with "
+                "the same group and slot. Give each worker its own --slot (or none)"
+            )
+
+    # ------------------------------------------------------------------ the end
+
+    def _drain(self) -> None:
+        """Finish what was read, within the drain budget."""
+        if self._failure is not None:
+            return
+        deadline = self.clock.monotonic() + self._drain_timeout_s
+        self._consume.hold(sorted(self._assignment.partitions))
+        try:
+            clean = self._settled(deadline)
+        except TransactionError as failure:
+            clean, self._failure = False, failure
+        _log.info("drained", clean=clean)
+
+    # ------------------------------------------------------------------ telemetry
+
+    def _committed(self, done: Transaction) -> None:
+        now_us = self.clock.wall_us()
+        metrics, plan = self.metrics, self.plan
+        rows = sum(map(len, done.batches))
+        if not self._commit.transactional:
+            self._consume.commit(done.committing, wait=self._stopping.is_set())
+        metrics.ledger.record(done.batches, done.committed, now_us, plan.deadline_s)
+        metrics.add("streamer_commits_total")
+        metrics.add("streamer_records_total", rows, "predicted")
+        metrics.add("streamer_inference_rows_total", rows, plan.model.file.name, str(plan.model.file.version))
+        metrics.add("streamer_inference_batches_total", len(done.batches))
+        metrics.add("streamer_anomalies_total", sum(int(batch.flags.sum()) for batch in done.batches))
+        dead = done.rows - rows
+        if dead:
+            metrics.add("streamer_records_total", dead, "dead")
+            for batch in done.batches:
+                for letter in batch.dead:
+                    metrics.add("streamer_dead_letters_total", 1, letter.stage, letter.reason)
+        self._alarm.note(self.clock.monotonic(), done.rows, dead)
+
+    def _gauges(self) -> None:
+        metrics = self.metrics
+        self._gauges_at = self.clock.monotonic() + _GAUGES_EVERY_S
+        metrics.set("streamer_rows_in_flight", self._infer.rows, "unscored")
+        metrics.set("streamer_rows_in_flight", self._produce.rows + self._commit.rows, "uncommitted")
+        metrics.set("streamer_live_keys", self._window.keys)
+        metrics.set("streamer_paused", int(self._consume.paused))
+        metrics.clear("streamer_consumer_lag_records")
+        for partition, lag in self._consume.lag().items():
+            metrics.set("streamer_consumer_lag_records", lag, self._consume.topic, str(partition))
+
+    _lap_start = 0.0
+    _polled_at = 0.0
+
+    def _lap_from(self) -> None:
+        self._lap_start = self.clock.monotonic()
+
+    def _lap(self, stage: str) -> float:
+        """Book the time since the last lap on a stage; returns now."""
+        now = self.clock.monotonic()
+        self.metrics.add("streamer_stage_busy_seconds_total", now - self._lap_start, stage)
+        self._lap_start = now
+        return now
+
+    def _blocked(self, stage: str, wait: Callable[[float], object], seconds: float) -> None:
+        started = self.clock.monotonic()
+        wait(seconds)
+        self.metrics.add("streamer_stage_blocked_seconds_total", self.clock.monotonic() - started, stage)
+
+
+
+def _changelog(plan: Plan) -> ChangelogTopic | None:
+    if plan.store is None or plan.topics.changelog is None:
+        return None
+    return ChangelogTopic(plan.topics.changelog, plan.store.fingerprint, len(plan.store.fields))
