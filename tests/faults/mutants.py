@@ -1,0 +1,203 @@
+"""The service with one seeded bug, to prove that the checker would notice: `python -m tests.faults.mutants BUG run ...`.
+
+BUG is a key of `BUGS`, or `none`. The environment may also script a fault at an exact commit of this process:
+MUTANT_FAULT=abort@3 fails the third commit, crash@3 kills the process right after it while rows are in flight,
+pause@3 stops the process before it, as a zombie that others believe dead.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import Producer, TopicPartition
+
+from streamer.clients import KafkaClients
+from streamer.stages.commit import Commit, Transaction, TransactionError
+from streamer.stages.consume import Consume
+from streamer.stages.produce import Produce
+from streamer.stages.window import WindowStage
+from streamer.state.restore import Restore, Restored
+from streamer.state.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamer.batch import Batch
+
+FAULT_VARIABLE = "MUTANT_FAULT"
+HIT = "scripted fault hit"
+
+
+class Live:
+    """The stages of this process, noted as they are made; a process has one worker."""
+
+    consume: Consume
+    plain: Producer
+    before_joining: Any
+
+
+def _note_the_stages() -> None:
+    make_consume, make_producer = Consume.__init__, KafkaClients.producer
+
+    def consume(self: Consume, *args: Any, **settings: Any) -> None:
+        make_consume(self, *args, **settings)
+        Live.consume = self
+        Live.before_joining = self._consumer.consumer_group_metadata()
+
+    def producer(self: KafkaClients, config: dict[str, Any]) -> Producer:
+        plain = {key: value for key, value in config.items() if not key.startswith("transaction")}
+        Live.plain = Producer(plain)
+        return make_producer(self, config)
+
+    Consume.__init__ = consume  # type: ignore[method-assign]
+    KafkaClients.producer = producer  # type: ignore[method-assign]
+
+
+def no_rewind_after_abort() -> None:
+    """After a rollback reading goes on where the consumer stands, not at the committed offset."""
+    start, seen = Consume.start, set[int]()
+
+    def keep_going(self: Consume, partition: int, offset: int) -> None:
+        here = self._consumer.position([TopicPartition(self.topic, partition)])[0].offset
+        again = partition in seen and here > offset
+        seen.add(partition)
+        start(self, partition, here if again else offset)
+
+    Consume.start = keep_going  # type: ignore[method-assign]
+
+
+def position_committed() -> None:
+    """Commits cover what was polled instead of what was finished."""
+    offsets, first_answers = Transaction.offsets, dict[int, tuple[Transaction, dict[int, int]]]()
+
+    def polled(self: Transaction) -> dict[int, int]:
+        if id(self) not in first_answers:
+            position = Live.consume._position
+            found = {p: max(offset, position.get(p, 0)) for p, offset in offsets(self).items()}
+            first_answers[id(self)] = (self, found)
+        return first_answers[id(self)][1]
+
+    Transaction.offsets = polled  # type: ignore[method-assign]
+
+
+def outputs_outside_the_transaction() -> None:
+    """Outputs go through a producer of their own; only offsets and state are transactional."""
+    send = Produce.send
+
+    def send_plainly(self: Produce, producer: Producer) -> Batch | None:
+        assert producer is not Live.plain
+        sent = send(self, Live.plain)
+        Live.plain.flush(10.0)
+        return sent
+
+    Produce.send = send_plainly  # type: ignore[method-assign]
+
+
+def state_not_rolled_back() -> None:
+    """A rollback leaves the windows as the aborted rows made them."""
+    make = WindowStage.open
+
+    def keep(self: WindowStage, partition: int) -> Store | None:
+        if partition in self.stores and self.spec is not None:
+            return Store(self.spec, self.keys_max)  # restored, and looked at by nobody
+        return make(self, partition)
+
+    WindowStage.open = keep  # type: ignore[method-assign]
+
+
+def restore_cut_short() -> None:
+    """A restore applies the first half of the changelog and takes it for the whole."""
+    begin, apply, cuts = Restore.begin, Restore._apply, dict[int, int]()
+
+    def note(self: Restore, partition: int, store: Store, committed: int | None, seq: int, end: int) -> None:
+        cuts[partition] = end // 2
+        begin(self, partition, store, committed, seq, end)
+
+    def half(self: Restore, progress: Any, message: Any) -> None:
+        if message.offset() < cuts[message.partition()]:
+            apply(self, progress, message)
+
+    def unchecked(self: Restore, partition: int, progress: Any) -> Restored:
+        self.cancel([partition])
+        return Restored(partition, progress.committed, progress.seq, progress.rows)
+
+    Restore.begin, Restore._apply, Restore._finish = note, half, unchecked  # type: ignore[method-assign]
+
+
+def stale_group_metadata() -> None:
+    """Commits carry the group metadata of start-up, so that the group cannot fence a zombie."""
+
+    def stale(self: Consume) -> Any:
+        assert self is Live.consume
+        return Live.before_joining
+
+    Consume.group_metadata = stale  # type: ignore[method-assign]
+
+
+BUGS: dict[str, Callable[[], None]] = {
+    bug.__name__: bug
+    for bug in (
+        no_rewind_after_abort,
+        position_committed,
+        outputs_outside_the_transaction,
+        state_not_rolled_back,
+        restore_cut_short,
+        stale_group_metadata,
+    )
+}
+
+
+def _rows_in_flight(transaction: Transaction) -> bool:
+    owed = {p: offset for batch in transaction.batches for p, offset in batch.owed.items()}
+    return any(Live.consume._position.get(p, 0) > offset for p, offset in owed.items())
+
+
+def _script(fault: str, at: int) -> None:
+    """Carry out one fault at the first commit from number `at` on that it can bite at."""
+    commit = Commit._commit
+    number, done = 0, False
+
+    def hit() -> None:
+        nonlocal done
+        done = True
+        sys.stderr.write(f"{HIT}: {fault} at commit {number}\n")
+        sys.stderr.flush()
+
+    def faulty(self: Commit, transaction: Transaction) -> None:
+        nonlocal number
+        number += 1
+        due = number >= at and transaction.rows > 0 and not done
+        if due and fault == "abort":
+            self.producer.flush(5.0)
+            hit()
+            raise TransactionError("scripted", "the mutant fails this commit", replace=False)
+        if due and fault == "pause":
+            self.producer.flush(5.0)
+            hit()
+            os.kill(os.getpid(), signal.SIGSTOP)
+        commit(self, transaction)
+        if due and fault == "crash" and _rows_in_flight(transaction):
+            hit()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Commit._commit = faulty  # type: ignore[method-assign]
+
+
+def main() -> None:
+    bug = sys.argv.pop(1)
+    _note_the_stages()
+    if bug != "none":
+        BUGS[bug]()
+    fault, _, at = os.environ.get(FAULT_VARIABLE, "").partition("@")
+    if fault:
+        _script(fault, int(at))
+    from streamer.cli import app  # noqa: PLC0415 - only now: the bug must be in place first
+
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""One scripted fault against one or two workers, small enough for a test: what the checker says of it.
+
+The fault is carried out inside the worker by `mutants.py` at an exact commit, so that it hits every time; a worker
+that it killed is started again, one that it stopped goes on once the group has given its partitions away.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.faults.checker import verify
+from tests.faults.cluster import Cluster, TimedOutError, wait_for
+from tests.faults.generator import Generator, Load
+from tests.faults.make_model import write_model
+from tests.faults.mutants import FAULT_VARIABLE, HIT
+from tests.faults.names import Names
+from tests.faults.processes import Child, Crew
+
+START_S = 60.0
+SETTLE_S = 40.0
+STOP_S = 20.0
+LOAD = Load(events=2_500, seconds=2.5, keys=40, bad_share=0.01, seed=5)
+UNSETTLED = "unsettled"
+
+
+@dataclass(slots=True)
+class Ending:
+    """How a scenario ended.
+
+    Attributes:
+        hit: whether the scripted fault happened.
+        kinds: the checker's violations by name; `unsettled` if lag or open transactions never went away.
+        detail: for the person who reads a failed test.
+    """
+
+    hit: bool = False
+    kinds: set[str] = field(default_factory=set)
+    detail: str = ""
+
+
+class Scenario:
+    """Runs `mutant` under `fault` on this broker."""
+
+    def __init__(self, bootstrap: str, folder: Path, mutant: str, fault: str, session_ms: int = 6_000) -> None:
+        self._names = Names(f"mutant-{mutant}-{fault.partition('@')[0]}-{os.getpid()}-{time.monotonic_ns() % 10**6}")
+        self._bootstrap = bootstrap
+        self._cluster = Cluster(bootstrap, self._names)
+        command = (sys.executable, "-m", "tests.faults.mutants", mutant)
+        self._crew = Crew(bootstrap, self._names, folder, command, {"KAFKA_SESSION_TIMEOUT_MS": str(session_ms)})
+        self._fault = fault
+
+    def play(self) -> Ending:
+        """Set up, load, fault, heal, judge."""
+        ending = Ending()
+        try:
+            write_model(self._crew.folder / "models")
+            self._cluster.create_topics()
+            faulty = self._start(0, self._fault)
+            workers = [faulty, *([self._start(1, "")] if self._fault.startswith("pause") else [])]
+            wait_for("the group becoming stable", lambda: self._cluster.members() == len(workers), START_S)
+            Generator(self._bootstrap, self._names, LOAD).run()
+            self._heal(ending)
+            self._judge(ending)
+            ending.hit = HIT in faulty.log.read_text(errors="replace")
+            ending.detail += "\n" + "\n".join(child.tail() for child in {faulty.log: faulty, **self._now()}.values())
+        finally:
+            self._crew.bury()
+        self._cluster.delete_topics()
+        return ending
+
+    def _now(self) -> dict[Path, Child]:
+        return {child.log: child for child in self._crew.workers.values()}
+
+    def _start(self, slot: int, fault: str) -> Child:
+        self._crew.worker_environment = {**self._crew.worker_environment, FAULT_VARIABLE: fault}
+        return self._crew.start_worker(slot)
+
+    def _heal(self, ending: Ending) -> None:
+        def healed() -> bool:
+            for slot, child in list(self._crew.workers.items()):
+                if not child.running:
+                    self._start(slot, "")
+                elif is_stopped(child.process.pid) and self._cluster.members() == len(self._crew.workers) - 1:
+                    time.sleep(0.5)
+                    child.send(signal.SIGCONT)
+            return self._cluster.settled()
+
+        try:
+            wait_for("lag and open transactions reaching zero", healed, SETTLE_S)
+        except TimedOutError as error:
+            ending.kinds.add(UNSETTLED)
+            ending.detail += str(error)
+        for child in self._crew.workers.values():
+            child.stop(STOP_S)
+
+    def _judge(self, ending: Ending) -> None:
+        verdict = verify(self._bootstrap, self._names, self._crew.model, None)
+        ending.kinds |= verdict.kinds.keys()
+        ending.detail += "\n".join(("", *verdict.first[:8]))
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process stands still after SIGSTOP."""
+    state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return state[0] == "T"
