@@ -62,7 +62,7 @@ def transactional_config(settings: Settings, group: str) -> dict[str, Any]:
         "transaction.timeout.ms": timeout_ms,
         "message.timeout.ms": timeout_ms - 1000,
         # A silent server must surface as a time-out of our call, not as a hidden resend of a commit.
-        "socket.timeout.ms": timeout_ms + 5000,
+        "socket.timeout.ms": timeout_ms + 100,
     }
 
 

@@ -114,6 +114,10 @@ class Worker:
             while not self._stopping.is_set() and not until():
                 self.turn()
             self._drain()
+        except Exception as error:
+            # Leaving the group must not commit what a bug may have spoiled.
+            self._failure = TransactionError("stopping", error, replace=True)
+            raise
         finally:
             self.close()
 

@@ -68,7 +68,8 @@ def create_topics(settings: "Settings", topics: "Topics", *, partitions: int, re
         for name, config in _configs(topics).items()
     ]
     done = {}
-    for name, future in AdminClient(settings.admin_config()).create_topics(new).items():
+    admin = AdminClient(settings.admin_config())
+    for name, future in admin.create_topics(new).items():
         try:
             future.result()
             done[name] = True

@@ -47,7 +47,7 @@ class Encoder:
             texts += [(',"features":{' if n == 0 else ",") + json.dumps(name) + ":" for n, name in enumerate(self.names)]
         texts.append("}}" if self.with_features and self.names else "}")
         data = [text.encode() for text in texts]
-        self._constants = np.frombuffer(b"".join(data), np.uint8)
+        self._constants = np.frombuffer(bytearray(b"".join(data)), np.uint8)
         self._cuts = np.cumsum([len(text) for text in data])
 
     def predictions(self, batch: Batch, now_us: int) -> list[bytes]:
@@ -61,7 +61,7 @@ class Encoder:
         numbers = scores.shape[1] + features.shape[1] + 1
         out = np.empty(room(rows, len(self._constants), len(key_bytes), numbers), np.uint8)
         end = write_predictions(
-            out, self._constants, self._cuts, batch.partitions, batch.offsets, np.frombuffer(key_bytes, np.uint8), key_ends,
+            out, self._constants, self._cuts, batch.partitions, batch.offsets, np.frombuffer(bytearray(key_bytes), np.uint8), key_ends,
             batch.times_us, scores, self.model.score_column % scores.shape[1], batch.flags, batch.counts,
             now_us - batch.timestamps_ms * 1000, features,
         )  # fmt: skip

@@ -45,8 +45,9 @@ class Block(msgspec.Struct, array_like=True):
 
     def delta(self, fields: int) -> Delta:
         """The columns, ready to apply."""
-        slots = np.frombuffer(self.slots, np.dtype("<i4"))
-        values = np.frombuffer(self.values, np.dtype("<f8")).reshape(fields, len(slots))
+        # The compiled kernels take writable arrays only: one copy each.
+        slots = np.frombuffer(bytearray(self.slots), np.dtype("<i4"))
+        values = np.frombuffer(bytearray(self.values), np.dtype("<f8")).reshape(fields, len(slots))
         return Delta(self.keys, slots, np.cumsum(np.frombuffer(self.times, np.dtype("<i8"))), values)
 
 
