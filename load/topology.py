@@ -9,8 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from streamer import Event, Model, Topology, rolling
-from streamer.windows import Window
+from streamer import Event, Model, Topology, Window, rolling
 
 SOURCE = os.environ.get("LOAD_SOURCE", "load.readings")
 PREDICTIONS = os.environ.get("LOAD_PREDICTIONS", "load.predictions")
