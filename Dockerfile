@@ -18,7 +18,8 @@ RUN /opt/build/bin/hatchling build --target wheel --directory /opt/wheel \
     && /opt/streamer/bin/pip install --no-deps --no-index /opt/wheel/*.whl
 
 # Importing the kernels compiles them, for any processor of this architecture: the image runs elsewhere than it was built.
-RUN NUMBA_CACHE_DIR=/opt/kernels NUMBA_CPU_NAME=generic /opt/streamer/bin/python -c "import streamer.state.kernels"
+# -I: the installed package, not the copy in this folder; the cache knows a source by its path.
+RUN NUMBA_CACHE_DIR=/opt/kernels NUMBA_CPU_NAME=generic /opt/streamer/bin/python -I -c "import streamer.state.kernels"
 
 
 FROM python:3.11-slim-bookworm
