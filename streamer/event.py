@@ -1,6 +1,7 @@
 """An `Event` is one class that gives decoding, validation, topic, key and event time of an input."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, dataclass_transform, get_type_hints
 
 import msgspec
@@ -81,6 +82,7 @@ class Event(msgspec.Struct, metaclass=_EventMeta):
     __event__ = EventSpec("", None, None, "s", "json")
 
 
+@cache
 def numeric_fields(event: type[Event]) -> tuple[str, ...]:
     """Fields that can enter a window: declared float, int or bool, in order of declaration."""
     hints = get_type_hints(event)

@@ -83,8 +83,8 @@ def topics_of(topology: Topology, group: str | None) -> Topics:
     return Topics(source.event.__event__.topic, source.rejected, publish.predictions, publish.anomalies, changelog)
 
 
-def bind(topology: Topology, settings: Settings, models: Path) -> Plan:
-    """Check a topology and bind it to its model.
+def bind(topology: Topology, settings: Settings, models: Path, *, model: LoadedModel | None = None) -> Plan:
+    """Check a topology and bind it to its model: the one in the repository `models`, or the one given.
 
     Raises:
         TopologyError: the declaration is wrong; the message starts with the line.
@@ -100,7 +100,7 @@ def bind(topology: Topology, settings: Settings, models: Path) -> Plan:
     if windowed:
         store = StoreSpec.of(windowed.window, needs)
         _check_memory(store, settings, windowed.where)
-    model = _load(infer, models, settings)
+    model = model or _load(infer, models, settings)
     try:
         model.check(shapes)
     except ModelError as error:

@@ -147,6 +147,11 @@ class Worker:
             return "no partitions are assigned"
         return "windows are being restored" if self._assignment.restoring else None
 
+    def abandon(self) -> None:
+        """End the threads and leave everything else as a crash would; for tests."""
+        self._commit.close()
+        self._infer.close()
+
     # ------------------------------------------------------------------ the data's way
 
     def turn(self) -> None:

@@ -196,7 +196,7 @@ def _short(keys: list[bytes]) -> bool:
 
 
 def _key_refusal(key: bytes | None, field: Any, name: str) -> Refusal | None:
-    way_out = f"produce with key = {name}, or re-key the stream first with .rekey({name!r})"
+    way_out = f"produce with the record key set to {name}"
     if key is None:
         return "null_key", f"the record has no key, the window needs {name}; {way_out}"
     if key != str(field).encode("utf-8", "surrogatepass"):

@@ -1,0 +1,265 @@
+"""An in-memory log with Kafka's rules: partitions, groups of one, transactions with a last stable offset, and fencing.
+
+It stands behind `streamer.testing`; the clients here have the methods of confluent-kafka's that the service uses.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+from zlib import crc32
+
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+
+from streamer.clock import Clock
+
+_LOG_APPEND_TIME = 2
+
+
+@dataclass(slots=True)
+class Stored:
+    """One record in the log; `state` is committed, aborted, or the name of the open transaction."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, Any]]
+    timestamp_ms: int
+    state: str = "committed"
+
+
+@dataclass(slots=True)
+class _Group:
+    offsets: dict[tuple[str, int], tuple[int, str | None]] = field(default_factory=dict)
+
+
+class MemoryLog:
+    """Topics by name, each with the same number of partitions.
+
+    Args:
+        partitions: of every topic.
+        clock: gives records their log time.
+    """
+
+    def __init__(self, partitions: int, clock: Clock) -> None:
+        self.partitions, self._clock = partitions, clock
+        self._topics: dict[str, list[list[Stored]]] = defaultdict(lambda: [[] for _ in range(partitions)])
+        self._groups: dict[str, _Group] = defaultdict(_Group)
+        self._order: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        self.epochs: dict[str, int] = defaultdict(int)
+        self.open: dict[str, list[Stored]] = {}
+        self.quiet = True
+
+    def append(
+        self, topic: str, key: bytes | None, value: bytes | None, partition: int = -1,
+        headers: list[tuple[str, Any]] | None = None, transaction: str | None = None,
+    ) -> Stored:  # fmt: skip
+        """Write one record; its partition follows from the key unless given."""
+        if partition < 0:
+            partition = crc32(key or b"") % self.partitions
+        record = Stored(key, value, headers or [], self._clock.wall_us() // 1000, transaction or "committed")
+        self._topics[topic][partition].append(record)
+        self._order[topic].append((partition, len(self._topics[topic][partition]) - 1))
+        if transaction:
+            self.open[transaction].append(record)
+        return record
+
+    def end(self, topic: str, partition: int) -> int:
+        """Offset after the last record, open transactions included."""
+        return len(self._topics[topic][partition])
+
+    def stable_end(self, topic: str, partition: int) -> int:
+        """Offset of the first record of an open transaction, else the end."""
+        records = self._topics[topic][partition]
+        return next((n for n, record in enumerate(records) if record.state not in ("committed", "aborted")), len(records))
+
+    def record(self, topic: str, partition: int, offset: int) -> Stored:
+        """The record at an offset."""
+        return self._topics[topic][partition][offset]
+
+    def committed_records(self, topic: str) -> list[Stored]:
+        """What a reader of committed records sees, in the order of writing."""
+        ends = [self.stable_end(topic, p) for p in range(self.partitions)]
+        return [
+            record
+            for partition, offset in self._order[topic]
+            if offset < ends[partition] and (record := self._topics[topic][partition][offset]).state == "committed"
+        ]
+
+    def committed(self, group: str, topic: str, partition: int) -> tuple[int, str | None] | None:
+        """Committed offset and its metadata."""
+        return self._groups[group].offsets.get((topic, partition))
+
+    def commit(self, group: str, offsets: list[TopicPartition]) -> None:
+        """Set offsets of a group."""
+        for tp in offsets:
+            self._groups[group].offsets[tp.topic, tp.partition] = (tp.offset, tp.metadata)
+
+    def caught_up(self, group: str, topic: str) -> bool:
+        """Whether the group committed everything there is in a topic."""
+        return all(
+            (self.committed(group, topic, p) or (0, None))[0] >= self.end(topic, p) for p in range(self.partitions)
+        )
+
+    def crash(self) -> None:
+        """What a coordinator does for a dead producer: abort what it left open."""
+        for records in self.open.values():
+            for record in records:
+                record.state = "aborted"
+        self.open.clear()
+
+
+class MemoryConsumer:
+    """A consumer that owns all partitions of what it subscribes to, or those it was assigned."""
+
+    def __init__(self, log: MemoryLog, config: dict[str, Any]) -> None:
+        self._log, self._group = log, str(config["group.id"])
+        self._committed_only = config.get("isolation.level") != "read_uncommitted"
+        self._eof = bool(config.get("enable.partition.eof"))
+        self._position: dict[tuple[str, int], int] = {}
+        self._paused: set[tuple[str, int]] = set()
+        self._at_end: dict[tuple[str, int], int] = {}
+        self._rebalance: Any = None
+        self._topics: list[str] = []
+        self._handlers: dict[str, Any] = {}
+
+    def subscribe(self, topics: list[str], **handlers: Any) -> None:
+        self._topics, self._handlers = topics, handlers
+        self._rebalance = handlers["on_assign"]
+
+    def consume(self, num_messages: int, timeout: float) -> list[Message]:
+        if self._rebalance is not None:
+            handler, self._rebalance = self._rebalance, None
+            handler(self, [TopicPartition(t, p) for t in self._topics for p in range(self._log.partitions)])
+        found: list[Message] = []
+        for (topic, partition), position in list(self._position.items()):
+            if (topic, partition) not in self._paused:
+                found += self._take(topic, partition, position, num_messages - len(found))
+        self._log.quiet = not found
+        return found
+
+    def _take(self, topic: str, partition: int, position: int, room: int) -> list[Message]:
+        end = (self._log.stable_end if self._committed_only else self._log.end)(topic, partition)
+        found: list[Message] = []
+        while position < end and len(found) < room:
+            stored = self._log.record(topic, partition, position)
+            if stored.state != "aborted" or not self._committed_only:
+                found.append(_message(topic, partition, position, stored))
+            position += 1
+        self._position[topic, partition] = position
+        if self._eof and position >= end and len(found) < room and self._at_end.get((topic, partition)) != position:
+            self._at_end[topic, partition] = position
+            error = KafkaError(KafkaError._PARTITION_EOF)  # noqa: SLF001 - the name the binding gives it
+            found.append(Message(topic=topic, partition=partition, offset=position, error=error))
+        return found
+
+    def incremental_assign(self, partitions: list[TopicPartition]) -> None:
+        for tp in partitions:
+            self._position[tp.topic, tp.partition] = max(0, tp.offset)
+            self._at_end.pop((tp.topic, tp.partition), None)
+
+    def incremental_unassign(self, partitions: list[TopicPartition]) -> None:
+        for tp in partitions:
+            self._position.pop((tp.topic, tp.partition), None)
+
+    def pause(self, partitions: list[TopicPartition]) -> None:
+        self._paused |= {(tp.topic, tp.partition) for tp in partitions}
+
+    def resume(self, partitions: list[TopicPartition]) -> None:
+        self._paused -= {(tp.topic, tp.partition) for tp in partitions}
+
+    def seek(self, partition: TopicPartition) -> None:
+        self._position[partition.topic, partition.partition] = partition.offset
+
+    def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        found = []
+        for tp in partitions:
+            offset, metadata = self._log.committed(self._group, tp.topic, tp.partition) or (-1001, None)
+            found.append(TopicPartition(tp.topic, tp.partition, offset, metadata or ""))
+        return found
+
+    def commit(self, offsets: list[TopicPartition], asynchronous: bool = True) -> None:  # noqa: FBT001, FBT002 - as the client
+        self._log.commit(self._group, offsets)
+
+    def get_watermark_offsets(
+        self, partition: TopicPartition, timeout: float = 0, cached: bool = False  # noqa: FBT001, FBT002 - as the client
+    ) -> tuple[int, int]:  # fmt: skip
+        return 0, self._log.end(partition.topic, partition.partition)
+
+    def consumer_group_metadata(self) -> str:
+        return self._group
+
+    def close(self) -> None:
+        if self._topics and self._rebalance is None:
+            owned = [TopicPartition(topic, partition) for topic, partition in self._position]
+            self._handlers["on_revoke"](self, owned)
+
+
+class MemoryProducer:
+    """A producer, transactional when its configuration has an id; a newer one with that id fences it."""
+
+    def __init__(self, log: MemoryLog, config: dict[str, Any]) -> None:
+        self._log = log
+        self._id: str | None = config.get("transactional.id")
+        self._epoch = 0
+        self._offsets: list[tuple[str, list[TopicPartition]]] = []
+
+    def init_transactions(self, timeout: float = 0) -> None:
+        assert self._id is not None, "not transactional"
+        self._log.epochs[self._id] += 1
+        self._epoch = self._log.epochs[self._id]
+        self._end("aborted")
+
+    def begin_transaction(self) -> None:
+        self._check()
+        assert self._id is not None, "not transactional"
+        self._log.open[self._id] = []
+        self._offsets = []
+
+    def produce(
+        self, topic: str, value: bytes | None = None, key: bytes | None = None, partition: int = -1,
+        headers: list[tuple[str, Any]] | None = None,
+    ) -> None:  # fmt: skip
+        self._check()
+        self._log.append(topic, key, value, partition, headers, self._id)
+
+    def produce_batch(self, topic: str, messages: list[dict[str, Any]]) -> int:
+        for message in messages:
+            self.produce(topic, message["value"], message["key"], message.get("partition", -1))
+        return len(messages)
+
+    def send_offsets_to_transaction(self, offsets: list[TopicPartition], metadata: str) -> None:
+        self._check()
+        self._offsets.append((metadata, offsets))
+
+    def commit_transaction(self) -> None:
+        self._check()
+        for group, offsets in self._offsets:
+            self._log.commit(group, offsets)
+        self._end("committed")
+
+    def abort_transaction(self, timeout: float = 0) -> None:
+        self._check()
+        self._end("aborted")
+
+    def poll(self, timeout: float = 0) -> int:
+        return 0
+
+    def flush(self, timeout: float = 0) -> int:
+        return 0
+
+    def purge(self) -> None:
+        """Nothing is queued."""
+
+    def _end(self, state: str) -> None:
+        for record in self._log.open.pop(self._id or "", []):
+            record.state = state
+
+    def _check(self) -> None:
+        if self._id is not None and self._epoch != self._log.epochs[self._id]:
+            raise KafkaException(KafkaError(KafkaError._FENCED, fatal=True))  # noqa: SLF001 - the name the binding gives it
+
+
+def _message(topic: str, partition: int, offset: int, stored: Stored) -> Message:
+    return Message(
+        topic=topic, partition=partition, offset=offset, key=stored.key, value=stored.value, headers=stored.headers,
+        timestamp=(_LOG_APPEND_TIME, stored.timestamp_ms),
+    )  # fmt: skip

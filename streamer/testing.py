@@ -1,0 +1,176 @@
+"""Tests without a broker: the production worker over an in-memory log, on a clock that the test moves.
+
+    with TopologyTest(sensor, models="topologies/models") as test:
+        test.send(Reading(sensor_id="s1", ts=test.now, value=95.0), times=70, step="1s")
+        assert test.read("sensor.predictions")[-1]["window_n"] == 64
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+import msgspec
+import numpy as np
+import orjson
+from confluent_kafka import Consumer, Producer
+from numpy.typing import NDArray
+
+from streamer.clock import ManualClock
+from streamer.errors import StreamerError
+from streamer.event import Event
+from streamer.inference.model import Facts, Features, LoadedModel
+from streamer.inference.repository import ModelFile
+from streamer.memory_log import MemoryConsumer, MemoryLog, MemoryProducer, Stored
+from streamer.plan import bind
+from streamer.settings import Settings
+from streamer.topology import Topology
+from streamer.units import parse_duration_s
+from streamer.worker import Worker
+
+_TURNS_MAX = 100_000
+
+ScoreFunction = Callable[[Features], NDArray[np.float32]]
+
+
+class _MemoryClients:
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+
+    def consumer(self, config: dict[str, Any]) -> Consumer:
+        return cast("Consumer", MemoryConsumer(self._log, config))
+
+    def producer(self, config: dict[str, Any]) -> Producer:
+        return cast("Producer", MemoryProducer(self._log, config))
+
+
+def constant(score: float) -> ScoreFunction:
+    """A model that gives every row the same score."""
+    return lambda features: np.full((len(next(iter(features.values()))), 1), score, np.float32)
+
+
+class TopologyTest:
+    """One topology, its production worker, an in-memory log and a manual clock.
+
+    Args:
+        topology: what to run.
+        models: a model repository, or a function from feature columns to (rows, 1) scores that stands in for the model.
+        threshold: of a stand-in, for `.flag(above="model.threshold")`.
+        partitions: of every topic.
+        start: first instant of the clock, seconds since the epoch.
+        settings: flags as on the command line, such as `guarantee="at-least-once"`.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        *,
+        models: str | Path | ScoreFunction,
+        threshold: float = 0.5,
+        partitions: int = 4,
+        start: float = 1_700_000_000.0,
+        settings: dict[str, object] | None = None,
+    ) -> None:
+        self.clock = ManualClock(start)
+        self.log = MemoryLog(partitions, self.clock)
+        self._settings = Settings().model_copy(update=settings or {})
+        self._topology, self._models, self._threshold = topology, models, threshold
+        self._read: dict[str, int] = {}
+        self.worker = self._new_worker()
+
+    def _new_worker(self) -> Worker:
+        if callable(self._models):
+            plan = bind(self._topology, self._settings, Path(), model=stand_in(self._models, self._threshold))
+        else:
+            plan = bind(self._topology, self._settings, Path(self._models))
+        worker = Worker(plan, self._settings, clients=_MemoryClients(self.log), clock=self.clock)
+        worker.start()
+        return worker
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.worker.close()
+
+    @property
+    def now(self) -> float:
+        """The clock, seconds since the epoch."""
+        return self.clock.wall_us() / 1e6
+
+    def send(self, event: Event, *, times: int = 1, step: str = "1s") -> None:
+        """Produce an event, keyed by its key field, `times` times; the clock and the event time move by `step` each time."""
+        spec = type(event).__event__
+        seconds = parse_duration_s(step)
+        for _ in range(times):
+            key = str(getattr(event, spec.key)).encode() if spec.key else None
+            self.send_bytes(spec.topic, key, msgspec.json.encode(event))
+            self.clock.advance(seconds)
+            if spec.time and spec.time_unit != "iso":
+                moved = getattr(event, spec.time) + seconds * {"s": 1, "ms": 1e3, "us": 1e6}[spec.time_unit]
+                event = msgspec.structs.replace(event, **{spec.time: moved})
+
+    def send_bytes(self, topic: str, key: bytes | None, value: bytes | None) -> None:
+        """Produce a record as it stands, good or bad."""
+        self.log.append(topic, key, value)
+
+    def run(self) -> None:
+        """Turn until everything sent is processed and committed."""
+        for _ in range(_TURNS_MAX):
+            self.worker.turn()
+            if self.worker.idle and self.log.caught_up(self.worker.plan.group, self.worker.plan.topics.source):
+                return
+            if self.worker.idle or self.log.quiet:
+                # Time stands still between turns; a commit waits for its age.
+                self.clock.advance(0.005)
+        raise StreamerError(f"the topology did not come to rest within {_TURNS_MAX:,} turns")
+
+    def restart(self) -> None:
+        """Kill the worker as SIGKILL would, and start another one: nothing but the log survives."""
+        self.log.crash()
+        self.worker.abandon()
+        self.worker = self._new_worker()
+
+    def read(self, topic: str) -> list[Any]:
+        """New committed records of a topic since the last read, as JSON values, after running to rest."""
+        return [orjson.loads(record.value or b"null") for record in self.read_records(topic)]
+
+    def read_records(self, topic: str) -> list[Stored]:
+        """The same as records: key, value and headers."""
+        self.run()
+        records = self.log.committed_records(topic)
+        start = self._read.get(topic, 0)
+        self._read[topic] = len(records)
+        return records[start:]
+
+
+def stand_in(function: ScoreFunction, threshold: float = 0.5) -> LoadedModel:
+    """A model made of a function; takes whatever features there are."""
+    return cast("LoadedModel", _StandIn(function, threshold))
+
+
+class _StandIn:
+    """Looks like a `LoadedModel` to the stages."""
+
+    def __init__(self, function: ScoreFunction, threshold: float) -> None:
+        self._function = function
+        self.file = ModelFile("stand-in", 1, Path("stand-in.onnx"))
+        self.facts = Facts(threshold=threshold)
+        self.score_column = -1
+
+    def check(self, features: object) -> None:
+        """Anything fits."""
+
+    def warm_up(self, features: object) -> None:
+        """Nothing to warm."""
+
+    def run(self, features: Features, rows: int) -> NDArray[np.float32]:
+        """Call the function."""
+        if rows == 0:
+            return np.empty((0, 1), np.float32)
+        return np.asarray(self._function(features), np.float32).reshape(rows, -1)
+
+
+def values(records: Iterable[Any], field: str) -> list[Any]:
+    """One field of each record."""
+    return [record[field] for record in records]
