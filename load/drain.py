@@ -59,14 +59,15 @@ def drain_service(log: Log, source: str, guarantee: str, events: int, folders: t
     models, scratch = folders
     with Service(log, "bench", source, guarantee, models, scratch) as service:
         service.wait_until_settled()
+        started_s = service.cpu_s()
         curve = watch(log, service, events)
-        cpu_us = service.cpu_s() * 1e6 / events
+        cpu_us = (service.cpu_s() - started_s) * 1e6 / events
         service.stop()
         count, first_ms, last_ms = log.span(service.predictions)
     if count < events or (guarantee == "exactly-once" and count != events):
         raise RuntimeError(f"{guarantee}: {events} events gave {count} predictions; no rate from that")
     appended = count / max(last_ms - first_ms, 1) * 1e3
-    return Drained(rate_from_curve(curve, events), appended, cpu_us)
+    return Drained(rate_from_curve(curve, events), appended, round(cpu_us, 2))
 
 
 def watch(log: Log, service: Service, events: int) -> list[tuple[float, int]]:

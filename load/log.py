@@ -23,7 +23,8 @@ class Log:
 
     def __init__(self, bootstrap: str) -> None:
         self.bootstrap = bootstrap
-        self.admin = AdminClient({"bootstrap.servers": bootstrap})
+        # Errors reach us as exceptions; the client need not print them as well when the broker goes.
+        self.admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
 
     def create(self, *topics: str, partitions: int = PARTITIONS) -> None:
         """Create topics whose record timestamps are the broker's append time."""
