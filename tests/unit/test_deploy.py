@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.main import get_command
 
+from streamer.cli import app
 from streamer.settings import Settings
 from streamer.units import parse_bytes, parse_duration_s
 
@@ -78,6 +80,14 @@ class TestCompose:
     @pytest.mark.parametrize("name", sorted(OURS))
     def test_the_environment_is_one_the_service_accepts(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert self.settings_in(name, monkeypatch).bootstrap == "kafka:19092"
+
+    @pytest.mark.parametrize("name", sorted(OURS))
+    def test_the_command_is_one_the_service_knows(self, name: str) -> None:
+        command: Any = get_command(app)
+        arguments = list(OURS[name]["command"])
+        while subcommands := getattr(command, "commands", None):
+            command = subcommands[arguments.pop(0)]
+        command.make_context(name, arguments)  # parses and checks, runs nothing
 
     def test_the_check_asks_the_port_the_image_opens(self, monkeypatch: pytest.MonkeyPatch) -> None:
         http = self.settings_in("streamer", monkeypatch).http

@@ -89,6 +89,11 @@ def clock_reads(source: str) -> set[str]:
     return read
 
 
+def test_every_file_is_python_of_the_oldest_version() -> None:
+    for path in modules(*FOLDERS):
+        ast.parse(path.read_text("utf-8"), filename=name(path), feature_version=(3, 11))
+
+
 def test_modules_say_what_they_are() -> None:
     assert [name(path) for path in modules(*FOLDERS) if path.stem in NAMELESS] == []
 
