@@ -74,11 +74,10 @@ def flag_layer(flags: Mapping[str, object]) -> Layer:
     """Values from the command line, nested with `__`; None is "not given"."""
     layer: Layer = {}
     for name, value in flags.items():
-        origin = "flag --" + re.sub("_+", "-", name)
-        given = {} if value is None else {tuple(name.split("__")): value}
-        for outer, inner in given.items():
-            rows = _flatten(inner, outer) if isinstance(inner, Mapping) else [(outer, inner)]
-            layer.update({path: (leaf, origin) for path, leaf in rows})
+        if value is not None:
+            origin, path = "flag --" + re.sub("_+", "-", name), tuple(name.split("__"))
+            rows = _flatten(value, path) if isinstance(value, Mapping) else [(path, value)]
+            layer.update({leaf: (inner, origin) for leaf, inner in rows})
     return layer
 
 

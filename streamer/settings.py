@@ -122,7 +122,7 @@ class Settings(_Part):
     # 1 GiB / 100,000 = 10.7 kB a key: a window of 64 samples with a time and 19 float64 fields still fits,
     # and the sensor topology (64 samples, one field: about 1 KiB a key) uses a tenth of the budget.
     keys_max: Annotated[int, Field(ge=1)] = 100_000
-    """Live keys of one worker; beyond it the longest silent keys are evicted."""
+    """Live keys of one worker; events of further keys become dead letters that say so."""
     commit_interval: Annotated[Seconds, Field(ge=0.001, le=10)] = parse_duration_s("20ms")
     """Age at which an open transaction commits; it bounds the latency a reader sees."""
     drain_timeout: Annotated[Seconds, Field(ge=0, le=600)] = parse_duration_s("10s")
