@@ -1,8 +1,12 @@
 """The seam to Kafka: who makes consumers and producers. Kafka in service, an in-memory log in `streamer.testing`."""
 
+import logging
 from typing import Any, Protocol
 
 from confluent_kafka import Consumer, Producer
+
+# librdkafka's own lines join ours instead of going to stderr as they are.
+_LOGGER = logging.getLogger("librdkafka")
 
 
 class Clients(Protocol):
@@ -20,8 +24,8 @@ class KafkaClients:
 
     def consumer(self, config: dict[str, Any]) -> Consumer:
         """A consumer with librdkafka's configuration keys."""
-        return Consumer(config)
+        return Consumer({**config, "logger": _LOGGER})
 
     def producer(self, config: dict[str, Any]) -> Producer:
         """A producer with librdkafka's configuration keys."""
-        return Producer(config)
+        return Producer({**config, "logger": _LOGGER})

@@ -69,6 +69,7 @@ class Worker:
         topics, model = plan.topics, plan.model
         state = _changelog(plan)
         outputs = transactional_config(settings, plan.group) if exactly_once else producer_config(settings)
+        outputs["delivery.report.only.error"] = True
         self._consume = Consume(
             clients.consumer(consumer_config(settings, plan.group)), topics.source, clock, settings.start
         )
@@ -81,7 +82,7 @@ class Worker:
         names = tuple(name for name in (model.facts.features or plan.feature_shapes) if plan.feature_shapes[name] == ())
         self._produce = Produce(Encoder(topics.source, model, plan.publish_features, names), topics, clock)
         self._commit = Commit(
-            lambda: clients.producer(outputs), topics.source, state, settings.commit_interval, clock, transactional=exactly_once
+            lambda report: clients.producer({**outputs, "on_delivery": report}), topics.source, state, settings.commit_interval, clock, transactional=exactly_once
         )
         reader = reader_config(settings, committed=True)
         self._assignment = Assignment(
@@ -250,7 +251,8 @@ class Worker:
         uncommitted = self._infer.rows + self._produce.rows + self._commit.rows
         return min(
             limits.ROWS_PER_BATCH_MAX,
-            limits.ROWS_UNSCORED_MAX - self._infer.rows - self._produce.rows,
+            limits.ROWS_UNSCORED_MAX - self._infer.rows,
+            limits.ROWS_WAITING_MAX - self._produce.rows,
             limits.ROWS_UNCOMMITTED_MAX - uncommitted,
         )
 
@@ -270,7 +272,7 @@ class Worker:
             self.metrics.add("streamer_pauses_total")
             _log.info("paused", unscored=self._infer.rows, uncommitted=self._commit.rows)
         self._consume.poll(0, 0.0, 0.0)
-        if self._infer.rows:
+        if self._infer.rows >= limits.ROWS_UNSCORED_MAX:
             self._blocked("infer", self._deliver, 0.01)
         else:
             self._blocked("commit", self._settle_commit, 0.01)

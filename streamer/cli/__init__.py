@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 
 import typer
+from confluent_kafka import KafkaException
 
 from streamer.cli import broker, run, topics
 from streamer.errors import StreamerError
@@ -18,6 +19,9 @@ class _App(typer.Typer):
         except StreamerError as error:
             sys.stderr.write(f"streamer: {error}\n")
             sys.exit(error.exit_code)
+        except KafkaException as error:
+            sys.stderr.write(f"streamer: Kafka refused: {error.args[0].str()}; streamer doctor looks closer\n")
+            sys.exit(StreamerError.exit_code)
 
 
 app = _App(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from streamer.batch import Batch
 from streamer.clock import Clock
@@ -18,7 +18,13 @@ from streamer.limits import COMMIT_AGE_BEHIND_S, COMMIT_ROWS_MAX, DOUBT_AFTER_S
 from streamer.state import changelog
 
 _NETWORK_TIMEOUT_S = 30.0
+# A rolled-back batch is thrown out of the queue on purpose.
+_PURGES = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)  # noqa: SLF001 - the names the binding gives them
+_RETRY_PAUSE_S = 0.05
 _FENCES = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED)  # noqa: SLF001
+
+
+DeliveryReport = Callable[[KafkaError | None, Message], None]
 
 
 class TransactionError(Exception):
@@ -88,7 +94,8 @@ class Commit:
     """Owns the producer and its transactions.
 
     Args:
-        make_producer: builds a producer with the worker's transactional id (or none, for at-least-once).
+        make_producer: builds a producer with the worker's transactional id (or none, for at-least-once) that reports
+            failed deliveries to the function given.
         transactional: exactly-once.
         topic: input topic.
         state: where state changes go, None for a flow without windows.
@@ -98,7 +105,7 @@ class Commit:
 
     def __init__(
         self,
-        make_producer: Callable[[], Producer],
+        make_producer: Callable[[DeliveryReport], Producer],
         topic: str,
         state: ChangelogTopic | None,
         interval_s: float,
@@ -109,6 +116,7 @@ class Commit:
         self._make_producer, self._topic, self._state = make_producer, topic, state
         self._interval_s, self._clock, self.transactional = interval_s, clock, transactional
         self.places: dict[int, Place] = {}
+        self._undelivered: list[KafkaError] = []
         self.producer = self._new_producer()
         self._open: Transaction | None = None
         self._running: Transaction | None = None
@@ -224,7 +232,8 @@ class Commit:
         self._thread.join(timeout=5.0)
 
     def _new_producer(self) -> Producer:
-        producer = self._make_producer()
+        self._undelivered.clear()
+        producer = self._make_producer(self._failed_delivery)
         if self.transactional:
             # Also fences whoever held this transactional id, and ends what it left open.
             producer.init_transactions(_NETWORK_TIMEOUT_S)
@@ -252,10 +261,16 @@ class Commit:
         self._guard("offsets", lambda: self.producer.send_offsets_to_transaction(transaction.committing, transaction.metadata))
         self._guard("commit", self.producer.commit_transaction)
 
+    def _failed_delivery(self, error: KafkaError | None, _message: Message) -> None:
+        if error is not None and error.code() not in _PURGES:
+            self._undelivered.append(error)
+
     def _flush(self) -> None:
         left = self.producer.flush(_NETWORK_TIMEOUT_S)
-        if left:
-            raise TransactionError("flush", f"{left} records were not delivered in {_NETWORK_TIMEOUT_S:g} s", replace=False)
+        if left or self._undelivered:
+            why = self._undelivered[0] if self._undelivered else f"{left} records waited for {_NETWORK_TIMEOUT_S:g} s"
+            self._undelivered.clear()
+            raise TransactionError("flush", why, replace=False)
 
     def _write_changelog(self, transaction: Transaction) -> None:
         if self._state is None:
@@ -288,6 +303,7 @@ class Commit:
                 if error.retriable() and self._clock.monotonic() < deadline:
                     # The client may have sent it twice by now: finish, then replace the producer.
                     self._doubt = True
+                    self._finished.wait(_RETRY_PAUSE_S)
                     continue
                 fenced = error.code() in _FENCES
                 raise TransactionError("fenced" if fenced else what, error, replace=fenced or not error.txn_requires_abort()) from failure
