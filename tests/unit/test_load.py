@@ -160,15 +160,28 @@ def signed_hash(text: str) -> int:
 
 def test_models_score_as_their_weights_say_whatever_the_work(tmp_path: Path) -> None:
     make_model.write(tmp_path)
-    windows = np.random.default_rng(3).normal(20, 2, (50, 64))
-    columns = [windows.mean(1), windows.std(1), windows.min(1), windows.max(1), windows[:, -1]]
-    rows = np.stack([*columns, windows[:, -1] - windows[:, 0]], axis=1).astype(np.float32)
+    rows = ordinary_rows(64)[:50]
     expected = make_model.score(make_model.weights(), rows)
     bench = run_model(tmp_path / "bench/1/model.onnx", rows)
     np.testing.assert_allclose(bench, expected, atol=1e-5)
     for work in (0.0, 3.0):
         with_work = np.column_stack([rows, np.full(50, work, np.float32)])
         np.testing.assert_array_equal(run_model(tmp_path / "slow/1/model.onnx", with_work), bench)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 5, 20, 64])
+def test_few_are_flagged_however_full_the_window(samples: int) -> None:
+    layers = make_model.weights()
+    scores = make_model.score(layers, ordinary_rows(samples))
+    flagged = float((scores > make_model.threshold(layers)).mean())
+    assert flagged < 0.005
+    assert flagged > 0.0002 or samples == 1
+
+
+def ordinary_rows(samples: int) -> Any:
+    windows = np.random.default_rng(3).normal(20, 2, (50_000, samples))
+    columns = [windows.mean(1), windows.std(1), windows.min(1), windows.max(1), windows[:, -1]]
+    return np.stack([*columns, windows[:, -1] - windows[:, 0]], axis=1).astype(np.float32)
 
 
 def run_model(path: Path, rows: Any) -> Any:
