@@ -1,0 +1,186 @@
+"""`streamer feed`: events from files or the generator into a topology's source topic."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Protocol
+
+import typer
+
+from streamer.cli.options import Bootstrap, Config, TopologyName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from streamer.clock import Clock
+    from streamer.event import Event
+    from streamer.feeding.pace import Pace
+    from streamer.feeding.rows import Row
+    from streamer.feeding.send import Feeder
+    from streamer.settings import Settings
+    from streamer.topology import Topology
+
+GENERATOR = "generator"
+_GENERATED_ROWS = 10_000
+_TELL_EVERY_S = 5.0
+_BAR_EVERY_S = 0.1
+_BAD_ROWS_SHOWN = 5
+
+
+class Shift(StrEnum):
+    """Where event times move."""
+
+    NOW = "now"
+
+
+def feed(  # noqa: PLR0913 - the options of a command
+    topology: TopologyName,
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files (.csv, .ndjson, .jsonl) or `generator`.")],
+    *,
+    rate: Annotated[float | None, typer.Option(min=0.001, help="Events per second. Default: as fast as possible.")] = None,
+    speed: Annotated[float | None, typer.Option(min=0.001, help="Event-time speed: 1 as it happened, 60 faster.")] = None,
+    shift: Annotated[Shift | None, typer.Option(help="Move event times up to now, distances kept.")] = None,
+    key_from_file: Annotated[bool, typer.Option("--key-from-file", help="The file's name fills the key field.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out and count them.")] = False,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Events to generate. Default: 10,000; with --rate no end.")
+    ] = None,
+    keys: Annotated[int, typer.Option(min=1, help="Keys of the generator.")] = 10,
+    bootstrap: Bootstrap = None,
+    config: Config = None,
+) -> None:
+    """Feed events into the source topic of a topology. Exit status 1 if one was not delivered."""
+    if rate is not None and speed is not None:
+        raise typer.BadParameter("--rate and --speed exclude each other")
+    if GENERATOR in sources and (len(sources) > 1 or speed is not None):
+        raise typer.BadParameter("the generator goes alone, flat out or with --rate: it makes its own event times")
+    from streamer.feeding.files import Files  # noqa: PLC0415 - --help stays quick
+    from streamer.feeding.generator import Generator  # noqa: PLC0415
+    from streamer.feeding.pace import Pace  # noqa: PLC0415
+    from streamer.loading import load_topology  # noqa: PLC0415
+    from streamer.settings import Settings  # noqa: PLC0415
+
+    settings = Settings.load(config, bootstrap=bootstrap)
+    event = source_of(load_topology(topology)[0])
+    if speed is not None and event.__event__.time is None:
+        raise typer.BadParameter(f"--speed needs event times, and {event.__name__} has no time field; use --rate")
+    bad = BadRows(skip=skip_bad)
+    source: Source
+    if sources == [GENERATOR]:
+        shift = Shift.NOW
+        # At a rate the times go with the clock, else each key has one a second.
+        spacing_us = round(1e6 / (rate or keys))
+        source = Generator(event, keys, count or (None if rate else _GENERATED_ROWS), spacing_us)
+    else:
+        source = Files([Path(name) for name in sources], event, bad, key_from_file)
+    raise typer.Exit(_run(settings, event.__event__.topic, source, Pace(rate, speed), shift, bad))
+
+
+def source_of(topology: "Topology") -> "type[Event]":
+    """The event class of a topology.
+
+    Raises:
+        TopologyError: it has no source.
+    """
+    from streamer.errors import TopologyError  # noqa: PLC0415
+    from streamer.topology import Source  # noqa: PLC0415
+
+    for step in topology.steps:
+        if isinstance(step, Source):
+            return step.event
+    raise TopologyError(f"topology {topology.name} has no .source() step")
+
+
+class BadRows:
+    """Counts rows that are no events, or stops at the first."""
+
+    def __init__(self, *, skip: bool) -> None:
+        self._skip = skip
+        self.count = 0
+
+    def __call__(self, problem: str) -> None:
+        """Take note of one."""
+        from streamer.feeding.rows import FeedError  # noqa: PLC0415
+
+        if not self._skip:
+            raise FeedError(f"{problem}. Correct the row, or leave such rows out with --skip-bad")
+        self.count += 1
+        if self.count <= _BAD_ROWS_SHOWN:
+            _say(f"skipped {problem}" + (" (more are only counted)" if self.count == _BAD_ROWS_SHOWN else ""))
+
+
+class Source(Protocol):
+    """Where rows come from."""
+
+    def rows(self) -> "Iterator[Row]":
+        """All rows, each time it is called."""
+
+    def times_us(self) -> "Iterator[int]":
+        """What is needed of their event times to know how far to move them."""
+
+    def total(self) -> int | None:
+        """At most how many rows there are, None for no end."""
+
+
+def _run(settings: "Settings", topic: str, source: Source, pace: "Pace", shift: Shift | None, bad: BadRows) -> int:
+    """Send everything; the exit status."""
+    from confluent_kafka import Producer  # noqa: PLC0415
+
+    from streamer.clock import SystemClock  # noqa: PLC0415
+    from streamer.errors import TopicError  # noqa: PLC0415
+    from streamer.feeding.pace import shift_to_now_us  # noqa: PLC0415
+    from streamer.feeding.send import Feeder  # noqa: PLC0415
+    from streamer.kafka import partitions_of, producer_config  # noqa: PLC0415
+
+    if partitions_of(settings, [topic])[topic] is None:
+        raise TopicError(f"missing on {settings.bootstrap}: {topic}. Create it with streamer topics create")
+    clock = SystemClock()
+    shift_us = shift_to_now_us(source.times_us(), pace, clock.wall_us()) if shift else 0
+    feeder = Feeder(Producer(producer_config(settings)), topic, clock)
+    started = clock.monotonic()
+    try:
+        feeder.feed(_watched(source.rows(), source.total(), feeder, clock), pace, shift_us)
+    except KeyboardInterrupt:
+        feeder.finish()
+    took = max(clock.monotonic() - started, 1e-6)
+    skipped = f", {bad.count:,} bad rows skipped" if bad.count else ""
+    typer.echo(f"fed {feeder.delivered:,} events to {topic} in {took:.1f} s ({feeder.delivered / took:,.0f}/s), "
+               f"{feeder.failed:,} failed{skipped}")  # fmt: skip
+    if feeder.failed:
+        _say(f"error: {feeder.failed:,} events were not delivered, the last because: {feeder.last_error}")
+    return 1 if feeder.failed else 0
+
+
+def _watched(rows: "Iterator[Row]", total: int | None, feeder: "Feeder", clock: "Clock") -> "Iterator[Row]":
+    """The rows, with progress on standard error: a bar in a terminal, a line now and then elsewhere."""
+    if not sys.stderr.isatty():
+        yield from _told(rows, feeder, clock)
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    speed = TextColumn("{task.fields[rate]}/s")
+    columns = (TextColumn("feeding"), BarColumn(), MofNCompleteColumn(), speed, TimeElapsedColumn())
+    started = clock.monotonic()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=total, rate="-")
+        told = started
+        for row in rows:
+            yield row
+            if (now := clock.monotonic()) - told > _BAR_EVERY_S:
+                told = now
+                progress.update(task, completed=feeder.delivered, rate=f"{feeder.delivered / (now - started):,.0f}")
+
+
+def _told(rows: "Iterator[Row]", feeder: "Feeder", clock: "Clock") -> "Iterator[Row]":
+    told = clock.monotonic()
+    for row in rows:
+        yield row
+        if (now := clock.monotonic()) - told > _TELL_EVERY_S:
+            told = now
+            _say(f"fed {feeder.delivered:,} events, {feeder.failed:,} failed")
+
+
+def _say(line: str) -> None:
+    """For people: standard error."""
+    typer.echo(line, err=True)

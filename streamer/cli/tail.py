@@ -1,0 +1,200 @@
+"""`streamer tail`: committed predictions, anomalies or dead letters as they come, for people or as JSON lines."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from streamer.cli.options import Bootstrap, Config, TopologyName
+
+if TYPE_CHECKING:
+    from confluent_kafka import Message
+
+    from streamer.plan import Topics
+    from streamer.settings import Settings
+
+_WAIT_S = 0.2
+_ROWS_AT_ONCE = 500
+_VALUE_BYTES_SHOWN = 120
+_ERROR_HEADER = "streamer.error."
+
+
+class What(StrEnum):
+    """Which output topic."""
+
+    PREDICTIONS = "predictions"
+    ANOMALIES = "anomalies"
+    REJECTED = "rejected"
+
+
+class From(StrEnum):
+    """Where to begin."""
+
+    EARLIEST = "earliest"
+    LATEST = "latest"
+
+
+def tail(
+    topology: TopologyName,
+    what: Annotated[What, typer.Argument(help="Which output.")] = What.PREDICTIONS,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, as published.")] = False,
+    start: Annotated[From, typer.Option("--from", help="Begin with the oldest record, or wait for new ones.")] = From.LATEST,
+    count: Annotated[int | None, typer.Option(min=1, help="End after so many records.")] = None,
+    bootstrap: Bootstrap = None,
+    config: Config = None,
+) -> None:
+    """Show what a topology publishes (committed records only) until Ctrl-C."""
+    from streamer.loading import load_topology  # noqa: PLC0415 - --help stays quick
+    from streamer.plan import topics_of  # noqa: PLC0415
+    from streamer.settings import Settings  # noqa: PLC0415
+
+    settings = Settings.load(config, bootstrap=bootstrap)
+    topic = _topic(topics_of(load_topology(topology)[0], settings.group), what)
+    show = (_json_line if what is not What.REJECTED else _dead_letter_json) if as_json else _READABLE[what]
+    if start is From.LATEST and sys.stderr.isatty():
+        typer.echo(f"waiting for new records in {topic}; --from earliest shows the old ones too", err=True)
+    left = count if count is not None else sys.maxsize
+    try:
+        for messages in read_committed(settings, topic, latest=start is From.LATEST):
+            sys.stdout.writelines(show(message) + "\n" for message in messages[:left])
+            sys.stdout.flush()
+            left -= len(messages)
+            if left <= 0:
+                break
+    except KeyboardInterrupt:
+        pass
+    except BrokenPipeError:
+        # Whoever read us has seen enough; what is left in the buffer must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def read_committed(
+    settings: "Settings", topic: str, *, latest: bool, stopped: Callable[[], bool] = lambda: False
+) -> "Iterator[list[Message]]":
+    """Committed records of all partitions of a topic as they come, without end.
+
+    Raises:
+        TopicError: there is no such topic, or it may not be read.
+    """
+    from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, TopicPartition  # noqa: PLC0415
+
+    from streamer.errors import TopicError  # noqa: PLC0415
+    from streamer.kafka import partitions_of, reader_config  # noqa: PLC0415
+
+    partitions = partitions_of(settings, [topic])[topic]
+    if partitions is None:
+        raise TopicError(f"missing on {settings.bootstrap}: {topic}. Create it with streamer topics create")
+    config = reader_config(settings, committed=True) | {"enable.partition.eof": False}
+    consumer = Consumer(config)
+    offset = OFFSET_END if latest else OFFSET_BEGINNING
+    consumer.assign([TopicPartition(topic, partition, offset) for partition in range(partitions)])
+    try:
+        while not stopped():
+            messages = consumer.consume(1, _WAIT_S)
+            messages += consumer.consume(_ROWS_AT_ONCE, 0) if messages else []
+            for error in filter(None, (message.error() for message in messages)):
+                if not error.retriable():
+                    raise TopicError(f"cannot read {topic}: {error.str()}")
+            if good := [message for message in messages if message.error() is None]:
+                yield good
+    finally:
+        consumer.close()
+
+
+def _topic(topics: "Topics", what: What) -> str:
+    if what is What.ANOMALIES:
+        if topics.anomalies is None:
+            raise typer.BadParameter("this topology publishes no anomalies; name a topic in .publish(anomalies=...)")
+        return topics.anomalies
+    return topics.predictions if what is What.PREDICTIONS else topics.rejected
+
+
+def _json_line(message: "Message") -> str:
+    return (message.value() or b"null").decode("utf-8", "replace")
+
+
+def _dead_letter_json(message: "Message") -> str:
+    """Dead letters keep their reason in headers: show both sides."""
+    import orjson  # noqa: PLC0415
+
+    shown: dict[str, str | None] = dict(_error_headers(message))
+    for name, data in (("key", message.key()), ("value", message.value())):
+        shown[name] = None if data is None else _text(data)
+    return orjson.dumps(shown).decode()
+
+
+def prediction_line(value: dict[str, Any]) -> str:
+    """One prediction: event time, key, score, flag, samples in the window, latency."""
+    flag = "ANOMALY" if value["flag"] else "-"
+    return (
+        f"{_moment(value['time'])}  {_key(value['key'])}  {value['score']:>9.4g}  {flag:<7}  "
+        f"n={value['window_n']:<5} {value['latency_ms']:.1f} ms"
+    )
+
+
+def anomaly_line(value: dict[str, Any]) -> str:
+    """One anomaly: event time, key, score, and the features that drove it, as value and deviations from usual."""
+    drivers = "  ".join(f"{d['feature']}={d['value']:.4g} ({d['deviation']:+.1f})" for d in value.get("drivers", ()))
+    return f"{_moment(value['time'])}  {_key(value['key'])}  {value['score']:>9.4g}  {drivers or '-'}"
+
+
+def dead_letter_line(headers: dict[str, str], value: bytes | None) -> str:
+    """One dead letter: origin, reason, detail, and how the record begins."""
+    origin = "/".join(headers.get(part, "?") for part in ("topic", "partition", "offset"))
+    start = "null" if value is None else ascii(value[:_VALUE_BYTES_SHOWN].decode("utf-8", "replace"))
+    size = headers.get("truncated", str(len(value or b"")))
+    why = f"{headers.get('stage', '?')}: {headers.get('reason', '?')}"
+    return f"{origin}  {why}  {headers.get('detail', '')}\n    {size} bytes: {start}"
+
+
+def _readable(line: Callable[[dict[str, Any]], str]) -> "Callable[[Message], str]":
+    def show(message: "Message") -> str:
+        import orjson  # noqa: PLC0415
+
+        try:
+            return line(orjson.loads(message.value() or b"null"))
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            return (
+                f"{message.topic()}/{message.partition()}/{message.offset()}  not of this service: {_text(message.value())}"
+            )
+
+    return show
+
+
+def _readable_dead_letter(message: "Message") -> str:
+    return dead_letter_line(_error_headers(message), message.value())
+
+
+_READABLE: "dict[What, Callable[[Message], str]]" = {
+    What.PREDICTIONS: _readable(prediction_line),
+    What.ANOMALIES: _readable(anomaly_line),
+    What.REJECTED: _readable_dead_letter,
+}
+
+
+def _error_headers(message: "Message") -> dict[str, str]:
+    """`streamer.error.*` without the prefix."""
+    headers = message.headers() or []
+    pairs = headers.items() if isinstance(headers, dict) else headers
+    return {
+        name.removeprefix(_ERROR_HEADER): value if isinstance(value, str) else (value or b"").decode("utf-8", "replace")
+        for name, value in pairs
+        if name.startswith(_ERROR_HEADER)
+    }
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _key(key: str | None) -> str:
+    return f"{'-' if key is None else key:<24}"
+
+
+def _text(data: bytes | None) -> str:
+    return (data or b"").decode("utf-8", "replace")
