@@ -1,14 +1,14 @@
 """What can go wrong, as a tree. Bad input is a value (a dead letter), never one of these.
 
-    StreamerError
-    ├── TopologyError     the declaration is wrong; names the file and line
-    ├── SettingsError     a setting is unknown, malformed or breaks a guarantee
-    ├── MissingExtraError an optional dependency is not installed
-    ├── TopicError        a topic is missing or has the wrong shape
-    ├── ModelError        a model cannot be found, loaded or run
-    ├── StateError        the changelog and the committed offsets do not agree
-    ├── LostOffsetsError  a committed offset is no longer in the log
-    └── FencedError       another worker holds our transactional id
+StreamerError
+├── TopologyError     the declaration is wrong; names the file and line
+├── SettingsError     a setting is unknown, malformed or breaks a guarantee
+├── MissingExtraError an optional dependency is not installed
+├── TopicError        a topic is missing or has the wrong shape
+├── ModelError        a model cannot be found, loaded or run
+├── StateError        the changelog and the committed offsets do not agree
+├── LostOffsetsError  a committed offset is no longer in the log
+└── FencedError       another worker holds our transactional id
 """
 
 

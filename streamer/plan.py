@@ -132,7 +132,7 @@ def _trace(features: Features, event: type[Event], windowed: Windowed | None) ->
     try:
         with np.errstate(all="ignore"):
             columns = features.function(window)
-    except Exception as error:  # noqa: BLE001 - it is the user's code
+    except Exception as error:
         reason = error.args[0] if isinstance(error, KeyError) and error.args else f"{type(error).__name__}: {error}"
         raise TopologyError(f"{features.where}: the feature function failed on a trial window: {reason}") from error
     if not isinstance(columns, Mapping) or not columns:

@@ -1,8 +1,8 @@
 """Tests without a broker: the production worker over an in-memory log, on a clock that the test moves.
 
-    with TopologyTest(sensor, models="topologies/models") as test:
-        test.send(Reading(sensor_id="s1", ts=test.now, value=95.0), times=70, step="1s")
-        assert test.read("sensor.predictions")[-1]["window_n"] == 64
+with TopologyTest(sensor, models="topologies/models") as test:
+test.send(Reading(sensor_id="s1", ts=test.now, value=95.0), times=70, step="1s")
+assert test.read("sensor.predictions")[-1]["window_n"] == 64
 """
 
 from collections.abc import Callable, Iterable

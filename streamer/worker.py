@@ -26,6 +26,7 @@ from streamer.stages.produce import Produce
 from streamer.stages.window import WindowStage
 from streamer.state.restore import Restore
 from streamer.telemetry.alarm import DeadLetterAlarm
+from streamer.telemetry.bookkeeper import Bookkeeper
 from streamer.telemetry.logs import get_logger
 from streamer.telemetry.metrics import Metrics
 
@@ -35,7 +36,8 @@ _log = get_logger(__name__)
 _IDLE_S = 0.1
 # After a first record, what else arrives within this joins its batch: fewer, larger batches at a moderate rate.
 _GATHER_S = 0.001
-_GAUGES_EVERY_S = 1.0
+# Keeping up, a batch is scored at once rather than a turn later; a slow model is not waited for.
+_SCORING_S = 0.001
 _FENCES_MAX = 3
 # A turn takes milliseconds, a rebalance or a broker time-out up to half a minute.
 _STUCK_AFTER_S = 120.0
@@ -66,8 +68,7 @@ class Worker:
         clients, clock = clients or KafkaClients(), clock or SystemClock()
         self.plan, self.clock, self.metrics = plan, clock, metrics or Metrics()
         exactly_once = settings.guarantee == "exactly-once"
-        topics, model = plan.topics, plan.model
-        state = _changelog(plan)
+        topics, model, state = plan.topics, plan.model, _changelog(plan)
         outputs = transactional_config(settings, plan.group) if exactly_once else producer_config(settings)
         outputs["delivery.report.only.error"] = True
         self._consume = Consume(
@@ -82,8 +83,9 @@ class Worker:
         names = tuple(name for name in (model.facts.features or plan.feature_shapes) if plan.feature_shapes[name] == ())
         self._produce = Produce(Encoder(topics.source, model, plan.publish_features, names), topics, clock)
         self._commit = Commit(
-            lambda report: clients.producer({**outputs, "on_delivery": report}), topics.source, state, settings.commit_interval, clock, transactional=exactly_once
-        )
+            lambda report: clients.producer({**outputs, "on_delivery": report}),
+            topics.source, state, settings.commit_interval, clock, transactional=exactly_once,
+        )  # fmt: skip
         reader = reader_config(settings, committed=True)
         self._assignment = Assignment(
             self._consume, self._window, self._commit,
@@ -91,7 +93,7 @@ class Worker:
             Watermarks(clients.consumer(reader_config(settings, committed=False))) if state else None,
             topics.changelog, settings.on_lost_offsets, self.metrics,
         )  # fmt: skip
-        self._alarm = DeadLetterAlarm(self.metrics, settings.dead_letters_stop)
+        self._book = Bookkeeper(self.metrics, plan, DeadLetterAlarm(self.metrics, settings.dead_letters_stop), clock)
         self._drain_timeout_s = settings.drain_timeout
         self._stopping = threading.Event()
         self._failure: TransactionError | None = None
@@ -99,7 +101,7 @@ class Worker:
         self._attempt = 0
         self._behind = False
         self._full_since: float | None = None
-        self._gauges_at = 0.0
+        self._polled_at = 0.0
         self.last_turn = clock.monotonic()
 
     # ------------------------------------------------------------------ life
@@ -177,17 +179,16 @@ class Worker:
             records = self._polled()
             if records is not None and self._failure is None:
                 batch = self._decode(records, self._attempt)
-                batch.stamps.polled, batch.stamps.decoded = self._polled_at, self._lap("decode")
+                batch.stamps.polled, batch.stamps.decoded = self._polled_at, self._book.lap("decode")
                 self._window(batch)
-                batch.stamps.windowed = self._lap("window")
+                batch.stamps.windowed = self._book.lap("window")
                 self._infer.submit(batch)
             if self._failure is None:
-                self._deliver(0.0 if records is not None else self._patience())
+                self._deliver(self._patience())
                 self._settle_commit(0.0)
         except TransactionError as failure:
             self._failure = failure
-        if self.clock.monotonic() >= self._gauges_at:
-            self._gauges()
+        self._book.gauges(self._consume, self._window, self._infer.rows, self._produce.rows + self._commit.rows)
 
     def _polled(self) -> Records | None:
         """Stage 1: as many records as there is room for."""
@@ -198,44 +199,49 @@ class Worker:
         if self._consume.paused and rows >= limits.ROWS_UNSCORED_MAX // 2:
             self._consume.resume()
         self._full_since = None
-        self._lap_from()
+        self._book.start()
         due = self._commit.due_in(behind=self._behind)
         quiet = self._infer_idle() and not self._commit.busy
         timeout = min(_IDLE_S, _IDLE_S if due is None else due) if quiet else 0.0
         records = self._consume.poll(rows, timeout, _GATHER_S)
         self._behind = records is not None and len(records) == rows
-        self._polled_at = self._lap("consume")
+        self._polled_at = self._book.lap("consume")
         return records
 
     def _deliver(self, wait_s: float) -> None:
         """Stages 4 to 6: scored batches are flagged, encoded and handed to the producer."""
         while (batch := self._infer.collect(wait_s)) is not None:
             wait_s = 0.0
-            self._lap_from()
+            self._book.start()
             self._flag(batch)
-            self._lap("flag")
+            self._book.lap("flag")
             self._produce.encode(batch)
-            self._lap("produce")
+            self._book.lap("produce")
         if self._commit.busy:
             return
         while len(self._produce):
-            self._lap_from()
+            self._book.start()
             self._commit.begin()
             sent = self._produce.send(self._commit.producer)
-            self._lap("produce")
+            self._book.lap("produce")
             if sent is None:
-                self._blocked("produce", self._commit.producer.poll, 0.01)
+                self._book.blocked("produce", self._commit.producer.poll, 0.01)
                 return
             self._commit.add(sent)
 
     def _settle_commit(self, wait_s: float) -> None:
         """Stage 7: take note of a commit that ended, start one that is due."""
         if (done := self._commit.reap(wait_s)) is not None:
-            self._committed(done)
+            self._note(done)
         if self._commit.due_in(behind=self._behind) == 0.0:
-            self._lap_from()
+            self._book.start()
             self._commit.start(self._consume.group_metadata())
-            self._lap("commit")
+            self._book.lap("commit")
+
+    def _note(self, done: Transaction) -> None:
+        if not self._commit.transactional:
+            self._consume.commit(done.committing, wait=self._stopping.is_set())
+        self._book.committed(done)
 
     # ------------------------------------------------------------------ room and patience
 
@@ -257,11 +263,11 @@ class Worker:
         )
 
     def _patience(self) -> float:
-        """How long to wait for the pool when there is nothing else to do."""
-        if self._infer_idle():
+        """How long to wait for the pool: not at all while input is behind (the next batch is decoded meanwhile)."""
+        if self._behind or self._infer_idle():
             return 0.0
         due = self._commit.due_in(behind=self._behind)
-        return 0.001 if due is None else min(0.001, due)
+        return _SCORING_S if due is None else min(_SCORING_S, due)
 
     def _stalled(self) -> None:
         """No room: wait for the stage that is full; when it lasts, pause, and keep polling so that the group keeps us."""
@@ -273,9 +279,9 @@ class Worker:
             _log.info("paused", unscored=self._infer.rows, uncommitted=self._commit.rows)
         self._consume.poll(0, 0.0, 0.0)
         if self._infer.rows >= limits.ROWS_UNSCORED_MAX:
-            self._blocked("infer", self._deliver, 0.01)
+            self._book.blocked("infer", self._deliver, 0.01)
         else:
-            self._blocked("commit", self._settle_commit, 0.01)
+            self._book.blocked("commit", self._settle_commit, 0.01)
 
     # ------------------------------------------------------------------ rebalances (called from inside poll)
 
@@ -317,7 +323,7 @@ class Worker:
                 return False
             self._deliver(0.005)
             if (done := self._commit.reap(0.005)) is not None:
-                self._committed(done)
+                self._note(done)
             if self._infer_idle() and not len(self._produce) and self._commit.due_in(behind=False) is not None:
                 self._commit.start(self._consume.group_metadata())
         return True
@@ -363,8 +369,8 @@ class Worker:
             self._fences.popleft()
         if len(self._fences) >= _FENCES_MAX:
             raise FencedError(
-                f"our transactional id was taken over {_FENCES_MAX} times within {_FENCES_WITHIN_S:g} s: another worker runs with "
-                "the same group and slot. Give each worker its own --slot (or none)"
+                f"our transactional id was taken over {_FENCES_MAX} times within {_FENCES_WITHIN_S:g} s: another worker runs "
+                "with the same group and slot. Give each worker its own --slot (or none)"
             )
 
     # ------------------------------------------------------------------ the end
@@ -380,58 +386,6 @@ class Worker:
         except TransactionError as failure:
             clean, self._failure = False, failure
         _log.info("drained", clean=clean)
-
-    # ------------------------------------------------------------------ telemetry
-
-    def _committed(self, done: Transaction) -> None:
-        now_us = self.clock.wall_us()
-        metrics, plan = self.metrics, self.plan
-        rows = sum(map(len, done.batches))
-        if not self._commit.transactional:
-            self._consume.commit(done.committing, wait=self._stopping.is_set())
-        metrics.ledger.record(done.batches, done.committed, now_us, plan.deadline_s)
-        metrics.add("streamer_commits_total")
-        metrics.add("streamer_records_total", rows, "predicted")
-        metrics.add("streamer_inference_rows_total", rows, plan.model.file.name, str(plan.model.file.version))
-        metrics.add("streamer_inference_batches_total", len(done.batches))
-        metrics.add("streamer_anomalies_total", sum(int(batch.flags.sum()) for batch in done.batches))
-        dead = done.rows - rows
-        if dead:
-            metrics.add("streamer_records_total", dead, "dead")
-            for batch in done.batches:
-                for letter in batch.dead:
-                    metrics.add("streamer_dead_letters_total", 1, letter.stage, letter.reason)
-        self._alarm.note(self.clock.monotonic(), done.rows, dead)
-
-    def _gauges(self) -> None:
-        metrics = self.metrics
-        self._gauges_at = self.clock.monotonic() + _GAUGES_EVERY_S
-        metrics.set("streamer_rows_in_flight", self._infer.rows, "unscored")
-        metrics.set("streamer_rows_in_flight", self._produce.rows + self._commit.rows, "uncommitted")
-        metrics.set("streamer_live_keys", self._window.keys)
-        metrics.set("streamer_paused", int(self._consume.paused))
-        metrics.clear("streamer_consumer_lag_records")
-        for partition, lag in self._consume.lag().items():
-            metrics.set("streamer_consumer_lag_records", lag, self._consume.topic, str(partition))
-
-    _lap_start = 0.0
-    _polled_at = 0.0
-
-    def _lap_from(self) -> None:
-        self._lap_start = self.clock.monotonic()
-
-    def _lap(self, stage: str) -> float:
-        """Book the time since the last lap on a stage; returns now."""
-        now = self.clock.monotonic()
-        self.metrics.add("streamer_stage_busy_seconds_total", now - self._lap_start, stage)
-        self._lap_start = now
-        return now
-
-    def _blocked(self, stage: str, wait: Callable[[float], object], seconds: float) -> None:
-        started = self.clock.monotonic()
-        wait(seconds)
-        self.metrics.add("streamer_stage_blocked_seconds_total", self.clock.monotonic() - started, stage)
-
 
 
 def _changelog(plan: Plan) -> ChangelogTopic | None:

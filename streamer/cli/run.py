@@ -20,7 +20,7 @@ _RESTARTS_MAX = 5
 _RESTARTS_WITHIN_S = 60.0
 
 
-def run(
+def run(  # noqa: PLR0913 - one parameter per flag
     topology: TopologyName,
     *,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,

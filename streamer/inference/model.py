@@ -84,7 +84,7 @@ class LoadedModel:
         options.enable_cpu_mem_arena = False
         try:
             session = ort.InferenceSession(file.path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # noqa: BLE001 - ONNX Runtime raises many kinds, all mean the same here
+        except Exception as error:
             raise ModelError(f"{file.path} cannot be loaded: {error}") from error
         facts = read_facts(session.get_modelmeta().custom_metadata_map, file.path)
         floats = [o.name for o in session.get_outputs() if "float" in o.type or "double" in o.type]
@@ -146,9 +146,9 @@ class LoadedModel:
 
         Rows are cut into runs of at most `max_batch` and padded to a power of two, so that ONNX Runtime sees few shapes.
         """
-        feed = self.feed(features)
         if rows == 0:
             return np.empty((0, 1), np.float32)
+        feed = self.feed(features)
         parts = [self._run_once(feed, start, min(start + self.max_batch, rows)) for start in range(0, rows, self.max_batch)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 

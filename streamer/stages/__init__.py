@@ -1,0 +1,1 @@
+"""The stages a row passes, one file each, in this order: consume, decode, window, infer, flag, produce, commit."""

@@ -65,7 +65,7 @@ class Transaction:
     error: Exception | None = None
 
     def offsets(self) -> dict[int, int]:
-        """partition -> next offset, owed by the batches."""
+        """Partition -> next offset, owed by the batches."""
         owed: dict[int, int] = {}
         for batch in self.batches:
             for partition, offset in batch.owed.items():
@@ -306,4 +306,5 @@ class Commit:
                     self._finished.wait(_RETRY_PAUSE_S)
                     continue
                 fenced = error.code() in _FENCES
-                raise TransactionError("fenced" if fenced else what, error, replace=fenced or not error.txn_requires_abort()) from failure
+                replace = fenced or not error.txn_requires_abort()
+                raise TransactionError("fenced" if fenced else what, error, replace=replace) from failure

@@ -1,6 +1,5 @@
 """decode: bytes become columns. A record that cannot be used becomes a dead letter with a reason; its neighbours go on."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -232,16 +231,15 @@ def _iso_us(value: str | datetime) -> float:
 def _batch(records: Records, rows: NDArray[np.int64], attempt: int) -> Batch:
     whole = len(rows) == len(records)
     chosen: list[int] = [] if whole else rows.tolist()
-    pick: Callable[[list[bytes | None]], list[bytes | None]] = lambda c: c if whole else [c[row] for row in chosen]  # noqa: E731
     return Batch(
-        records.topic, attempt, owed(records.partitions, records.offsets), [], records.polled_us, pick(records.keys),
+        records.topic, attempt, owed(records.partitions, records.offsets), [], records.polled_us, records.keys if whole else [records.keys[row] for row in chosen],
         records.partitions[rows], records.offsets[rows], records.timestamps_ms[rows], np.empty(0, np.int64), {},
-        pick(records.values),
+        records.values if whole else [records.values[row] for row in chosen],
     )  # fmt: skip
 
 
 def owed(partitions: NDArray[np.int32], offsets: NDArray[np.int64]) -> dict[int, int]:
-    """partition -> offset after the last of its records."""
+    """Partition -> offset after the last of its records."""
     return {partition: int(offsets[rows[-1]]) + 1 for partition, rows in partition_rows(partitions)}
 
 

@@ -47,7 +47,7 @@ class Encoder:
             texts += [(',"features":{' if n == 0 else ",") + json.dumps(name) + ":" for n, name in enumerate(self.names)]
         texts.append("}}" if self.with_features and self.names else "}")
         data = [text.encode() for text in texts]
-        self._constants = np.frombuffer(bytearray(b"".join(data)), np.uint8)
+        self._constants = _writable(b"".join(data))
         self._cuts = np.cumsum([len(text) for text in data])
 
     def predictions(self, batch: Batch, now_us: int) -> list[bytes]:
@@ -61,7 +61,7 @@ class Encoder:
         numbers = scores.shape[1] + features.shape[1] + 1
         out = np.empty(room(rows, len(self._constants), len(key_bytes), numbers), np.uint8)
         end = write_predictions(
-            out, self._constants, self._cuts, batch.partitions, batch.offsets, np.frombuffer(bytearray(key_bytes), np.uint8), key_ends,
+            out, self._constants, self._cuts, batch.partitions, batch.offsets, key_bytes, key_ends,
             batch.times_us, scores, self.model.score_column % scores.shape[1], batch.flags, batch.counts,
             now_us - batch.timestamps_ms * 1000, features,
         )  # fmt: skip
@@ -90,19 +90,24 @@ class Encoder:
         return [{"feature": n, "value": v, "deviation": round(d, 3)} for n, v, d in deviations[:_DRIVERS]]
 
 
-def _keys(keys: list[bytes | None]) -> tuple[bytes, NDArray[np.int64]]:
+def _keys(keys: list[bytes | None]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Key bytes end to end and their ends, as `write_predictions` takes them; bytes that are no UTF-8 are replaced."""
     try:
         joined = b"".join(keys)  # type: ignore[arg-type]
         if not joined.isascii():
             for key in keys:
                 key.decode()  # type: ignore[union-attr]
-        return joined, np.cumsum(np.fromiter(map(len, keys), np.int64, len(keys)))  # type: ignore[arg-type]
+        return _writable(joined), np.cumsum(np.fromiter(map(len, keys), np.int64, len(keys)))  # type: ignore[arg-type]
     except (TypeError, UnicodeDecodeError):
         texts = [b"" if key is None else key.decode("utf-8", "replace").encode() for key in keys]
         ends = list(accumulate(map(len, texts)))
         marked = [-1 - end if key is None else end for end, key in zip(ends, keys, strict=True)]
-        return b"".join(texts), np.array(marked, np.int64)
+        return _writable(b"".join(texts)), np.array(marked, np.int64)
+
+
+def _writable(data: bytes) -> NDArray[np.uint8]:
+    """Bytes as the compiled kernels take them."""
+    return np.frombuffer(bytearray(data), np.uint8)
 
 
 def dead_letter(letter: DeadLetter) -> tuple[bytes | None, list[tuple[str, str | bytes | None]]]:

@@ -1,6 +1,5 @@
 """window: keyed windows advance with the batch, and the user's function turns them into features."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +24,7 @@ class WindowStage:
         features: the user's function.
         keys_max: live keys of all stores together; rows of further keys are dead letters.
         stores: partition -> store.
+        truncated: windows by time so far that lost samples to `max_samples`.
     """
 
     spec: StoreSpec | None
@@ -32,6 +32,7 @@ class WindowStage:
     features: FeatureFunction
     keys_max: int
     stores: dict[int, Store] = field(default_factory=dict)
+    truncated: int = 0
 
     def open(self, partition: int) -> Store | None:
         """A new, empty store for a partition; replaces the one there was."""
@@ -71,8 +72,10 @@ class WindowStage:
         values = np.array([batch.columns[name] for name in self.spec.fields]).reshape(len(self.spec.fields), len(batch))
         for partition, rows, slots, fresh in addressed:
             whole = len(rows) == len(batch)
-            delta = Delta(fresh, slots, batch.times_us if whole else batch.times_us[rows], values if whole else values[:, rows])
-            self.stores[partition].apply(delta, rows, results)
+            # Rows picked from a matrix come back column by column; the kernels take them row by row.
+            picked = values if whole else np.ascontiguousarray(values[:, rows])
+            delta = Delta(fresh, slots, batch.times_us if whole else batch.times_us[rows], picked)
+            self.truncated += self.stores[partition].apply(delta, rows, results)
             batch.deltas[partition] = delta
         return results
 
@@ -133,7 +136,7 @@ def _column(
         if aggregate == "delta":
             return delta
         return np.divide(delta, span_us / 1e6, out=np.zeros_like(delta), where=span_us > 0)
-    rows: Mapping[str, Any] = {
+    rows = {
         "sum": kernels.SUM, "std": kernels.STD, "min": kernels.MIN, "max": kernels.MAX, "first": kernels.FIRST,
     }  # fmt: skip
     return np.asarray(block[rows[aggregate]])

@@ -102,7 +102,9 @@ def decode(value: bytes, fingerprint: str, where: str) -> Block:
     except (zstandard.ZstdError, msgspec.MsgspecError) as error:
         raise StateError(f"{where} is not a changelog block ({error}); was something else produced to this topic?") from error
     if block.format != FORMAT:
-        raise StateError(f"{where} has changelog format {block.format}, this version reads {FORMAT}; run the version that wrote it")
+        raise StateError(
+            f"{where} has changelog format {block.format}, this version reads {FORMAT}; run the version that wrote it"
+        )
     if block.fingerprint != fingerprint:
         raise StateError(
             f"{where} was written for the window {block.fingerprint}, the topology now has {fingerprint}; "

@@ -140,7 +140,8 @@ class Restore:
                 "was deleted. Run with a new --group to start new windows from the input"
             )
         self.cancel([partition])
-        return Restored(partition, progress.committed if progress.next is None else progress.next, progress.applied, progress.rows)
+        next_ = progress.committed if progress.next is None else progress.next
+        return Restored(partition, next_, progress.applied, progress.rows)
 
     def _where(self, message: Message) -> str:
         return f"{self._topic}/{message.partition()}/{message.offset()}"

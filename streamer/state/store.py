@@ -118,7 +118,6 @@ class Store:
 
     spec: StoreSpec
     keys_max: int
-    truncated: int = 0
     _slots: dict[bytes, int] = field(default_factory=dict)
     _seen: NDArray[np.int64] = field(init=False)
     _start: NDArray[np.int64] = field(init=False)
@@ -155,28 +154,32 @@ class Store:
             numbered.append(slot)
         return np.array(numbered, np.int32), list(fresh)
 
-    def apply(self, delta: Delta, rows: NDArray[np.int64] = _NO_ROWS, results: Results | None = None) -> None:
+    def apply(self, delta: Delta, rows: NDArray[np.int64] = _NO_ROWS, results: Results | None = None) -> int:
         """Advance the windows; with `rows` and `results` also write what each event's window came to.
 
         Args:
             delta: what enters.
             rows: (n,) places of the delta's rows in `results`.
             results: where they go.
+
+        Returns:
+            How many windows lost samples that were still inside their span.
         """
         for key in delta.new_keys:
             self._slots[key] = len(self._slots)
         self._grow(len(self._slots))
         room = results or _NOWHERE
         if self.spec.window.by_time:
-            self.truncated += kernels.roll_by_time(
+            truncated: int = kernels.roll_by_time(
                 delta.slots, delta.times, delta.values, rows, self.spec.window.span_us, self._start, self._seen,
                 self._ring, self._ring_t, self._needs, room.count, room.span_us, room.aggregates, room.matrix,
             )  # fmt: skip
-        else:
-            kernels.roll_by_count(
-                delta.slots, delta.times, delta.values, rows, self._seen,
-                self._ring, self._ring_t, self._needs, room.count, room.span_us, room.aggregates, room.matrix,
-            )  # fmt: skip
+            return truncated
+        kernels.roll_by_count(
+            delta.slots, delta.times, delta.values, rows, self._seen,
+            self._ring, self._ring_t, self._needs, room.count, room.span_us, room.aggregates, room.matrix,
+        )  # fmt: skip
+        return 0
 
     def _grow(self, keys: int) -> None:
         capacity = self._seen.shape[0]

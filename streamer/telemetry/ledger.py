@@ -56,13 +56,12 @@ class Ledger:
         self.deadline_missed = 0
         self.lock = threading.Lock()
 
-    def record(self, batches: Iterable[Batch], committed: float, committed_us: int, deadline_s: float | None) -> None:
+    def record(self, batches: Iterable[Batch], committed: float, deadline_s: float | None) -> None:
         """Enter committed batches.
 
         Args:
             batches: of one commit.
             committed: monotonic seconds of its end.
-            committed_us: the same instant as wall time, microseconds.
             deadline_s: latency from record time that should not be exceeded.
         """
         batches = [batch for batch in batches if len(batch)]

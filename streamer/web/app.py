@@ -33,13 +33,13 @@ def build(worker: Watched) -> Starlette:
     def health(problem: str | None) -> Response:
         return PlainTextResponse("ok\n" if problem is None else problem + "\n", 200 if problem is None else 503)
 
-    async def live(_: Request) -> Response:  # noqa: RUF029 - the framework's handlers are async
+    async def live(_: Request) -> Response:
         return health(worker.live())
 
-    async def ready(_: Request) -> Response:  # noqa: RUF029
+    async def ready(_: Request) -> Response:
         return health(worker.ready())
 
-    async def metrics(_: Request) -> Response:  # noqa: RUF029
+    async def metrics(_: Request) -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return Starlette(
