@@ -231,10 +231,11 @@ def _iso_us(value: str | datetime) -> float:
 def _batch(records: Records, rows: NDArray[np.int64], attempt: int) -> Batch:
     whole = len(rows) == len(records)
     chosen: list[int] = [] if whole else rows.tolist()
+    keys = records.keys if whole else [records.keys[row] for row in chosen]
+    values = records.values if whole else [records.values[row] for row in chosen]
     return Batch(
-        records.topic, attempt, owed(records.partitions, records.offsets), [], records.polled_us, records.keys if whole else [records.keys[row] for row in chosen],
-        records.partitions[rows], records.offsets[rows], records.timestamps_ms[rows], np.empty(0, np.int64), {},
-        records.values if whole else [records.values[row] for row in chosen],
+        records.topic, attempt, owed(records.partitions, records.offsets), [], records.polled_us, keys,
+        records.partitions[rows], records.offsets[rows], records.timestamps_ms[rows], np.empty(0, np.int64), {}, values,
     )  # fmt: skip
 
 

@@ -1,7 +1,6 @@
 """window: keyed windows advance with the batch, and the user's function turns them into features."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
