@@ -1,0 +1,50 @@
+"""The window stage inside the worker: rows of several partitions in one batch, and batches without rows."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streamer import Model, Topology
+from streamer.errors import TopologyError
+from streamer.inference.model import LoadedModel
+from streamer.inference.pool import score as run_model
+from streamer.inference.repository import find
+from streamer.testing import TopologyTest
+from tests.faults.make_model import write_model
+from tests.faults.names import MODEL
+from tests.unit import flows
+
+
+@pytest.mark.parametrize("partitions", [1, 2, 5])
+def test_windows_with_two_fields_take_rows_of_several_partitions_in_one_batch(partitions: int) -> None:
+    with TopologyTest(flows.topology(), models=flows.score, partitions=partitions) as test:
+        for n in range(60):
+            key = f"s{n % 7}"
+            test.send_bytes(flows.SOURCE, key.encode(), flows.value_of(key, test.now, float(n), n / 8))
+        test.run()
+        assert flows.judge(test.log).exactly_once
+
+
+def test_a_batch_without_rows_passes_a_real_model(tmp_path: Path) -> None:
+    write_model(tmp_path)
+    model = LoadedModel.load(find(tmp_path, Model(MODEL)), max_batch=8)
+    failed: dict[int, str] = {}
+    assert run_model(model, {}, 0, failed).shape == (0, 1)
+    assert failed == {}
+
+
+def test_a_function_that_fails_on_a_real_batch_stops_the_service_with_a_reason() -> None:
+    def picky(w: flows.Window) -> dict[str, flows.NDArray[np.float64]]:
+        if len(w.count) != 2:  # as many as the trial has
+            raise ZeroDivisionError("three is too many")
+        return {"n": w.count}
+
+    picky_flow = (
+        Topology("picky").source(flows.Reading, rejected="r").features(picky).infer(Model("m")).publish(predictions="p")
+    )
+    with TopologyTest(picky_flow, models=lambda columns: columns["n"][:, None], partitions=1) as test:
+        for n in range(3):
+            test.send_bytes(flows.SOURCE, b"a", flows.value_of("a", test.now, n))
+        with pytest.raises(TopologyError, match=r"3 rows \(ZeroDivisionError: three is too many\)"):
+            test.run()
