@@ -53,6 +53,7 @@ class Transaction:
         committed: monotonic seconds of the end of the commit.
         took_s: how long the commit took.
         error: why it failed.
+        finished: set when the commit has ended either way.
     """
 
     opened: float
@@ -63,6 +64,7 @@ class Transaction:
     committed: float = 0.0
     took_s: float = 0.0
     error: Exception | None = None
+    finished: threading.Event = field(default_factory=threading.Event)
 
     def offsets(self) -> dict[int, int]:
         """Partition -> next offset, owed by the batches."""
@@ -120,8 +122,7 @@ class Commit:
         self.producer = self._new_producer()
         self._open: Transaction | None = None
         self._running: Transaction | None = None
-        self._jobs: queue.SimpleQueue[Transaction | None] = queue.SimpleQueue()
-        self._finished = threading.Event()
+        self._jobs: queue.SimpleQueue[tuple[Transaction, Producer] | None] = queue.SimpleQueue()
         self._doubt = False
         self._begun = False
         self._thread = threading.Thread(target=self._work, name="streamer-commit", daemon=True)
@@ -174,8 +175,8 @@ class Commit:
         self._running, self._open = self._open, None
         self._running.metadata = metadata
         self._running.committing = self._numbered(self._running)
-        self._finished.clear()
-        self._jobs.put(self._running)
+        # The thread keeps to this producer, also when it has been replaced meanwhile.
+        self._jobs.put((self._running, self.producer))
 
     def reap(self, timeout_s: float) -> Transaction | None:
         """The commit that ended within `timeout_s`, or None.
@@ -184,11 +185,12 @@ class Commit:
             TransactionError: it failed; all rows since the last commit must be redone.
         """
         running = self._running
-        if running is None or not self._finished.wait(timeout_s):
+        if running is None or not running.finished.wait(timeout_s):
             return None
-        self._running, self._begun = None, False
+        self._running = None
         if running.error is not None:
-            raise running.error
+            raise running.error  # the transaction stays open until `give_up` ends it
+        self._begun = False
         if running.took_s > DOUBT_AFTER_S:
             self._doubt = self.transactional
         for partition, offset in running.offsets().items():
@@ -208,7 +210,7 @@ class Commit:
 
         A commit under way is waited for first: aborting beside it would leave both in doubt.
         """
-        if self._running is not None and not self._finished.wait(_NETWORK_TIMEOUT_S):
+        if self._running is not None and not self._running.finished.wait(_NETWORK_TIMEOUT_S):
             replace = True
         running, self._running, self._open = self._running, None, None
         if running is not None and isinstance(running.error, TransactionError):
@@ -240,39 +242,40 @@ class Commit:
         return producer
 
     def _work(self) -> None:
-        while (transaction := self._jobs.get()) is not None:
+        while (job := self._jobs.get()) is not None:
+            transaction, producer = job
             started = self._clock.monotonic()
             try:
-                self._commit(transaction)
+                self._commit(transaction, producer)
             except Exception as error:  # noqa: BLE001 - it is raised again where the worker reaps it
                 transaction.error = error
             transaction.committed = self._clock.monotonic()
             transaction.took_s = transaction.committed - started
-            self._finished.set()
+            transaction.finished.set()
 
-    def _commit(self, transaction: Transaction) -> None:
+    def _commit(self, transaction: Transaction, producer: Producer) -> None:
         if not self.transactional:
             # Outputs are durable before the block that says so: after a crash they may repeat, never miss.
-            self._guard("flush", self._flush)
-            self._write_changelog(transaction)
-            self._guard("flush", self._flush)
+            self._flush(producer)
+            self._write_changelog(transaction, producer)
+            self._flush(producer)
             return
-        self._write_changelog(transaction)
-        self._guard("offsets", lambda: self.producer.send_offsets_to_transaction(transaction.committing, transaction.metadata))
-        self._guard("commit", self.producer.commit_transaction)
+        self._write_changelog(transaction, producer)
+        self._guard("offsets", lambda: producer.send_offsets_to_transaction(transaction.committing, transaction.metadata))
+        self._guard("commit", producer.commit_transaction)
 
     def _failed_delivery(self, error: KafkaError | None, _message: Message) -> None:
         if error is not None and error.code() not in _PURGES:
             self._undelivered.append(error)
 
-    def _flush(self) -> None:
-        left = self.producer.flush(_NETWORK_TIMEOUT_S)
+    def _flush(self, producer: Producer) -> None:
+        left = producer.flush(_NETWORK_TIMEOUT_S)
         if left or self._undelivered:
             why = self._undelivered[0] if self._undelivered else f"{left} records waited for {_NETWORK_TIMEOUT_S:g} s"
             self._undelivered.clear()
             raise TransactionError("flush", why, replace=False)
 
-    def _write_changelog(self, transaction: Transaction) -> None:
+    def _write_changelog(self, transaction: Transaction, producer: Producer) -> None:
         if self._state is None:
             return
         for partition, offset in sorted(transaction.offsets().items()):
@@ -280,16 +283,19 @@ class Commit:
             deltas = [batch.deltas[partition] for batch in transaction.batches if partition in batch.deltas]
             merged = changelog.merge(deltas, self._state.fields)
             for value in changelog.encode(merged, self._state.fingerprint, place.seq + 1, place.next, offset):
-                self._produce_block(partition, value)
+                self._produce_block(producer, partition, value)
 
-    def _produce_block(self, partition: int, value: bytes) -> None:
+    def _produce_block(self, producer: Producer, partition: int, value: bytes) -> None:
         assert self._state is not None
         while True:
             try:
-                self.producer.produce(self._state.topic, value, partition=partition)
+                producer.produce(self._state.topic, value, partition=partition)
                 return
             except BufferError:
-                self.producer.poll(0.05)
+                producer.poll(_RETRY_PAUSE_S)
+            except KafkaException as failure:
+                error = failure.args[0]
+                raise TransactionError("changelog", error, replace=error.fatal()) from failure
 
     def _guard(self, what: str, call: Callable[[], Any]) -> None:
         """Call; repeat what may be repeated, and sort the rest into give up and replace."""
@@ -303,7 +309,7 @@ class Commit:
                 if error.retriable() and self._clock.monotonic() < deadline:
                     # The client may have sent it twice by now: finish, then replace the producer.
                     self._doubt = True
-                    self._finished.wait(_RETRY_PAUSE_S)
+                    self.producer.poll(_RETRY_PAUSE_S)
                     continue
                 fenced = error.code() in _FENCES
                 replace = fenced or not error.txn_requires_abort()
