@@ -196,8 +196,9 @@ class Worker:
         if rows <= 0:
             self._stalled()
             return None
-        if self._consume.paused and rows >= limits.ROWS_UNSCORED_MAX // 2:
+        if self._consume.paused and self._infer.rows + self._produce.rows <= limits.ROWS_UNSCORED_MAX // 2:
             self._consume.resume()
+            _log.info("resumed")
         self._full_since = None
         self._book.start()
         due = self._commit.due_in(behind=self._behind)

@@ -42,9 +42,7 @@ def feed(  # noqa: PLR0913 - the options of a command
     shift: Annotated[Shift | None, typer.Option(help="Move event times up to now, distances kept.")] = None,
     key_from_file: Annotated[bool, typer.Option("--key-from-file", help="The file's name fills the key field.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out and count them.")] = False,
-    count: Annotated[
-        int | None, typer.Option(min=1, help="Events to generate. Default: 10,000; with --rate no end.")
-    ] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Events to generate. Default: 10,000; with --rate no end.")] = None,
     keys: Annotated[int, typer.Option(min=1, help="Keys of the generator.")] = 10,
     bootstrap: Bootstrap = None,
     config: Config = None,
@@ -129,6 +127,7 @@ def _run(settings: "Settings", topic: str, source: Source, pace: "Pace", shift: 
     from streamer.clock import SystemClock  # noqa: PLC0415
     from streamer.errors import TopicError  # noqa: PLC0415
     from streamer.feeding.pace import shift_to_now_us  # noqa: PLC0415
+    from streamer.feeding.rows import FeedError  # noqa: PLC0415
     from streamer.feeding.send import Feeder  # noqa: PLC0415
     from streamer.kafka import partitions_of, producer_config  # noqa: PLC0415
 
@@ -137,11 +136,14 @@ def _run(settings: "Settings", topic: str, source: Source, pace: "Pace", shift: 
     clock = SystemClock()
     shift_us = shift_to_now_us(source.times_us(), pace, clock.wall_us()) if shift else 0
     feeder = Feeder(Producer(producer_config(settings)), topic, clock)
+    rows = (row.moved(shift_us) for row in source.rows())
     started = clock.monotonic()
     try:
-        feeder.feed(_watched(source.rows(), source.total(), feeder, clock), pace, shift_us)
+        feeder.feed(_watched(rows, source.total(), feeder, clock), pace)
     except KeyboardInterrupt:
-        feeder.finish()
+        pass
+    except FeedError as error:
+        raise FeedError(f"{error} ({feeder.delivered:,} events before it were fed)") from error
     took = max(clock.monotonic() - started, 1e-6)
     skipped = f", {bad.count:,} bad rows skipped" if bad.count else ""
     typer.echo(f"fed {feeder.delivered:,} events to {topic} in {took:.1f} s ({feeder.delivered / took:,.0f}/s), "

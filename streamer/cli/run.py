@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,7 +53,8 @@ def serve(name: str, settings: "Settings") -> None:
     from streamer.web.server import serve_in_background  # noqa: PLC0415
     from streamer.worker import Worker  # noqa: PLC0415
 
-    configure_logs(settings.log.level, settings.log.format)
+    stopper = _Stopper()
+    configure_logs(settings.log.level, settings.log.format, secrets=settings.secrets())
     log = get_logger(__name__)
     for warning in settings.warnings():
         log.warning("unsafe_setting", problem=warning)
@@ -61,12 +63,28 @@ def serve(name: str, settings: "Settings") -> None:
     check_topics(settings, plan.topics)
     plan.model.warm_up(plan.feature_shapes)
     worker = Worker(plan, settings)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: worker.stop())
+    stopper.hand_over(worker.stop)
     _announce(plan, settings)
     with serve_in_background(worker, settings.http):
         worker.run()
     log.info("stopped")
+
+
+class _Stopper:
+    """SIGTERM and Ctrl-C: before there is a worker nothing is held and the process just ends, with status 0."""
+
+    def __init__(self) -> None:
+        self._stop: Callable[[], None] = self._leave
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop())
+
+    def hand_over(self, stop: Callable[[], None]) -> None:
+        """From now on signals call `stop`."""
+        self._stop = stop
+
+    @staticmethod
+    def _leave() -> None:
+        raise SystemExit(0)
 
 
 def _announce(plan: "Plan", settings: "Settings") -> None:

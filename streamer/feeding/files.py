@@ -73,9 +73,7 @@ class Files:
         except OSError as error:
             raise FeedError(f"cannot read {path}: {error.strerror} (looked in {Path.cwd()})") from error
         except UnicodeDecodeError as error:
-            raise FeedError(
-                f"{path} is not UTF-8: {error.reason} at byte {error.start} of a block; convert it first"
-            ) from error
+            raise FeedError(f"{path} is not UTF-8: {error.reason} at byte {error.start} of a block; convert it first") from error
 
 
 def _lines(path: Path) -> int:

@@ -9,6 +9,7 @@ import msgspec
 from streamer.errors import StreamerError
 from streamer.event import Event, EventSpec, numeric_fields
 
+_ENCODER = msgspec.json.Encoder()
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
 
 
@@ -28,6 +29,11 @@ class Row:
         """Record key: the key field as text."""
         field = type(self.event).__event__.key
         return None if field is None else str(getattr(self.event, field)).encode()
+
+    @property
+    def value(self) -> bytes:
+        """Record value: the event as JSON."""
+        return _ENCODER.encode(self.event)
 
     def moved(self, by_us: int) -> "Row":
         """The same event, `by_us` later."""

@@ -1,13 +1,12 @@
 """Rows into a topic at their pace; a full producer queue makes the feed wait, and every delivery is accounted for."""
 
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
-import msgspec
 from confluent_kafka import KafkaError, Message, Producer
 
 from streamer.clock import Clock
 from streamer.feeding.pace import Pace
-from streamer.feeding.rows import Row
 
 # Rows due within this go together: shorter waits than a millisecond are spent polling anyway.
 _EARLY_S = 0.001
@@ -16,6 +15,22 @@ _WAIT_S = 0.1
 _FLUSH_TIMEOUT_S = 30.0
 # Delivery reports are served at least every so many rows.
 _POLL_EVERY = 256
+
+
+class Sendable(Protocol):
+    """A record that knows its time: a `Row`, or a bad record on purpose."""
+
+    @property
+    def time_us(self) -> int:
+        """Event time, microseconds."""
+
+    @property
+    def key(self) -> bytes | None:
+        """Record key."""
+
+    @property
+    def value(self) -> bytes | None:
+        """Record value."""
 
 
 class Feeder:
@@ -49,20 +64,21 @@ class Feeder:
         self.sent = self.delivered = self.failed = 0
         self.last_error = ""
 
-    def feed(self, rows: Iterable[Row], pace: Pace, shift_us: int = 0) -> None:
-        """Send all rows, each `shift_us` later in event time, and wait until the broker has them."""
-        encode = msgspec.json.Encoder().encode
+    def feed(self, rows: Iterable[Sendable], pace: Pace) -> None:
+        """Send all rows and wait until the broker has them, also when reading them fails."""
         start, first_us = self._clock.monotonic(), None
-        for number, row in enumerate(rows):
-            first_us = row.time_us if first_us is None else first_us
-            if not self._waited_until(start + pace.due_s(number, row.time_us - first_us)):
-                break
-            self.send(row.key, encode(row.moved(shift_us).event))
-            if number % _POLL_EVERY == 0:
-                self._producer.poll(0)
-        self.finish()
+        try:
+            for number, row in enumerate(rows):
+                first_us = row.time_us if first_us is None else first_us
+                if not self._waited_until(start + pace.due_s(number, row.time_us - first_us)):
+                    return
+                self._send(row.key, row.value)
+                if number % _POLL_EVERY == 0:
+                    self._producer.poll(0)
+        finally:
+            self.finish()
 
-    def send(self, key: bytes | None, value: bytes) -> None:
+    def _send(self, key: bytes | None, value: bytes | None) -> None:
         """Hand one record to the producer, waiting while its queue is full."""
         while True:
             try:

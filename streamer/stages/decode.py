@@ -14,8 +14,6 @@ from streamer.event import Event, EventSpec, numeric_fields
 from streamer.limits import KEY_BYTES_MAX
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
-# A chunk that fails as a whole is decoded record by record: small enough that one bad record costs little.
-_CHUNK_ROWS = 32
 _UNUSABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError, ValueError)
 _UNIT_US = {"s": 1e6, "ms": 1e3, "us": 1.0}
 # Event times beyond this (year 4,000) do not fit the arithmetic in microseconds with room to spare.
@@ -61,21 +59,18 @@ class Decode:
     def _parse(self, records: Records) -> tuple[list[Any], dict[int, Refusal]]:
         """Events by row (None where refused) and the refusals."""
         decoder = _decoder(self.event)
-        events = _all_at_once(decoder, records.values, self.record_bytes_max)
-        if events is not None:
-            return events, {}
-        events, refused = [], {}
-        for start in range(0, len(records), _CHUNK_ROWS):
-            values = records.values[start : start + _CHUNK_ROWS]
-            chunk = _all_at_once(decoder, values, self.record_bytes_max)
-            if chunk is None:
-                chunk = []
-                for row, value in enumerate(values, start):
-                    event, refusal = _one(decoder, value, self.record_bytes_max)
-                    chunk.append(event)
-                    if refusal:
-                        refused[row] = refusal
-            events += chunk
+        values = _readable(records.values, self.record_bytes_max)
+        events: list[Any] = []
+        refused: dict[int, Refusal] = {}
+        rest = map(decoder.decode, values)
+        while len(events) < len(values):
+            try:
+                events.extend(rest)
+            except _UNUSABLE as error:
+                # The iterator goes on behind the record that failed, so its neighbours never notice.
+                row = len(events)
+                refused[row] = _reason(error, records.values[row], self.record_bytes_max)
+                events.append(None)
         return events, refused
 
     def _mismatched(self, keys: list[bytes | None], events: list[Any], spec: EventSpec) -> dict[int, Refusal]:
@@ -144,45 +139,31 @@ def _decoder(event: type[Event]) -> msgspec.json.Decoder[Any]:
     return decoder
 
 
-def _all_at_once(decoder: msgspec.json.Decoder[Any], values: list[bytes | None], size_max: int) -> list[Any] | None:
-    """Events of all values in one call of the parser, or None if any needs a closer look.
-
-    Each value is one line. With exactly one event a line and no line break inside a value, no two records can be
-    read as one and none as two: a value ends where its line ends.
-    """
+def _readable(values: list[bytes | None], size_max: int) -> list[bytes]:
+    """The values, with nothing in place of those that must not be parsed."""
     try:
-        lines = b"\n".join(values)  # type: ignore[arg-type]
-        if lines.count(b"\n") != len(values) - 1 or (len(lines) > size_max and max(map(len, values)) > size_max):  # type: ignore[arg-type]
-            return None
-        events = decoder.decode_lines(lines)
-    except _UNUSABLE:
-        return None
-    return events if len(events) == len(values) else None
+        if max(map(len, values), default=0) <= size_max:  # type: ignore[arg-type]
+            return values  # type: ignore[return-value]
+    except TypeError:
+        pass  # a null value
+    return [b"" if value is None or len(value) > size_max else value for value in values]
 
 
-def _one(decoder: msgspec.json.Decoder[Any], value: bytes | None, size_max: int) -> tuple[Any, Refusal | None]:
-    """One event, or the reason why not."""
+def _reason(error: Exception, value: bytes | None, size_max: int) -> Refusal:
+    """Why a record cannot be used, as a short code and a sentence."""
     if value is None:
-        return None, ("null_value", "the record has no value")
+        return "null_value", "the record has no value"
     if not value.strip():
-        return None, ("empty_value", "the value is empty")
+        return "empty_value", "the value is empty"
     if len(value) > size_max:
-        return None, ("oversize", f"the value has {len(value):,} bytes, record_bytes_max is {size_max:,}")
-    try:
-        return decoder.decode(value), None
-    except _UNUSABLE as error:
-        return None, _reason(error, value)
-
-
-def _reason(error: Exception, value: bytes) -> Refusal:
+        return "oversize", f"the value has {len(value):,} bytes, record_bytes_max is {size_max:,}"
     text = str(error).split("\n", maxsplit=1)[0][:300]
     if isinstance(error, RecursionError):
         return "too_deep", "the JSON is nested too deeply"
-    if isinstance(error, msgspec.ValidationError):
-        reason = "missing_field" if "missing required field" in text else "wrong_type"
-        return ("number_out_of_range", text) if "out of range" in text else (reason, text)
     if "out of range" in text:
         return "number_out_of_range", text
+    if isinstance(error, msgspec.ValidationError):
+        return ("missing_field" if "missing required field" in text else "wrong_type"), text
     try:
         value.decode()
     except UnicodeDecodeError as unicode_error:
