@@ -122,8 +122,7 @@ class Source(Protocol):
 
 def _run(settings: "Settings", topic: str, source: Source, pace: "Pace", shift: Shift | None, bad: BadRows) -> int:
     """Send everything; the exit status."""
-    from confluent_kafka import Producer  # noqa: PLC0415
-
+    from streamer.clients import KafkaClients  # noqa: PLC0415
     from streamer.clock import SystemClock  # noqa: PLC0415
     from streamer.errors import TopicError  # noqa: PLC0415
     from streamer.feeding.pace import shift_to_now_us  # noqa: PLC0415
@@ -135,7 +134,7 @@ def _run(settings: "Settings", topic: str, source: Source, pace: "Pace", shift: 
         raise TopicError(f"missing on {settings.bootstrap}: {topic}. Create it with streamer topics create")
     clock = SystemClock()
     shift_us = shift_to_now_us(source.times_us(), pace, clock.wall_us()) if shift else 0
-    feeder = Feeder(Producer(producer_config(settings)), topic, clock)
+    feeder = Feeder(KafkaClients().producer(producer_config(settings)), topic, clock)
     rows = (row.moved(shift_us) for row in source.rows())
     started = clock.monotonic()
     try:

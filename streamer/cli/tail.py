@@ -81,8 +81,9 @@ def read_committed(
     Raises:
         TopicError: there is no such topic, or it may not be read.
     """
-    from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, TopicPartition  # noqa: PLC0415
+    from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, TopicPartition  # noqa: PLC0415
 
+    from streamer.clients import KafkaClients  # noqa: PLC0415
     from streamer.errors import TopicError  # noqa: PLC0415
     from streamer.kafka import partitions_of, reader_config  # noqa: PLC0415
 
@@ -90,7 +91,7 @@ def read_committed(
     if partitions is None:
         raise TopicError(f"missing on {settings.bootstrap}: {topic}. Create it with streamer topics create")
     config = reader_config(settings, committed=True) | {"enable.partition.eof": False}
-    consumer = Consumer(config)
+    consumer = KafkaClients().consumer(config)
     offset = OFFSET_END if latest else OFFSET_BEGINNING
     consumer.assign([TopicPartition(topic, partition, offset) for partition in range(partitions)])
     try:
@@ -159,9 +160,7 @@ def _readable(line: Callable[[dict[str, Any]], str]) -> "Callable[[Message], str
         try:
             return line(orjson.loads(message.value() or b"null"))
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
-            return (
-                f"{message.topic()}/{message.partition()}/{message.offset()}  not of this service: {_text(message.value())}"
-            )
+            return f"{message.topic()}/{message.partition()}/{message.offset()}  not of this service: {_text(message.value())}"
 
     return show
 

@@ -1,0 +1,163 @@
+"""`streamer demo`: recorded sensor data through the real worker, with a live view, on a broker inside this process."""
+
+import io
+import signal
+import sys
+from collections import deque
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from streamer.demo.recording import Recording
+    from streamer.live.view import Frame
+    from streamer.plan import Plan, Topics
+    from streamer.settings import Settings
+
+_PLAYS_S = 20.0
+_PARTITIONS = 4
+_LOG_LINES_SHOWN = 20
+_PLAIN_EVERY_S = 1.0
+
+
+class Broker(StrEnum):
+    """Where the demo's topics live."""
+
+    EMBEDDED = "embedded"
+    REAL = "real"
+
+
+def demo(
+    *,
+    keep: Annotated[bool, typer.Option("--keep", help="Play the recording again and again until Ctrl-C.")] = False,
+    broker: Annotated[
+        Broker, typer.Option(help="`embedded`: in memory, nothing to install. `real`: Apache Kafka, as `streamer broker`.")
+    ] = Broker.EMBEDDED,
+    rate: Annotated[float | None, typer.Option(min=1, help="Events per second. Default: the recording in 20 s.")] = None,
+) -> None:
+    """Score recorded sensor data and watch it live; ends by itself when every event has its outcome."""
+    from streamer.demo.summary import lines  # noqa: PLC0415 - --help stays quick
+    from streamer.telemetry.logs import configure_logs  # noqa: PLC0415
+
+    log = _Tail()
+    configure_logs("warning", "json", stream=log)
+    _say("starting (the first start compiles the window kernels, which takes some seconds)")
+    with _broker(broker) as (settings, make_topics, notice):
+        plan, recording = _load(settings)
+        make_topics(plan.topics)
+        from streamer.demo.run import Demo  # noqa: PLC0415
+
+        rate = rate or recording.total / _PLAYS_S
+        run = Demo(plan, settings, recording, rate=rate, keep=keep, title=f"streamer demo: {plan.name}", notice=notice)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: run.stop())
+        with _screen() as show:
+            outcome = run.run(show)
+        for line in lines(outcome, run.worker.metrics):
+            typer.echo(line)
+    if outcome.problem is not None:
+        _say(f"error: {outcome.problem}\n{log}")
+        raise typer.Exit(1)
+    typer.echo(
+        "every event has its outcome" + ("" if broker is Broker.REAL else "; nothing of it was kept: the broker was in memory")
+    )
+
+
+def _load(settings: "Settings") -> "tuple[Plan, Recording]":
+    from streamer.demo.recording import Recording  # noqa: PLC0415
+    from streamer.loading import load_topology  # noqa: PLC0415
+    from streamer.plan import bind  # noqa: PLC0415
+
+    folder = _topologies()
+    topology, _ = load_topology(f"{folder / 'sensor.py'}:sensor")
+    plan = bind(topology, settings, folder / "models")
+    plan.model.warm_up(plan.feature_shapes)
+    return plan, Recording.load(folder / "data", plan.event)
+
+
+def _topologies() -> Path:
+    """The folder of ready-made flows in the source tree."""
+    return Path(__file__).resolve().parents[2] / "topologies"
+
+
+@contextmanager
+def _broker(which: Broker) -> "Iterator[tuple[Settings, Callable[[Topics], object], str]]":
+    """A broker that ends with the block: settings to reach it, how to make topics, and what to say about it.
+
+    The environment is not read: the demo must not meet a broker or a password that is meant for others.
+    """
+    from streamer.settings import KafkaSettings, Settings  # noqa: PLC0415
+
+    if which is Broker.EMBEDDED:
+        from streamer.demo.embedded import CONSUMER_CONFIG, NOTICE, EmbeddedBroker  # noqa: PLC0415
+
+        with EmbeddedBroker() as embedded:
+            make = lambda topics: embedded.create([topics.source, *topics.outputs()])  # noqa: E731
+            kafka = KafkaSettings(common={"bootstrap.servers": embedded.bootstrap}, consumer=CONSUMER_CONFIG)
+            yield Settings(kafka=kafka, http=None), make, NOTICE
+        return
+    from streamer.broker import DevBroker  # noqa: PLC0415
+    from streamer.cli.topics import create_topics  # noqa: PLC0415
+
+    with DevBroker(tell=_say) as real:
+        to_real = Settings(kafka=KafkaSettings(common={"bootstrap.servers": real.bootstrap}), http=None)
+        make_real = lambda topics: create_topics(to_real, topics, partitions=_PARTITIONS)  # noqa: E731
+        yield to_real, make_real, f"Apache Kafka on {real.bootstrap}, exactly-once; it ends with the demo"
+
+
+@contextmanager
+def _screen() -> "Iterator[Callable[[Frame], None]]":
+    """How to show a frame: on the whole terminal, or as a plain line a second."""
+    if not sys.stdout.isatty():
+        yield _Plain()
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.live import Live  # noqa: PLC0415
+
+    from streamer.live.view import draw  # noqa: PLC0415
+
+    console = Console()
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        yield lambda frame: live.update(draw(frame, console.width, console.height), refresh=True)
+
+
+class _Plain:
+    """A line a second."""
+
+    def __init__(self) -> None:
+        self._told = -_PLAIN_EVERY_S
+
+    def __call__(self, frame: "Frame") -> None:
+        from streamer.live.view import line  # noqa: PLC0415
+
+        if frame.seconds - self._told >= _PLAIN_EVERY_S:
+            if self._told < 0:
+                typer.echo(f"{frame.title}. {frame.notice}")
+            self._told = frame.seconds
+            typer.echo(line(frame))
+
+
+class _Tail(io.StringIO):
+    """A stream that keeps the last lines: logs would tear the picture, and are wanted only when it ends badly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: deque[str] = deque(maxlen=_LOG_LINES_SHOWN)
+
+    def write(self, text: str, /) -> int:
+        """Keep the lines of a text."""
+        self._lines.extend(text.splitlines())
+        return len(text)
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines)
+
+
+def _say(line: str) -> None:
+    """For people: standard error."""
+    typer.echo(line, err=True)

@@ -1,0 +1,213 @@
+"""One run of the demo: feed, worker and reader each on their thread, the view on this one, until everything has its outcome."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import orjson
+
+from streamer.cli.tail import read_committed
+from streamer.clients import KafkaClients
+from streamer.clock import SystemClock
+from streamer.demo.recording import Recording
+from streamer.feeding.pace import Pace
+from streamer.feeding.send import Feeder, Sendable
+from streamer.kafka import producer_config
+from streamer.live.numbers import Watch
+from streamer.live.view import Frame
+from streamer.plan import Plan
+from streamer.settings import Settings
+from streamer.telemetry.logs import get_logger
+from streamer.worker import Worker
+
+_log = get_logger(__name__)
+
+# From the first event to the last outcome; a demo that takes longer has failed.
+END_WITHIN_S = 60.0
+READY_WITHIN_S = 30.0
+# The embedded log keeps 5 MiB a partition: never let more wait there than it can hold (some 100 bytes each).
+_AHEAD_MAX = 20_000
+_ANOMALIES_KEPT = 10_000
+_ANOMALIES_SHOWN = 50
+_PICTURE_EVERY_S = 0.25
+_JOIN_S = 15.0
+_END_WAIT_S = 5.0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the events.
+
+    Attributes:
+        fed: events the broker has.
+        predicted, dead: of these, by their committed outcome.
+        flagged: predictions among them that were flagged.
+        anomalies: the newest of those, as read back from their topic.
+        problem: why the demo did not end well, or None.
+    """
+
+    fed: int = 0
+    predicted: int = 0
+    dead: int = 0
+    flagged: int = 0
+    anomalies: list[dict[str, Any]] = field(default_factory=list)
+    problem: str | None = None
+
+
+class Demo:
+    """Runs a topology on a recording.
+
+    Args:
+        plan: the topology, bound.
+        settings: bootstrap and the rest; topics exist.
+        recording: what to feed.
+        rate: events per second.
+        keep: play the recording again and again until `stop`.
+        title, notice: for the picture.
+    """
+
+    def __init__(
+        self, plan: Plan, settings: Settings, recording: Recording, *, rate: float, keep: bool, title: str, notice: str
+    ) -> None:
+        self._plan, self._settings, self._recording = plan, settings, recording
+        self._rate, self._keep = rate, keep
+        self._title, self._notice = title, notice
+        self._clock = SystemClock()
+        self._stopping = threading.Event()
+        self._failures: deque[Exception] = deque(maxlen=3)
+        self._anomalies: deque[dict[str, Any]] = deque(maxlen=_ANOMALIES_KEPT)
+        self._read_anomalies = 0
+        self._reading = True
+        self.worker = Worker(plan, settings)
+        topic = plan.topics.source
+        producer = KafkaClients().producer(producer_config(settings))
+        self._feeder = Feeder(producer, topic, self._clock, hold=self._too_far_ahead, stopped=self._stopping.is_set)
+        self._watch = Watch(self.worker.metrics)
+        self._started = self._clock.monotonic()
+
+    def stop(self) -> None:
+        """End early, in order; safe from a signal handler."""
+        self._stopping.set()
+
+    def run(self, show: Callable[[Frame], None]) -> Outcome:
+        """Show a picture now and then until every event has its outcome; returns what became of them."""
+        threads = {
+            name: threading.Thread(target=self._guarded, args=(work,), name=f"streamer-demo-{name}", daemon=True)
+            for name, work in (("worker", self.worker.run), ("reader", self._read), ("feeder", self._feed))
+        }
+        threads["worker"].start()
+        threads["reader"].start()
+        problem = self._until(lambda: self.worker.ready() is None, READY_WITHIN_S, "the worker was not ready", show)
+        if problem is None:
+            threads["feeder"].start()
+            within_s = None if self._keep else END_WITHIN_S
+            problem = self._until(
+                lambda: not threads["feeder"].is_alive() and self._all_done(), within_s, "not all was scored", show
+            )
+        self._end(threads, show)
+        return self._outcome(problem)
+
+    def _end(self, threads: dict[str, threading.Thread], show: Callable[[Frame], None]) -> None:
+        """Stop in the order of the data: what was fed is scored, what was flagged is read."""
+        self._stopping.set()
+        if threads["feeder"].is_alive():
+            threads["feeder"].join(_JOIN_S)
+        self._until(self._all_done, _END_WAIT_S, "", show, stoppable=False)
+        self.worker.stop()
+        threads["worker"].join(_JOIN_S)
+        self._until(self._all_read, _END_WAIT_S, "", show, stoppable=False)
+        self._reading = False
+        threads["reader"].join(_JOIN_S)
+
+    # ------------------------------------------------------------------ the threads
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - the demo tells it and ends
+            _log.exception("demo_failed")
+            self._failures.append(error)
+
+    def _feed(self) -> None:
+        self._feeder.feed(self._passes(), Pace(rate=self._rate))
+
+    def _passes(self) -> Iterator[Sendable]:
+        yield from self._recording.play(self._clock.wall_us())
+        while self._keep:
+            yield from self._recording.play(self._clock.wall_us())
+
+    def _read(self) -> None:
+        topic = self._plan.topics.anomalies
+        assert topic is not None, "the demo's topology publishes anomalies"
+        for messages in read_committed(self._settings, topic, latest=False, stopped=lambda: not self._reading):
+            self._anomalies.extend(orjson.loads(message.value() or b"null") for message in messages)
+            self._read_anomalies += len(messages)
+
+    # ------------------------------------------------------------------ the picture
+
+    def _until(
+        self,
+        done: Callable[[], bool],
+        within_s: float | None,
+        what: str,
+        show: Callable[[Frame], None],
+        *,
+        stoppable: bool = True,
+    ) -> str | None:
+        """Show pictures until something is done; a sentence when it was not."""
+        deadline = None if within_s is None else self._clock.monotonic() + within_s
+        while not done():
+            if self._failures:
+                return f"{type(self._failures[0]).__name__}: {self._failures[0]}"
+            if deadline is not None and self._clock.monotonic() > deadline:
+                return f"{what} within {within_s:g} s"
+            if stoppable and self._stopping.is_set():
+                return None
+            show(self._frame())
+            self._stopping.wait(_PICTURE_EVERY_S)
+        show(self._frame())
+        return None
+
+    def _frame(self) -> Frame:
+        now = self._clock.monotonic()
+        newest = list(islice(reversed(self._anomalies), _ANOMALIES_SHOWN))
+        return Frame.of(
+            self._watch, now, title=self._title, notice=self._notice, seconds=now - self._started, fed=self._feeder.delivered,
+            total=None if self._keep else self._recording.total, anomalies=newest,
+        )  # fmt: skip
+
+    def _too_far_ahead(self) -> bool:
+        return self._feeder.sent - self._done() > _AHEAD_MAX
+
+    def _done(self) -> int:
+        return int(self.worker.metrics.value("streamer_records_total"))
+
+    def _all_done(self) -> bool:
+        return self._done() >= self._feeder.delivered
+
+    def _all_read(self) -> bool:
+        return self._read_anomalies >= self._flagged()
+
+    def _flagged(self) -> int:
+        return int(self.worker.metrics.value("streamer_anomalies_total"))
+
+    def _outcome(self, problem: str | None) -> Outcome:
+        metrics = self.worker.metrics
+        outcome = Outcome(
+            self._feeder.delivered,
+            int(metrics.value("streamer_records_total", "predicted")),
+            int(metrics.value("streamer_records_total", "dead")),
+            self._flagged(),
+            list(self._anomalies),
+            problem,
+        )
+        if self._feeder.failed and outcome.problem is None:
+            outcome.problem = f"{self._feeder.failed:,} events were not delivered: {self._feeder.last_error}"
+        if outcome.predicted + outcome.dead != outcome.fed and outcome.problem is None:
+            outcome.problem = "the counts do not add up"
+        if self._read_anomalies != outcome.flagged and outcome.problem is None:
+            outcome.problem = f"{outcome.flagged:,} predictions were flagged, {self._read_anomalies:,} anomalies were read"
+        return outcome

@@ -1,0 +1,61 @@
+"""The last words of the demo: counts, latencies, reasons of dead letters, and which sensor was flagged when."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from streamer.demo.run import Outcome
+from streamer.live.numbers import END_TO_END, overall
+from streamer.live.view import duration, moment
+from streamer.telemetry.metrics import Metrics
+
+# Flags of one sensor closer than this belong to one spell.
+_SPELL_GAP_S = 6 * 3600.0
+_SPELLS_SHOWN = 3
+
+
+@dataclass(slots=True)
+class Spell:
+    """Neighbouring flags of one key: first and last event time in seconds, how many, highest score."""
+
+    first: float
+    last: float
+    flags: int
+    score: float
+
+    def __str__(self) -> str:
+        when = moment(self.first) if self.flags == 1 else f"{moment(self.first)} to {moment(self.last)}"
+        return f"{when} ({self.flags} flag{'s' if self.flags > 1 else ''}, score {self.score:.2f})"
+
+
+def spells(anomalies: list[dict[str, Any]]) -> dict[str, list[Spell]]:
+    """Key -> its spells in order of time."""
+    found: dict[str, list[Spell]] = {}
+    for anomaly in sorted(anomalies, key=lambda anomaly: (str(anomaly["key"]), anomaly["time"])):
+        of_key = found.setdefault(str(anomaly["key"]), [])
+        if of_key and anomaly["time"] - of_key[-1].last <= _SPELL_GAP_S:
+            spell = of_key[-1]
+            spell.last, spell.flags, spell.score = anomaly["time"], spell.flags + 1, max(spell.score, anomaly["score"])
+        else:
+            of_key.append(Spell(anomaly["time"], anomaly["time"], 1, anomaly["score"]))
+    return found
+
+
+def lines(outcome: Outcome, metrics: Metrics) -> Iterator[str]:
+    """The summary, line by line."""
+    p50, p99 = overall(metrics.ledger)[END_TO_END]
+    yield f"events in     {outcome.fed:,}"
+    yield f"predictions   {outcome.predicted:,}"
+    yield f"flags         {outcome.flagged:,}"
+    yield f"dead letters  {outcome.dead:,}{_reasons(metrics)}"
+    yield f"end to end    p50 {duration(p50)}, p99 {duration(p99)} (from record to commit)"
+    for key, of_key in spells(outcome.anomalies).items():
+        best = sorted(sorted(of_key, key=lambda spell: -spell.score)[:_SPELLS_SHOWN], key=lambda spell: spell.first)
+        more = f" and {len(of_key) - len(best)} more" if len(of_key) > len(best) else ""
+        yield f"flagged       {key}: {', '.join(map(str, best))}{more}"
+
+
+def _reasons(metrics: Metrics) -> str:
+    counted = metrics.by_label("streamer_dead_letters_total")
+    text = ", ".join(f"{reason} {count:g}" for (_, reason), count in sorted(counted.items()))
+    return f" ({text})" if text else ""

@@ -1,0 +1,196 @@
+"""The live view drawn with rich; fits 80 x 24, uses what more there is. State is told by letter as well as by colour."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.bar import Bar
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from streamer.live.numbers import END_TO_END, Rates, Share, Status, Watch
+
+_CELL = 9
+_LEDGER_WIDTH = 31
+# Lines of everything but the table at the bottom.
+_FIXED_LINES = 12
+_BUSY, _FULL, _IDLE = "green", "red", "bright_black"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What one picture shows.
+
+    Attributes:
+        title, notice: what runs, and what a person must know about it.
+        seconds: since the start.
+        fed, total: events sent so far, and how many there will be (None: no end).
+        status, rates, shares, lag, latency: see `Watch`.
+        predicted, anomalous, dead: records so far.
+        anomalies: newest first, as published.
+    """
+
+    title: str
+    notice: str
+    seconds: float
+    fed: int
+    total: int | None
+    status: Status
+    rates: Rates
+    shares: dict[str, Share]
+    lag: int
+    latency: dict[str, tuple[float, float]]
+    predicted: int
+    anomalous: int
+    dead: int
+    anomalies: list[dict[str, Any]]
+
+    @staticmethod
+    def of(watch: Watch, now: float, **more: Any) -> "Frame":
+        """Look once and put everything together; `more` is what the metrics do not know."""
+        seen = watch.look(now)
+        return Frame(
+            status=watch.status(), rates=watch.rates(), shares=watch.shares(), lag=int(seen.lag), latency=watch.latency(),
+            predicted=int(seen.predicted), anomalous=int(seen.anomalies), dead=int(seen.dead), **more,
+        )  # fmt: skip
+
+
+def draw(frame: Frame, width: int, height: int) -> RenderableType:
+    """The picture for a terminal of this size."""
+    return Group(
+        _head(frame, width),
+        Text(f" {frame.notice}", style="yellow", no_wrap=True, overflow="ellipsis"),
+        _progress(frame, width),
+        _status(frame.status),
+        Text(),
+        *_flow(frame.shares),
+        Text(),
+        _throughput(frame),
+        Text(),
+        _bottom(frame, width, max(3, height - _FIXED_LINES)),
+    )
+
+
+def line(frame: Frame) -> str:
+    """One line for logs and pipes."""
+    of = "" if frame.total is None else f" of {frame.total:,}"
+    p50, p99 = frame.latency[END_TO_END]
+    return (
+        f"{frame.seconds:3.0f} s  {frame.status.word}: {frame.status.cause}; fed {frame.fed:,}{of}, "
+        f"in {frame.rates.done:,.0f}/s, predictions {frame.predicted:,}, "
+        f"anomalies {frame.anomalous:,}, dead letters {frame.dead:,}, lag {frame.lag:,}, "
+        f"end to end p50 {duration(p50)} p99 {duration(p99)}"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Two digits that matter, with their unit; "-" for nothing measured."""
+    if seconds <= 0:
+        return "-"
+    for factor, unit in ((1e6, "us"), (1e3, "ms"), (1.0, "s")):
+        if seconds * factor < 999.5 or unit == "s":
+            value = seconds * factor
+            return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
+    raise AssertionError("seconds are always enough")
+
+
+def moment(seconds: float) -> str:
+    """An event time as month, day, hour and minute, UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%m-%d %H:%M")
+
+
+def drivers(anomaly: dict[str, Any], most: int) -> str:
+    """The features that drove an anomaly, as deviations from usual."""
+    return "  ".join(f"{driver['feature']} {driver['deviation']:+.1f}" for driver in anomaly.get("drivers", ())[:most])
+
+
+def _head(frame: Frame, width: int) -> Text:
+    of = "" if frame.total is None else f" of {frame.total:,}"
+    right = f"{frame.fed:,}{of} events  {int(frame.seconds) // 60:02d}:{int(frame.seconds) % 60:02d} "
+    left = f" {frame.title}"
+    return Text.assemble((left, "bold"), " " * max(1, width - len(left) - len(right)), right, no_wrap=True)
+
+
+def _progress(frame: Frame, width: int) -> RenderableType:
+    if frame.total is None:
+        return Text("─" * width, style=_IDLE)
+    done = frame.predicted + frame.dead
+    return Bar(size=max(frame.total, 1), begin=0, end=done, width=width, color="cyan", bgcolor="bright_black")
+
+
+def _status(status: Status) -> Text:
+    style = "bold black on green" if status.good else "bold white on red"
+    return Text.assemble(" ", (f" {status.word.upper()} ", style), f"  {status.cause}")
+
+
+def _flow(shares: dict[str, Share]) -> list[Text]:
+    """Three lines: the stages in order, a bar each, and what they mostly did."""
+    names, bars, words = Text(" "), Text(" "), Text(" ")
+    for place, (stage, share) in enumerate(shares.items()):
+        gap = " " if place == len(shares) - 1 else "→ "
+        names.append(f"{stage:<{_CELL}}").append(gap, style=_IDLE)
+        letter, part, style = max(
+            (("B", share.busy, _BUSY), ("F", share.blocked, _FULL), ("I", 1 - share.busy - share.blocked, _IDLE)),
+            key=lambda state: state[1],
+        )
+        busy, full = _cells(share)
+        bars.append("█" * busy, style=_BUSY).append("▒" * full, style=_FULL).append("·" * (_CELL - busy - full), style=_IDLE)
+        bars.append("  ")
+        words.append(f"{letter} {part:4.0%}", style=style).append(" " * (_CELL - 4))
+    names.truncate(79)
+    legend = Text(" B busy  F full, others wait for it  I idle", style=_IDLE)
+    return [names, bars, words, legend]
+
+
+def _cells(share: Share) -> tuple[int, int]:
+    """Cells of a bar that are busy and full; a hundredth is enough for the first."""
+    busy = min(_CELL, round(share.busy * _CELL + 0.49)) if share.busy >= 0.01 else 0
+    full = min(_CELL - busy, round(share.blocked * _CELL + 0.49)) if share.blocked >= 0.01 else 0
+    return busy, full
+
+
+def _throughput(frame: Frame) -> Text:
+    rates = frame.rates
+    parts = (
+        ("in", f"{rates.done:,.0f}/s"),
+        ("predictions", f"{rates.predicted:,.0f}/s"),
+        ("anomalies", f"{rates.anomalies:.1f}/s"),
+        ("dead letters", f"{rates.dead:.1f}/s"),
+        ("lag", f"{frame.lag:,}"),
+    )
+    text = Text(" ")
+    for name, value in parts:
+        text.append(f"{name} ", style=_IDLE).append(value, style="bold").append("   ")
+    return text
+
+
+def _bottom(frame: Frame, width: int, lines: int) -> RenderableType:
+    table = Table.grid(padding=0)
+    table.add_column(width=_LEDGER_WIDTH)
+    table.add_column(width=width - _LEDGER_WIDTH)
+    table.add_row(_ledger(frame.latency), _anomalies(frame, width - _LEDGER_WIDTH, lines))
+    return table
+
+
+def _ledger(latency: dict[str, tuple[float, float]]) -> Text:
+    text = Text(f" {'latency':<11}{'p50':>8}{'p99':>8}\n", style="bold", no_wrap=True)
+    for part, (p50, p99) in latency.items():
+        style = "bold cyan" if part == END_TO_END else "default"
+        text.append(
+            f" {part:<11}{duration(p50):>8}{duration(p99):>8}\n", style=f"not bold {style}" if style == "default" else style
+        )
+    return text
+
+
+def _anomalies(frame: Frame, width: int, lines: int) -> Text:
+    text = Text("newest anomalies\n", style="bold", no_wrap=True, overflow="ellipsis")
+    key_width = min(24, width - 30)
+    for anomaly in frame.anomalies[: lines - 1]:
+        key = str(anomaly["key"])
+        key = key if len(key) <= key_width else key[: key_width - 1] + "…"
+        row = f"{moment(anomaly['time'])} {key:<{key_width}} {anomaly['score']:5.2f} {drivers(anomaly, 3 if width > 70 else 1)}"
+        text.append(f"{row[: width - 1]}\n", style="not bold")
+    if not frame.anomalies:
+        text.append("none yet", style=f"not bold {_IDLE}")
+    return text
