@@ -14,16 +14,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from tests.faults import invariants
-from tests.faults.log import LogReader, Position, Record
+from tests.faults.log import LogReader, Position, Record, committed_offsets
 from tests.faults.names import Names
 from tests.faults.oracle import AmbiguousInputError, Scorer, Truth, expect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from types import FrameType
 
 Watched = tuple[Position, int, str]
@@ -73,14 +72,6 @@ def check(truth: Truth, logs: Logs, names: Names) -> invariants.Violations:
     outputs = [*logs.predictions, *logs.anomalies, *logs.rejected]
     invariants.check_prefix(logs.watched, outputs, bad)
     return bad
-
-
-def committed_offsets(admin: AdminClient, names: Names) -> dict[int, int]:
-    """The group's committed offset per input partition; partitions without one are left out."""
-    request = ConsumerGroupTopicPartitions(names.group)
-    answer = admin.list_consumer_group_offsets([request], require_stable=True)[names.group].result(15.0)
-    found: Iterable[TopicPartition] = answer.topic_partitions or ()
-    return {p.partition: p.offset for p in found if p.topic == names.input and p.offset >= 0}
 
 
 def read_logs(bootstrap: str, names: Names, watched: Path | None) -> Logs:

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 from confluent_kafka import ConsumerGroupState, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
+    ConfigResource,
     NewTopic,
     OffsetSpec,
+    ResourceType,
 )
 
-from tests.faults.checker import committed_offsets
+from tests.faults.log import committed_offsets
 from tests.faults.names import PARTITIONS, Names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from tests.faults.log import Position
 
@@ -56,10 +58,11 @@ class Cluster:
         answers = self._admin.list_offsets(wanted, isolation_level=isolation)
         return {(p.topic, p.partition): f.result(WAIT_S).offset for p, f in answers.items()}
 
-    def open_transactions(self) -> dict[Position, int]:
-        """Last stable offset of the output partitions on which some transaction is open right now."""
-        stable = self.ends(self.names.outputs, IsolationLevel.READ_COMMITTED)
-        high = self.ends(self.names.outputs, IsolationLevel.READ_UNCOMMITTED)
+    def open_transactions(self, topics: Sequence[str] = ()) -> dict[Position, int]:
+        """Last stable offset of the partitions (default: of outputs) on which a transaction is open right now."""
+        topics = topics or self.names.outputs
+        stable = self.ends(topics, IsolationLevel.READ_COMMITTED)
+        high = self.ends(topics, IsolationLevel.READ_UNCOMMITTED)
         return {where: offset for where, offset in stable.items() if high[where] > offset}
 
     def committed(self) -> dict[int, int]:
@@ -77,6 +80,12 @@ class Cluster:
         assigned = sum(len(m.assignment.topic_partitions) for m in answer.members if m.assignment)
         stable = answer.state == ConsumerGroupState.STABLE and assigned == PARTITIONS
         return len(answer.members) if stable else -1
+
+    def session_ms_min(self) -> int:
+        """The shortest session time-out the broker lets a group member have."""
+        broker = ConfigResource(ResourceType.BROKER, str(next(iter(self._admin.list_topics(timeout=WAIT_S).brokers))))
+        settings = self._admin.describe_configs([broker])[broker].result(WAIT_S)
+        return int(settings["group.min.session.timeout.ms"].value)
 
     def settled(self) -> bool:
         """Nothing left to read and no transaction open."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException, Producer
 
+from tests.faults.cluster import Cluster, wait_for
 from tests.faults.names import Names
 from tests.faults.poison import Draft, Poisoner, good_value
 
@@ -76,6 +77,7 @@ class Generator:
     def __init__(self, bootstrap: str, names: Names, load: Load) -> None:
         shared = {"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "linger.ms": 5}
         self._topic = names.input
+        self._cluster = Cluster(bootstrap, names)
         self._load = load
         self._dice = random.Random(load.seed)
         self._sensors = Sensors(load, self._dice)
@@ -99,6 +101,8 @@ class Generator:
                 next_transaction += TRANSACTION_EVERY_S
             self._plain.poll(0)
             time.sleep(TICK_S)
+        # A broker answers a commit before it writes the markers: what comes after them ends the log with data.
+        wait_for("the last markers", lambda: not self._cluster.open_transactions([self._topic]), 30.0, 0.02)
         ts = now_s()
         for sensor in self._sensors.names:
             value = good_value(sensor, ts, self._sensors.value(sensor))

@@ -218,9 +218,7 @@ def check_anomalies(predictions: Sequence[Output], anomalies: Sequence[Output], 
         bad.add("lost_anomaly", f"flagged input {origin} has no anomaly")
 
 
-def check_offsets(
-    inputs: Iterable[Record], ends: Mapping[Position, int], committed: Mapping[int, int], bad: Violations
-) -> None:
+def check_offsets(inputs: Iterable[Record], ends: Mapping[Position, int], committed: Mapping[int, int], bad: Violations) -> None:
     """The group's committed offsets cover the input to its end and not beyond."""
     after_last: dict[int, int] = defaultdict(int)
     for record in inputs:

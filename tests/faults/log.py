@@ -5,10 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from confluent_kafka.admin import AdminClient
+
+    from tests.faults.names import Names
 
 Position = tuple[str, int]
 BROKER_AWAY = (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE)
@@ -45,6 +56,14 @@ def to_record(message: Message) -> Record:
     assert partition is not None
     assert offset is not None
     return Record(topic, partition, offset, message.key(), message.value(), message.timestamp()[1], headers)
+
+
+def committed_offsets(admin: AdminClient, names: Names) -> dict[int, int]:
+    """The group's committed offset per input partition; partitions without one are left out."""
+    request = ConsumerGroupTopicPartitions(names.group)
+    answer = admin.list_consumer_group_offsets([request], require_stable=True)[names.group].result(15.0)
+    found: Iterable[TopicPartition] = answer.topic_partitions or ()
+    return {p.partition: p.offset for p in found if p.topic == names.input and p.offset >= 0}
 
 
 class LogReader:

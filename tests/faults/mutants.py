@@ -1,8 +1,9 @@
 """The service with one seeded bug, to prove that the checker would notice: `python -m tests.faults.mutants BUG run ...`.
 
 BUG is a key of `BUGS`, or `none`. The environment may also script a fault at an exact commit of this process:
-MUTANT_FAULT=abort@3 fails the third commit, crash@3 kills the process right after it while rows are in flight,
-pause@3 stops the process before it, as a zombie that others believe dead.
+MUTANT_FAULT=abort@3 fails the third commit, crash@3 kills the process right after it, crash-in-flight@3 does so
+while later rows are polled and not finished, pause@3 stops the process before it, as a zombie that others believe
+dead; several are joined by a plus sign, in the order in which they happen.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Producer, TopicPartition
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 FAULT_VARIABLE = "MUTANT_FAULT"
 HIT = "scripted fault hit"
+IN_FLIGHT_S = 1.0
 
 
 class Live:
@@ -71,16 +74,16 @@ def no_rewind_after_abort() -> None:
 
 def position_committed() -> None:
     """Commits cover what was polled instead of what was finished."""
-    offsets, first_answers = Transaction.offsets, dict[int, tuple[Transaction, dict[int, int]]]()
+    commit = Commit._commit
 
-    def polled(self: Transaction) -> dict[int, int]:
-        if id(self) not in first_answers:
-            position = Live.consume._position
-            found = {p: max(offset, position.get(p, 0)) for p, offset in offsets(self).items()}
-            first_answers[id(self)] = (self, found)
-        return first_answers[id(self)][1]
+    def cover_the_polled(self: Commit, transaction: Transaction, producer: Producer) -> None:
+        position = Live.consume._position
+        for batch in transaction.batches:
+            batch.owed = {p: max(offset, position.get(p, 0)) for p, offset in batch.owed.items()}
+        transaction.committing = self._numbered(transaction)
+        commit(self, transaction, producer)
 
-    Transaction.offsets = polled  # type: ignore[method-assign]
+    Commit._commit = cover_the_polled  # type: ignore[method-assign]
 
 
 def outputs_outside_the_transaction() -> None:
@@ -151,39 +154,49 @@ BUGS: dict[str, Callable[[], None]] = {
 
 
 def _rows_in_flight(transaction: Transaction) -> bool:
-    owed = {p: offset for batch in transaction.batches for p, offset in batch.owed.items()}
-    return any(Live.consume._position.get(p, 0) > offset for p, offset in owed.items())
+    """Wait for rows that were polled after those of this transaction, which the worker goes on doing meanwhile."""
+    owed = transaction.offsets()
+    deadline = time.monotonic() + IN_FLIGHT_S
+    while time.monotonic() < deadline:
+        if any(Live.consume._position.get(p, 0) > offset for p, offset in owed.items()):
+            return True
+        time.sleep(0.002)
+    return False
 
 
-def _script(fault: str, at: int) -> None:
-    """Carry out one fault at the first commit from number `at` on that it can bite at."""
+def _script(faults: list[tuple[str, int]]) -> None:
+    """Carry out each fault at the first commit from its number on at which it can bite."""
     commit = Commit._commit
-    number, done = 0, False
+    number = 0
 
     def hit() -> None:
-        nonlocal done
-        done = True
-        sys.stderr.write(f"{HIT}: {fault} at commit {number}\n")
+        sys.stderr.write(f"{HIT}: {faults.pop(0)[0]} at commit {number}\n")
         sys.stderr.flush()
 
-    def faulty(self: Commit, transaction: Transaction) -> None:
+    def faulty(self: Commit, transaction: Transaction, producer: Producer) -> None:
         nonlocal number
         number += 1
-        due = number >= at and transaction.rows > 0 and not done
-        if due and fault == "abort":
-            self.producer.flush(5.0)
+        fault, at = faults[0] if faults and transaction.rows else ("", 0)
+        due = fault if number >= at else ""
+        if due in {"abort", "pause"}:
+            producer.flush(5.0)
             hit()
+        in_flight = due == "crash-in-flight" and _rows_in_flight(transaction)
+        if due == "abort":
             raise TransactionError("scripted", "the mutant fails this commit", replace=False)
-        if due and fault == "pause":
-            self.producer.flush(5.0)
-            hit()
+        if due == "pause":
             os.kill(os.getpid(), signal.SIGSTOP)
-        commit(self, transaction)
-        if due and fault == "crash" and _rows_in_flight(transaction):
+        commit(self, transaction, producer)
+        if due == "crash" or in_flight:
             hit()
             os.kill(os.getpid(), signal.SIGKILL)
 
     Commit._commit = faulty  # type: ignore[method-assign]
+
+
+def _parse(script: str) -> list[tuple[str, int]]:
+    steps = [step.partition("@") for step in script.split("+") if step]
+    return [(fault, int(at)) for fault, _, at in steps]
 
 
 def main() -> None:
@@ -191,9 +204,7 @@ def main() -> None:
     _note_the_stages()
     if bug != "none":
         BUGS[bug]()
-    fault, _, at = os.environ.get(FAULT_VARIABLE, "").partition("@")
-    if fault:
-        _script(fault, int(at))
+    _script(_parse(os.environ.get(FAULT_VARIABLE, "")))
     from streamer.cli import app  # noqa: PLC0415 - only now: the bug must be in place first
 
     app()

@@ -21,10 +21,11 @@ from tests.faults.mutants import FAULT_VARIABLE, HIT
 from tests.faults.names import Names
 from tests.faults.processes import Child, Crew
 
+SESSION_MS = 2_500  # or the broker's minimum: how long a dead or stopped member keeps its partitions
 START_S = 60.0
 SETTLE_S = 40.0
 STOP_S = 20.0
-LOAD = Load(events=2_500, seconds=2.5, keys=40, bad_share=0.01, seed=5)
+LOAD = Load(events=2_000, seconds=2.0, keys=40, bad_share=0.01, seed=5)
 UNSETTLED = "unsettled"
 
 
@@ -33,7 +34,7 @@ class Ending:
     """How a scenario ended.
 
     Attributes:
-        hit: whether the scripted fault happened.
+        hit: whether all of the scripted fault happened.
         kinds: the checker's violations by name; `unsettled` if lag or open transactions never went away.
         detail: for the person who reads a failed test.
     """
@@ -46,12 +47,15 @@ class Ending:
 class Scenario:
     """Runs `mutant` under `fault` on this broker."""
 
-    def __init__(self, bootstrap: str, folder: Path, mutant: str, fault: str, session_ms: int = 6_000) -> None:
-        self._names = Names(f"mutant-{mutant}-{fault.partition('@')[0]}-{os.getpid()}-{time.monotonic_ns() % 10**6}")
+    def __init__(self, bootstrap: str, folder: Path, mutant: str, fault: str) -> None:
+        self._names = Names(f"{mutant}-{os.getpid()}-{time.monotonic_ns() % 10**9}")
         self._bootstrap = bootstrap
         self._cluster = Cluster(bootstrap, self._names)
         command = (sys.executable, "-m", "tests.faults.mutants", mutant)
-        self._crew = Crew(bootstrap, self._names, folder, command, {"KAFKA_SESSION_TIMEOUT_MS": str(session_ms)})
+        session_ms = max(SESSION_MS, self._cluster.session_ms_min())
+        speed = {"KAFKA_SESSION_TIMEOUT_MS": str(session_ms), "KAFKA_HEARTBEAT_INTERVAL_MS": str(session_ms // 4)}
+        speed["KAFKA_FETCH_WAIT_MAX_MS"] = "50"
+        self._crew = Crew(bootstrap, self._names, folder, command, speed)
         self._fault = fault
 
     def play(self) -> Ending:
@@ -66,7 +70,8 @@ class Scenario:
             Generator(self._bootstrap, self._names, LOAD).run()
             self._heal(ending)
             self._judge(ending)
-            ending.hit = HIT in faulty.log.read_text(errors="replace")
+            hits = faulty.log.read_text(errors="replace").count(HIT)
+            ending.hit = hits == len(self._fault.split("+"))
             ending.detail += "\n" + "\n".join(child.tail() for child in {faulty.log: faulty, **self._now()}.values())
         finally:
             self._crew.bury()
@@ -85,8 +90,7 @@ class Scenario:
             for slot, child in list(self._crew.workers.items()):
                 if not child.running:
                     self._start(slot, "")
-                elif is_stopped(child.process.pid) and self._cluster.members() == len(self._crew.workers) - 1:
-                    time.sleep(0.5)
+                elif is_stopped(child.process.pid) and self._replaced():
                     child.send(signal.SIGCONT)
             return self._cluster.settled()
 
@@ -97,6 +101,10 @@ class Scenario:
             ending.detail += str(error)
         for child in self._crew.workers.values():
             child.stop(STOP_S)
+
+    def _replaced(self) -> bool:
+        """Whether the group has given a stopped worker's partitions away and done its work."""
+        return self._cluster.members() == len(self._crew.workers) - 1 and self._cluster.lag() == 0
 
     def _judge(self, ending: Ending) -> None:
         verdict = verify(self._bootstrap, self._names, self._crew.model, None)

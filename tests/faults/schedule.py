@@ -29,8 +29,6 @@ def draw(seed: int, seconds: float, kills: int, pauses: int = 0, broker_kills: i
     for number in range(kills):
         at = seconds * (0.10 + share * (number + dice.random()))
         faults.append(Fault(at, "kill", dice.choice((0.2, 1.0, 3.0, 8.0))))
-    faults.extend(
-        Fault(seconds * dice.uniform(0.1, 0.8), "pause", dice.choice((1.0, 4.0, 9.0, 14.0))) for _ in range(pauses)
-    )
+    faults.extend(Fault(seconds * dice.uniform(0.1, 0.8), "pause", dice.choice((1.0, 4.0, 9.0, 14.0))) for _ in range(pauses))
     faults.extend(Fault(seconds * dice.uniform(0.2, 0.8), "broker") for _ in range(broker_kills))
     return sorted(faults, key=lambda fault: fault.at_s)

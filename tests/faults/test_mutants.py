@@ -1,41 +1,57 @@
 """The checker checked on the real service: each seeded bug is caught under the fault that makes it bite.
 
-The same faults on the unchanged service must leave nothing to find, else a catch would prove nothing.
+The same faults on the unchanged service must leave nothing to find, else a catch would prove nothing. The scenarios
+mostly wait, so three run at a time; each test looks at the ending of its own.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.scenario import Scenario
+from tests.faults.scenario import Ending, Scenario
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
+AT_ONCE = 3
 BITES = {
+    "stale_group_metadata": ("pause@4", {"duplicate_prediction"}),
     "no_rewind_after_abort": ("abort@4", {"lost_prediction"}),
-    "position_committed": ("crash@4", {"lost_prediction"}),
+    "position_committed": ("crash-in-flight@4", {"lost_prediction"}),
     "outputs_outside_the_transaction": ("abort@4", {"duplicate_prediction"}),
     "state_not_rolled_back": ("abort@4", {"wrong_window_n", "wrong_features"}),
-    "restore_cut_short": ("crash@12", {"wrong_window_n", "wrong_features"}),
-    "stale_group_metadata": ("pause@4", {"duplicate_prediction"}),
+    "restore_cut_short": ("crash@6", {"wrong_window_n", "wrong_features"}),
 }
+SURVIVED = ("pause@4", "abort@3+crash-in-flight@6")
+CASES = [*((bug, fault) for bug, (fault, _) in BITES.items()), *(("none", fault) for fault in SURVIVED)]
+
+Endings = dict[tuple[str, str], Future[Ending]]
 
 
-@pytest.mark.parametrize("bug", BITES)
-def test_a_seeded_bug_is_caught_by_name(bug: str, kafka: str, tmp_path: Path) -> None:
-    fault, named = BITES[bug]
-    ending = Scenario(kafka, tmp_path, bug, fault).play()
+@pytest.fixture(scope="module")
+def endings(kafka: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Endings]:
+    """The scenarios of the selected tests, under way."""
+    wanted = {item.callspec.params["case"] for item in request.session.items if item.path == request.path}  # type: ignore[attr-defined]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {
+            case: pool.submit(Scenario(kafka, tmp_path_factory.mktemp(case[0]), *case).play) for case in CASES if case in wanted
+        }
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case[0] != "none"], ids=lambda case: case[0])
+def test_a_seeded_bug_is_caught_by_name(case: tuple[str, str], endings: Endings) -> None:
+    ending = endings[case].result()
     assert ending.hit, ending.detail
-    assert named & ending.kinds, (ending.kinds, ending.detail)
+    assert BITES[case[0]][1] & ending.kinds, (ending.kinds, ending.detail)
 
 
-@pytest.mark.parametrize("fault", ["abort@4", "crash@12", "pause@4"])
-def test_the_unchanged_service_survives_the_same_faults(fault: str, kafka: str, tmp_path: Path) -> None:
-    ending = Scenario(kafka, tmp_path, "none", fault).play()
+@pytest.mark.parametrize("case", [case for case in CASES if case[0] == "none"], ids=lambda case: case[1])
+def test_the_unchanged_service_survives_the_same_faults(case: tuple[str, str], endings: Endings) -> None:
+    ending = endings[case].result()
     assert ending.hit, ending.detail
     assert not ending.kinds, (ending.kinds, ending.detail)

@@ -259,6 +259,8 @@ class Run:
         self.outcome.proofs.append(f"SIGKILL of the broker, away for {time.monotonic() - start:.1f} s")
 
     def _remove(self) -> None:
+        """SIGTERM a worker once all have joined; one that is still importing could not exit in order."""
+        wait_for("every worker joining", lambda: self._cluster.members() == len(self._up()), START_S)
         slot = self._dice.choice(self._up())
         self._expect_clean_exit(slot)
         del self._crew.workers[slot]
