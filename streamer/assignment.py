@@ -28,8 +28,10 @@ class Assignment:
     Attributes:
         consume, window, commit: stages that hold something per partition.
         restore: rebuilds windows; None for a flow without state.
-        watermarks: ends of the changelog.
+        watermarks: ends of input and changelog, asked on a connection of their own: on the consumer's they would wait
+            behind its long polls.
         changelog: its topic.
+        start: "earliest" or "latest", for partitions without a committed offset.
         on_lost: policy for committed offsets that retention removed.
         metrics: restored rows and gauges.
     """
@@ -38,8 +40,9 @@ class Assignment:
     window: WindowStage
     commit: Commit
     restore: Restore | None
-    watermarks: Watermarks | None
+    watermarks: Watermarks
     changelog: str | None
+    start: str
     on_lost: str
     metrics: Metrics
     partitions: set[int] = field(default_factory=set)
@@ -57,7 +60,7 @@ class Assignment:
             return
         for partition, (offset, metadata) in self.consume.committed(partitions).items():
             seq = sequence(metadata)
-            if self.restore is None or self.watermarks is None or self.changelog is None:
+            if self.restore is None or self.changelog is None:
                 self._ready[partition] = Restored(partition, offset, seq, 0)
                 continue
             store = self.window.open(partition)
@@ -101,9 +104,9 @@ class Assignment:
 
     def _offset(self, restored: Restored) -> int:
         """Where a partition goes on, its policy for lost offsets applied."""
-        low, high = self.consume.watermarks(restored.partition)
+        low, high = self.watermarks.range(self.consume.topic, restored.partition)
         if restored.next is None:
-            return self.consume.first_offset(restored.partition)
+            return low if self.start == "earliest" else high
         if low <= restored.next:
             return restored.next
         where = f"{self.consume.topic}/{restored.partition}"
@@ -119,8 +122,7 @@ class Assignment:
         """Let the readers go."""
         if self.restore is not None:
             self.restore.close()
-        if self.watermarks:
-            self.watermarks.close()
+        self.watermarks.close()
 
     def _gauges(self) -> None:
         self.metrics.set("streamer_partitions_assigned", len(self.partitions))

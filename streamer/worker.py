@@ -72,7 +72,7 @@ class Worker:
         outputs = transactional_config(settings, plan.group) if exactly_once else producer_config(settings)
         outputs["delivery.report.only.error"] = True
         self._consume = Consume(
-            clients.consumer(consumer_config(settings, plan.group)), topics.source, clock, settings.start
+            clients.consumer(consumer_config(settings, plan.group)), topics.source, clock
         )
         self._decode = Decode(
             plan.event, plan.columns, settings.record_bytes_max, round(settings.max_ahead * 1e6), keyed=plan.store is not None
@@ -90,8 +90,8 @@ class Worker:
         self._assignment = Assignment(
             self._consume, self._window, self._commit,
             Restore(clients.consumer(reader), state.topic, strict=exactly_once) if state else None,
-            Watermarks(clients.consumer(reader_config(settings, committed=False))) if state else None,
-            topics.changelog, settings.on_lost_offsets, self.metrics,
+            Watermarks(clients.consumer(reader_config(settings, committed=False))),
+            topics.changelog, settings.start, settings.on_lost_offsets, self.metrics,
         )  # fmt: skip
         self._book = Bookkeeper(self.metrics, plan, DeadLetterAlarm(self.metrics, settings.dead_letters_stop), clock)
         self._drain_timeout_s = settings.drain_timeout

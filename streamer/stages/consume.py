@@ -35,12 +35,10 @@ class Consume:
         consumer: see `kafka.consumer_config`.
         topic: input topic.
         clock: stamps polls.
-        start: "earliest" or "latest", for partitions without a committed offset.
     """
 
-    def __init__(self, consumer: Consumer, topic: str, clock: Clock, start: str) -> None:
-        self.topic = topic
-        self._clock, self._start = clock, start
+    def __init__(self, consumer: Consumer, topic: str, clock: Clock) -> None:
+        self.topic, self._clock = topic, clock
         self._consumer = consumer
         self._position: dict[int, int] = {}
         self._paused = False
@@ -157,17 +155,6 @@ class Consume:
             if tp.error is not None:
                 raise KafkaException(tp.error)
         return {tp.partition: (tp.offset if tp.offset >= 0 else None, tp.metadata) for tp in found}
-
-    def first_offset(self, partition: int) -> int:
-        """Where a partition without a committed offset begins, by the setting `start`."""
-        low, high = self.watermarks(partition)
-        return low if self._start == "earliest" else high
-
-    def watermarks(self, partition: int) -> tuple[int, int]:
-        """First offset in the log and the offset after the last committed record."""
-        tp = TopicPartition(self.topic, partition)
-        low, high = self._consumer.get_watermark_offsets(tp, timeout=_NETWORK_TIMEOUT_S, cached=False)
-        return low, high
 
     def lag(self) -> dict[int, int]:
         """Records between our position and the end of the log as last fetched, per partition."""

@@ -1,0 +1,183 @@
+"""The service as users run it: its own process, a real broker, signals, and the records that come out."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, Producer
+
+from tests.faults.make_model import write_model
+
+ROOT = Path(__file__).resolve().parents[2]
+FLOW = "tests/kafka/service_flow.py:flow"
+WAIT_S = 40.0
+PARTITIONS = 4
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the small model of the torture rig."""
+    folder = tmp_path_factory.mktemp("models")
+    write_model(folder)
+    return folder
+
+
+class Flow:
+    """One set of topics, and the commands to work on them.
+
+    Args:
+        kafka: librdkafka keys of all clients, as environment for the service and as configuration for the test's own.
+    """
+
+    def __init__(self, kafka: dict[str, str], models: Path) -> None:
+        self.kafka, self.models = kafka, models
+        self.prefix = f"svc-{uuid.uuid4().hex[:8]}"
+        names = {"KAFKA_" + key.upper().replace(".", "_"): value for key, value in kafka.items()}
+        self.environment = {**os.environ, **names, "FLOW_PREFIX": self.prefix, "KAFKA_SESSION_TIMEOUT_MS": "6000"}
+        self.command("topics", "create", FLOW, "--partitions", str(PARTITIONS), "--group", self.prefix)
+        self._producer = Producer({**kafka, "partitioner": "murmur2_random", "linger.ms": 5})
+        self.sent = 0
+
+    def command(self, *words: str) -> str:
+        """Run a command to its end."""
+        command = [sys.executable, "-m", "streamer", *words]
+        done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    @contextmanager
+    def running(self, *options: str) -> Iterator["subprocess.Popen[bytes]"]:
+        """A worker process; SIGTERM at the end must give status 0."""
+        words = ["run", FLOW, "--group", self.prefix, "--models", str(self.models), "--http", "off", *options]
+        with tempfile.TemporaryDirectory() as folder:
+            log = Path(folder) / "log"
+            with log.open("ab") as stderr:
+                worker = subprocess.Popen([sys.executable, "-m", "streamer", *words], cwd=ROOT, env=self.environment, stderr=stderr)
+            try:
+                self.wait_for_assignment(worker, log)
+                yield worker
+                worker.send_signal(signal.SIGTERM)
+                assert worker.wait(20) == 0
+            finally:
+                worker.kill()
+                worker.wait()
+                sys.stderr.write(log.read_text())
+
+    @staticmethod
+    def wait_for_assignment(worker: "subprocess.Popen[bytes]", log: Path) -> None:
+        """Return once the worker logged that it owns partitions."""
+        deadline = time.monotonic() + WAIT_S
+        while worker.poll() is None and time.monotonic() < deadline:
+            if "partitions_assigned" in log.read_text():
+                return
+            time.sleep(0.1)
+        raise AssertionError("the worker did not come up; its log is above")
+
+    def send(self, count: int) -> None:
+        """Readings of five sensors, values counting up."""
+        for number in range(self.sent, self.sent + count):
+            key = f"s{number % 5}"
+            value = json.dumps({"sensor_id": key, "ts": 1.7e9 + number, "value": float(number)})
+            self._producer.produce(f"{self.prefix}.in", value.encode(), key.encode())
+        assert self._producer.flush(20) == 0
+        self.sent += count
+
+    def predictions(self, count: int) -> list[dict[str, object]]:
+        """At least `count` committed predictions, or fewer after the waiting time."""
+        reader = Consumer(
+            {**self.kafka, "group.id": uuid.uuid4().hex, "auto.offset.reset": "earliest", "isolation.level": "read_committed"}
+        )
+        reader.subscribe([f"{self.prefix}.predictions"])
+        found: list[dict[str, object]] = []
+        deadline = time.monotonic() + WAIT_S
+        while len(found) < count and time.monotonic() < deadline:
+            found += [json.loads(m.value() or b"") for m in reader.consume(500, 0.2) if m.error() is None]
+        # A moment more: what should not be there must have its chance to appear.
+        found += [json.loads(m.value() or b"") for m in reader.consume(500, 0.5) if m.error() is None]
+        reader.close()
+        return found
+
+
+def expected(count: int) -> dict[str, tuple[int, float]]:
+    """Sensor/value -> window_n and mean, by hand."""
+    windows: dict[str, list[float]] = {}
+    found = {}
+    for number in range(count):
+        key = f"s{number % 5}"
+        windows[key] = [*windows.get(key, []), float(number)][-8:]
+        found[f"{key}/{number}"] = (len(windows[key]), sum(windows[key]) / len(windows[key]))
+    return found
+
+
+def seen(predictions: list[dict[str, object]]) -> dict[str, tuple[int, float]]:
+    """The same from predictions; a repeated one is an error of the test's claim."""
+    found: dict[str, tuple[int, float]] = {}
+    for prediction in predictions:
+        features = prediction["features"]
+        assert isinstance(features, dict)
+        name = f"{prediction['key']}/{round(features['last'])}"
+        assert name not in found, f"{name} was predicted twice"
+        found[name] = (int(str(prediction["window_n"])), features["mean"])
+    return found
+
+
+def same(found: dict[str, tuple[int, float]], wanted: dict[str, tuple[int, float]]) -> bool:
+    """Every prediction once, windows of the right length and mean."""
+    return found.keys() == wanted.keys() and all(
+        n == wanted[name][0] and mean == pytest.approx(wanted[name][1], rel=1e-6) for name, (n, mean) in found.items()
+    )
+
+
+@pytest.mark.parametrize("guarantee", ["exactly-once", "at-least-once"])
+def test_windows_survive_a_restart(kafka: str, models: Path, guarantee: str) -> None:
+    flow = Flow({"bootstrap.servers": kafka}, models)
+    flow.send(60)
+    with flow.running("--guarantee", guarantee):
+        assert len(flow.predictions(60)) == 60
+    flow.send(60)
+    with flow.running("--guarantee", guarantee):
+        assert same(seen(flow.predictions(120)), expected(120))
+
+
+def test_partitions_move_between_workers(kafka: str, models: Path) -> None:
+    flow = Flow({"bootstrap.servers": kafka}, models)
+    flow.send(50)
+    with flow.running("--slot", "a"):
+        assert len(flow.predictions(50)) == 50
+        with flow.running("--slot", "b"):
+            flow.send(100)
+            assert len(flow.predictions(150)) == 150
+        flow.send(50)
+        assert same(seen(flow.predictions(200)), expected(200))
+
+
+def test_children_share_the_work(kafka: str, models: Path) -> None:
+    flow = Flow({"bootstrap.servers": kafka}, models)
+    flow.send(100)
+    with flow.running("--workers", "2"):
+        assert same(seen(flow.predictions(100)), expected(100))
+
+
+def test_the_service_speaks_sasl(sasl_config: dict[str, str], models: Path) -> None:
+    flow = Flow(sasl_config, models)
+    flow.send(20)
+    with flow.running():
+        assert same(seen(flow.predictions(20)), expected(20))
+
+
+def test_the_new_group_protocol(kafka: str, models: Path) -> None:
+    flow = Flow({"bootstrap.servers": kafka}, models)
+    flow.environment["KAFKA_GROUP_PROTOCOL"] = "consumer"
+    del flow.environment["KAFKA_SESSION_TIMEOUT_MS"]
+    flow.send(50)
+    with flow.running("--slot", "a"), flow.running("--slot", "b"):
+        assert same(seen(flow.predictions(50)), expected(50))
