@@ -6,7 +6,7 @@ from typing import Self
 
 from confluent_kafka import Producer
 
-NOTICE = "Embedded broker: in memory, nothing is durable, no exactly-once. Real one: --broker real"
+NOTICE = "Embedded broker: in memory, not durable, not exactly-once (--broker real is)"
 # A fetch that finds nothing is answered only when this is over, whatever arrives meanwhile.
 CONSUMER_CONFIG: dict[str, str | int | float | bool] = {"fetch.wait.max.ms": 10}
 _TIMEOUT_S = 10.0

@@ -118,7 +118,7 @@ class Demo:
         self._until(self._all_done, _END_WAIT_S, "", show, stoppable=False)
         self.worker.stop()
         threads["worker"].join(_JOIN_S)
-        self._until(self._all_read, _END_WAIT_S, "", show, stoppable=False)
+        self._until(self._all_read, _END_WAIT_S, "", lambda _: None, stoppable=False)
         self._reading = False
         threads["reader"].join(_JOIN_S)
 

@@ -25,7 +25,7 @@ class Spell:
 
     def __str__(self) -> str:
         when = moment(self.first) if self.flags == 1 else f"{moment(self.first)} to {moment(self.last)}"
-        return f"{when} ({self.flags} flag{'s' if self.flags > 1 else ''}, score {self.score:.2f})"
+        return f"{when:<26}{self.flags:>4} flag{'s' if self.flags > 1 else ' '}  score {self.score:.2f}"
 
 
 def spells(anomalies: list[dict[str, Any]]) -> dict[str, list[Spell]]:
@@ -47,15 +47,16 @@ def lines(outcome: Outcome, metrics: Metrics) -> Iterator[str]:
     yield f"events in     {outcome.fed:,}"
     yield f"predictions   {outcome.predicted:,}"
     yield f"flags         {outcome.flagged:,}"
-    yield f"dead letters  {outcome.dead:,}{_reasons(metrics)}"
+    yield f"dead letters  {outcome.dead:,}"
+    yield from _reasons(metrics)
     yield f"end to end    p50 {duration(p50)}, p99 {duration(p99)} (from record to commit)"
     for key, of_key in spells(outcome.anomalies).items():
-        best = sorted(sorted(of_key, key=lambda spell: -spell.score)[:_SPELLS_SHOWN], key=lambda spell: spell.first)
-        more = f" and {len(of_key) - len(best)} more" if len(of_key) > len(best) else ""
-        yield f"flagged       {key}: {', '.join(map(str, best))}{more}"
+        best = sorted(of_key, key=lambda spell: -spell.score)[:_SPELLS_SHOWN]
+        more = f" ({len(best)} of {len(of_key)} spells)" if len(of_key) > len(best) else ""
+        yield f"flagged       {key}{more}"
+        yield from (f"                {spell}" for spell in sorted(best, key=lambda spell: spell.first))
 
 
-def _reasons(metrics: Metrics) -> str:
-    counted = metrics.by_label("streamer_dead_letters_total")
-    text = ", ".join(f"{reason} {count:g}" for (_, reason), count in sorted(counted.items()))
-    return f" ({text})" if text else ""
+def _reasons(metrics: Metrics) -> Iterator[str]:
+    for (_, reason), count in sorted(metrics.by_label("streamer_dead_letters_total").items()):
+        yield f"                {reason:<26}{count:>4g}"

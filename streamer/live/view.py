@@ -1,4 +1,4 @@
-"""The live view drawn with rich; fits 80 x 24, uses what more there is. State is told by letter as well as by colour."""
+"""The live view drawn with rich; fits 80 x 24, uses what more there is. State has a word and a pattern, not only a colour."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.bar import Bar
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -14,7 +15,8 @@ from streamer.live.numbers import END_TO_END, Rates, Share, Status, Watch
 _CELL = 9
 _LEDGER_WIDTH = 31
 # Lines of everything but the table at the bottom.
-_FIXED_LINES = 12
+_FIXED_LINES = 13
+_EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
 _BUSY, _FULL, _IDLE = "green", "red", "bright_black"
 
 
@@ -128,41 +130,42 @@ def _flow(shares: dict[str, Share]) -> list[Text]:
     """Three lines: the stages in order, a bar each, and what they mostly did."""
     names, bars, words = Text(" "), Text(" "), Text(" ")
     for place, (stage, share) in enumerate(shares.items()):
-        gap = " " if place == len(shares) - 1 else "→ "
-        names.append(f"{stage:<{_CELL}}").append(gap, style=_IDLE)
-        letter, part, style = max(
-            (("B", share.busy, _BUSY), ("F", share.blocked, _FULL), ("I", 1 - share.busy - share.blocked, _IDLE)),
+        names.append(f"{stage:<{_CELL}}").append("→ " if place < len(shares) - 1 else "", style=_IDLE)
+        bars.append_text(_bar(share)).append("  ")
+        word, part, style = max(
+            (("busy", share.busy, _BUSY), ("full", share.blocked, _FULL), ("idle", 1 - share.busy - share.blocked, _IDLE)),
             key=lambda state: state[1],
         )
-        busy, full = _cells(share)
-        bars.append("█" * busy, style=_BUSY).append("▒" * full, style=_FULL).append("·" * (_CELL - busy - full), style=_IDLE)
-        bars.append("  ")
-        words.append(f"{letter} {part:4.0%}", style=style).append(" " * (_CELL - 4))
-    names.truncate(79)
-    legend = Text(" B busy  F full, others wait for it  I idle", style=_IDLE)
-    return [names, bars, words, legend]
+        words.append(f"{word} {part:4.0%}".ljust(_CELL + 2), style=style)
+    return [names, bars, words]
 
 
-def _cells(share: Share) -> tuple[int, int]:
-    """Cells of a bar that are busy and full; a hundredth is enough for the first."""
-    busy = min(_CELL, round(share.busy * _CELL + 0.49)) if share.busy >= 0.01 else 0
-    full = min(_CELL - busy, round(share.blocked * _CELL + 0.49)) if share.blocked >= 0.01 else 0
-    return busy, full
+def _bar(share: Share) -> Text:
+    """Busy solid, full (others wait for it) hatched, idle dotted."""
+    eighths = round(share.busy * _CELL * 8)
+    busy = "█" * (eighths // 8) + _EIGHTHS[eighths % 8]
+    full = "▒" * min(_CELL - len(busy), round(share.blocked * _CELL))
+    bar = Text(busy, style=_BUSY).append(full, style=_FULL)
+    return bar.append("·" * (_CELL - len(busy) - len(full)), style=_IDLE)
 
 
-def _throughput(frame: Frame) -> Text:
+def _throughput(frame: Frame) -> RenderableType:
+    """Per second and so far, column by column."""
     rates = frame.rates
-    parts = (
-        ("in", f"{rates.done:,.0f}/s"),
-        ("predictions", f"{rates.predicted:,.0f}/s"),
-        ("anomalies", f"{rates.anomalies:.1f}/s"),
-        ("dead letters", f"{rates.dead:.1f}/s"),
-        ("lag", f"{frame.lag:,}"),
+    columns = (
+        ("", "per second", "so far"),
+        ("in", f"{rates.done:,.0f}", f"{frame.predicted + frame.dead:,}"),
+        ("predictions", f"{rates.predicted:,.0f}", f"{frame.predicted:,}"),
+        ("anomalies", f"{rates.anomalies:.1f}", f"{frame.anomalous:,}"),
+        ("dead letters", f"{rates.dead:.1f}", f"{frame.dead:,}"),
+        ("lag", f"{frame.lag:,}", ""),
     )
-    text = Text(" ")
-    for name, value in parts:
-        text.append(f"{name} ", style=_IDLE).append(value, style="bold").append("   ")
-    return text
+    table = Table.grid(padding=(0, 1))
+    for place, _ in enumerate(columns):
+        table.add_column(justify="left" if place == 0 else "right", width=12)
+    for row, style in enumerate((_IDLE, "bold", "default")):
+        table.add_row(*(Text(column[row], style=_IDLE if place == 0 else style) for place, column in enumerate(columns)))
+    return Padding(table, (0, 0, 0, 1))
 
 
 def _bottom(frame: Frame, width: int, lines: int) -> RenderableType:
@@ -185,11 +188,12 @@ def _ledger(latency: dict[str, tuple[float, float]]) -> Text:
 
 def _anomalies(frame: Frame, width: int, lines: int) -> Text:
     text = Text("newest anomalies\n", style="bold", no_wrap=True, overflow="ellipsis")
-    key_width = min(24, width - 30)
+    most = 3 if width > 80 else 1
+    key_width = min(36, width - 22 - 15 * most)
     for anomaly in frame.anomalies[: lines - 1]:
         key = str(anomaly["key"])
         key = key if len(key) <= key_width else key[: key_width - 1] + "…"
-        row = f"{moment(anomaly['time'])} {key:<{key_width}} {anomaly['score']:5.2f} {drivers(anomaly, 3 if width > 70 else 1)}"
+        row = f"{moment(anomaly['time'])} {key:<{key_width}} {anomaly['score']:5.2f}  {drivers(anomaly, most)}"
         text.append(f"{row[: width - 1]}\n", style="not bold")
     if not frame.anomalies:
         text.append("none yet", style=f"not bold {_IDLE}")
