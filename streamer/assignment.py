@@ -59,6 +59,7 @@ class Assignment:
         if not partitions:
             return
         for partition, (offset, metadata) in self.consume.committed(partitions).items():
+            self._ready.pop(partition, None)  # restored before, not started yet: that store is given up now
             seq = sequence(metadata)
             if self.restore is None or self.changelog is None:
                 self._ready[partition] = Restored(partition, offset, seq, 0)
@@ -92,12 +93,13 @@ class Assignment:
                 self._ready[restored.partition] = restored
                 self.metrics.add("streamer_restored_rows_total", restored.rows)
         for partition, restored in list(self._ready.items()):
-            offset = self._offset(restored)
             try:
+                offset = self._offset(restored)
                 self.consume.start(partition, offset)
             except KafkaException:
-                continue  # the client has not taken the assignment in yet; the next turn tries again
-            self.commit.places[partition] = Place(restored.seq, offset)
+                continue  # no answer, or the assignment is not taken in yet; the next turn tries again
+            # Where lost records were jumped over, the next block covers the gap: the chain of blocks stays whole.
+            self.commit.places[partition] = Place(restored.seq, offset if restored.next is None else restored.next)
             del self._ready[partition]
             _log.info("partition_started", partition=partition, offset=offset, commit=restored.seq, restored_rows=restored.rows)
         self._gauges()

@@ -2,7 +2,7 @@
 
 with TopologyTest(sensor, models="topologies/models") as test:
 test.send(Reading(sensor_id="s1", ts=test.now, value=95.0), times=70, step="1s")
-assert test.read("sensor.predictions")[-1]["window_n"] == 64
+assert test.read("sensor.predictions")[-1]["window_n"] == 70
 """
 
 from collections.abc import Callable, Iterable

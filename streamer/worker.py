@@ -350,7 +350,7 @@ class Worker:
         except (KafkaException, TransactionError) as error:
             # The broker is away: stay in the group as well as we can, and try again.
             _log.warning("rollback_waits", error=str(error))
-            self._failure = TransactionError(failure.cause, error, replace=True)
+            self._failure = TransactionError(failure.cause, error, replace=True, again=True)
             self._consume.poll(0, 0.0, 0.0)
             self._stopping.wait(_MEND_PAUSE_S)
             return False
@@ -362,7 +362,7 @@ class Worker:
         return True
 
     def _note_fence(self, failure: TransactionError) -> None:
-        if failure.cause != "fenced":
+        if failure.cause != "fenced" or failure.again:
             return
         now = self.clock.monotonic()
         self._fences.append(now)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import typer
 from confluent_kafka import KafkaException
 
-from streamer.cli import broker, demo, feed, run, tail, topics
+from streamer.cli import broker, demo, doctor, feed, run, tail, topics
 from streamer.errors import StreamerError
 
 
@@ -30,7 +30,7 @@ app = _App(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-_COMMANDS: tuple[Callable[..., None], ...] = (run.run, feed.feed, tail.tail, demo.demo)
+_COMMANDS: tuple[Callable[..., None], ...] = (run.run, feed.feed, tail.tail, doctor.doctor, demo.demo)
 for _command in _COMMANDS:
     app.command()(_command)
 app.add_typer(topics.topics_app, name="topics")

@@ -33,11 +33,12 @@ class TransactionError(Exception):
     Attributes:
         cause: short code for the metric.
         replace: whether the producer cannot be used any more.
+        again: whether rolling back was tried before and the broker did not answer.
     """
 
-    def __init__(self, cause: str, error: object, *, replace: bool) -> None:
+    def __init__(self, cause: str, error: object, *, replace: bool, again: bool = False) -> None:
         super().__init__(f"{cause}: {error}")
-        self.cause, self.replace = cause, replace
+        self.cause, self.replace, self.again = cause, replace, again
 
 
 @dataclass(slots=True)
@@ -312,5 +313,6 @@ class Commit:
                     self.producer.poll(_RETRY_PAUSE_S)
                     continue
                 fenced = error.code() in _FENCES
-                replace = fenced or not error.txn_requires_abort()
+                # Nothing begun, nothing to abort: then only a new producer helps.
+                replace = fenced or not error.txn_requires_abort() or not self._begun
                 raise TransactionError("fenced" if fenced else what, error, replace=replace) from failure

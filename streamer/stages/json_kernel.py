@@ -15,10 +15,11 @@ _DIGITS_MAX = 26
 
 @njit("int64(uint8[::1], int64, uint8[::1], int64, int64)", cache=True, nogil=True)
 def _copy(out, at, source, start, end):  # type: ignore[no-untyped-def]
-    for j in range(start, end):
-        out[at] = source[j]
-        at += 1
-    return at
+    # Unsigned places need no check for Python's negative indexes, which would keep the loop from being a block copy.
+    to, begin = np.uint64(at), np.uint64(start)
+    for j in range(np.uint64(end - start)):
+        out[to + j] = source[begin + j]
+    return at + end - start
 
 
 @njit("int64(uint8[::1], int64, int64)", cache=True, nogil=True)
@@ -28,14 +29,17 @@ def write_int(out, at, value):  # type: ignore[no-untyped-def]
         out[at] = 45
         at += 1
         value = -value
+    # Unsigned: division by a constant is then a multiplication, without the fix-ups of Python's floor.
+    rest, ten = np.uint64(value), np.uint64(10)
     digits = 1
-    rest = value // 10
-    while rest:
+    limit = np.uint64(10)
+    while rest >= limit and digits < 19:
         digits += 1
-        rest //= 10
-    for j in range(digits - 1, -1, -1):
-        out[at + j] = 48 + value % 10
-        value //= 10
+        limit *= ten
+    for j in range(at + digits - 1, at - 1, -1):
+        shorter = rest // ten
+        out[j] = 48 + np.uint8(rest - shorter * ten)
+        rest = shorter
     return at + digits
 
 
@@ -46,21 +50,26 @@ def write_fixed(out, at, value, places):  # type: ignore[no-untyped-def]
         out[at] = 45
         at += 1
         value = -value
-    unit = 1
+    rest, ten = np.uint64(value), np.uint64(10)
+    while places > 0:
+        shorter = rest // ten
+        if rest != shorter * ten:
+            break
+        rest = shorter
+        places -= 1
+    if places == 0:
+        return write_int(out, at, np.int64(rest))
+    # The fraction is written from its end, behind the whole part whose length shows only then.
+    whole = rest
     for _ in range(places):
-        unit *= 10
-    at = write_int(out, at, value // unit)
-    rest = value % unit
-    if rest == 0:
-        return at
+        whole //= ten
+    at = write_int(out, at, np.int64(whole))
     out[at] = 46
-    at += 1
-    while rest:
-        unit //= 10
-        out[at] = 48 + rest // unit
-        rest %= unit
-        at += 1
-    return at
+    for j in range(at + places, at, -1):
+        shorter = rest // ten
+        out[j] = 48 + np.uint8(rest - shorter * ten)
+        rest = shorter
+    return at + places + 1
 
 
 @njit("int64(uint8[::1], int64, float32)", cache=True, nogil=True)
@@ -86,19 +95,19 @@ def write_float(out, at, value):  # type: ignore[no-untyped-def]
         mantissa = int(np.rint(x * _POWERS[shift + _POWER_ZERO]))
         if digits == 9 or np.float32(mantissa / _POWERS[shift + _POWER_ZERO]) == np.float32(x):
             break
+    # value = mantissa * 10**-places
+    places = digits - 1 - exponent
+    if 0 < places <= 12:
+        return write_fixed(out, at, mantissa, places)
     while mantissa % 10 == 0:
         mantissa //= 10
-        digits -= 1
-    # value = mantissa * 10**-(places): mantissa has at most `digits` figures left
-    places = digits - 1 - exponent
+        places -= 1
     if places <= 0 and exponent < 16:
         at = write_int(out, at, mantissa)
         for _ in range(-places):
             out[at] = 48
             at += 1
         return at
-    if 0 < places <= 12:
-        return write_fixed(out, at, mantissa, places)
     at = write_int(out, at, mantissa)
     out[at] = 101
     return write_int(out, at + 1, -places)

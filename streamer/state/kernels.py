@@ -49,12 +49,37 @@ def _squares(samples, n, mean):  # type: ignore[no-untyped-def]
 
 @njit("UniTuple(float64, 2)(float64[::1], int64)", cache=True, nogil=True)
 def _range(samples, n):  # type: ignore[no-untyped-def]
-    low = high = samples[0]
-    for j in range(1, n):
-        x = samples[j]
-        low = min(low, x)
-        high = max(high, x)
+    # Comparisons instead of min() and max(): samples are never NaN, and the compiler then uses its vector forms.
+    a = b = c = d = samples[0]
+    e = f = g = h = samples[0]
+    whole = n - n % 4
+    for j in range(0, whole, 4):
+        x0, x1, x2, x3 = samples[j], samples[j + 1], samples[j + 2], samples[j + 3]
+        a = x0 if x0 < a else a
+        b = x1 if x1 < b else b
+        c = x2 if x2 < c else c
+        d = x3 if x3 < d else d
+        e = x0 if x0 > e else e
+        f = x1 if x1 > f else f
+        g = x2 if x2 > g else g
+        h = x3 if x3 > h else h
+    low, high = min(min(a, b), min(c, d)), max(max(e, f), max(g, h))
+    for j in range(whole, n):
+        low, high = min(low, samples[j]), max(high, samples[j])
     return low, high
+
+
+@njit("void(float64[::1], int64, int64, float64[::1])", cache=True, nogil=True)
+def _unroll(ring, oldest, n, row):  # type: ignore[no-untyped-def]
+    """Copy the n samples of a ring, oldest first, to the right end of a matrix row: two runs, before and after the wrap."""
+    size = ring.shape[0]
+    tail = min(n, size - oldest)
+    to, begin = np.uint64(size - n), np.uint64(oldest)
+    for j in range(np.uint64(tail)):
+        row[to + j] = ring[begin + j]
+    to += np.uint64(tail)
+    for j in range(np.uint64(n - tail)):
+        row[to + j] = ring[j]
 
 
 @njit("void(float64[::1], int64, uint8, float64[:, :, ::1], int64, int64)", cache=True, nogil=True)
@@ -113,8 +138,7 @@ def roll_by_count(slots, times, values, rows, seen, ring, ring_t, needs, out_n, 
             out[f, FIRST, row] = ring[slot, f, oldest]
             _aggregate(ring[slot, f], n, needs[f], out, f, row)
             if needs[f] & NEED_MATRIX:
-                for j in range(n):
-                    matrix[f, row, size - n + j] = ring[slot, f, (oldest + j) % size]
+                _unroll(ring[slot, f], oldest, n, matrix[f, row])
 
 
 @njit("int64(int64[:, ::1], int32, int64, int64, int64)", cache=True, nogil=True)

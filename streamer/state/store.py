@@ -1,6 +1,7 @@
 """The windows of one stage and partition: keys in slots, samples in arrays. Moved and rebuilt as one thing."""
 
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -141,18 +142,14 @@ class Store:
 
         At most `room` keys may be new: a further one gets slot -1, and its rows must be refused.
         """
-        slots = list(map(self._slots.get, keys))
-        if None not in slots:
-            return np.array(slots, np.int32), []
+        slots = np.fromiter(map(self._slots.get, keys, repeat(-1)), np.int32, len(keys))
         fresh: dict[bytes, int] = {}
-        numbered = []
-        for slot, key in zip(slots, keys, strict=True):
-            if slot is None:
-                slot = fresh.get(key, -1)  # noqa: PLW2901 - the row's slot, once known
-                if slot < 0 and len(fresh) < room:
-                    slot = fresh[key] = len(self._slots) + len(fresh)  # noqa: PLW2901
-            numbered.append(slot)
-        return np.array(numbered, np.int32), list(fresh)
+        for row in np.flatnonzero(slots < 0).tolist():
+            slot = fresh.get(keys[row], -1)
+            if slot < 0 and len(fresh) < room:
+                slot = fresh[keys[row]] = len(self._slots) + len(fresh)
+            slots[row] = slot
+        return slots, list(fresh)
 
     def apply(self, delta: Delta, rows: NDArray[np.int64] = _NO_ROWS, results: Results | None = None) -> int:
         """Advance the windows; with `rows` and `results` also write what each event's window came to.

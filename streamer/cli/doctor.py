@@ -1,0 +1,296 @@
+"""`streamer doctor`: everything a worker needs, checked step by step from the outside in; each failure comes with its fix."""
+
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from streamer.cli.options import Bootstrap, Config, Group, Models, TopologyName
+
+if TYPE_CHECKING:
+    from confluent_kafka.admin import AdminClient, ClusterMetadata
+
+    from streamer.plan import Plan, Topics
+    from streamer.settings import Settings
+
+TIMEOUT_S = 5.0
+# Dead letters carry up to 64 KiB and their headers, changelog blocks up to 900 KiB.
+_MESSAGE_BYTES_MIN = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line: what is well, or what is wrong and how to mend it."""
+
+    ok: bool
+    what: str
+    fix: str = ""
+    warning: bool = False
+
+    def __str__(self) -> str:
+        word = "warn" if self.warning else "ok  " if self.ok else "FAIL"
+        return f"{word} {self.what}" + (f": {self.fix}" if self.fix else "")
+
+
+class _CannotGoOnError(Exception):
+    """A check failed on which all later ones of its kind depend."""
+
+
+def doctor(
+    topology: TopologyName,
+    *,
+    bootstrap: Bootstrap = None,
+    group: Group = None,
+    models: Models = None,
+    config: Config = None,
+) -> None:
+    """Check broker, topics and model for a topology; each line is ok or the fix. Exit status 1 if one failed."""
+    from streamer.settings import Settings  # noqa: PLC0415 - --help stays quick
+
+    settings = Settings.load(config, bootstrap=bootstrap, group=group, models=models)
+    failed = 0
+    for check in examine(topology, settings):
+        failed += not check.ok
+        typer.echo(str(check))
+    if failed:
+        typer.echo(f"{failed} failed", err=True)
+        raise typer.Exit(1)
+
+
+def examine(name: str, settings: "Settings") -> "Iterator[Check]":
+    """All checks, each as soon as it is done. A broker that is away does not keep the model from being checked."""
+    from streamer.errors import StreamerError  # noqa: PLC0415
+    from streamer.loading import load_topology  # noqa: PLC0415
+    from streamer.plan import topics_of  # noqa: PLC0415
+
+    try:
+        topology, folder = load_topology(name)
+        topics = topics_of(topology, settings.group)
+    except StreamerError as error:
+        yield Check(ok=False, what=f"topology {name}", fix=str(error))
+        return
+    yield Check(ok=True, what=f"topology {topology.name} reads {topics.source}")
+    yield from _until_stuck(lambda: _brokers(settings, topics, settings.group or topology.name))
+    yield from _model(lambda: _bind(topology, settings, folder))
+
+
+def _bind(topology: Any, settings: "Settings", folder: Any) -> "Plan":
+    from streamer.plan import bind  # noqa: PLC0415
+
+    return bind(topology, settings, settings.models or folder / "models")
+
+
+def _until_stuck(checks: "Callable[[], Iterator[Check]]") -> "Iterator[Check]":
+    try:
+        yield from checks()
+    except _CannotGoOnError:
+        return
+
+
+# ---------------------------------------------------------------------- the way to the brokers
+
+
+def _brokers(settings: "Settings", topics: "Topics", group: str) -> "Iterator[Check]":
+    from confluent_kafka import KafkaException  # noqa: PLC0415
+    from confluent_kafka.admin import AdminClient  # noqa: PLC0415
+
+    reached = False
+    for address in settings.bootstrap.split(","):
+        check = reach(address.strip(), "bootstrap")
+        reached |= check.ok
+        yield check
+    if not reached:
+        raise _CannotGoOnError
+    admin = AdminClient(settings.admin_config() | {"log_level": 0})
+    try:
+        cluster = admin.list_topics(timeout=TIMEOUT_S)
+    except KafkaException as error:
+        yield Check(
+            ok=False,
+            what=f"metadata from {settings.bootstrap}",
+            fix=f"{error.args[0].str()}; something answers on that port but not as Kafka: wrong port, or TLS or SASL expected "
+            f"(security.protocol is {settings.admin_config().get('security.protocol', 'plaintext')})",
+        )
+        raise _CannotGoOnError from error
+    yield Check(
+        ok=True, what=f"metadata: cluster {cluster.cluster_id}, {len(cluster.brokers)} brokers, {len(cluster.topics)} topics"
+    )
+    for broker in cluster.brokers.values():
+        yield reach(f"{broker.host}:{broker.port}", f"advertised listener of broker {broker.id}", advertised=True)
+    yield from _topics(admin, cluster, topics)
+    yield from _group(settings, topics.source, group)
+
+
+def reach(address: str, role: str, *, advertised: bool = False) -> Check:
+    """Resolve HOST:PORT and open a TCP connection."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    what = f"{role} {address}"
+    hint = (
+        "clients are sent on to this address: set advertised.listeners of the broker to one that this machine can reach"
+        if advertised
+        else "start the broker (streamer broker start), or give its address with --bootstrap"
+    )
+    try:
+        found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+    except ValueError:
+        return Check(ok=False, what=what, fix="this is no address; write HOST:PORT")
+    except OSError as error:
+        return Check(ok=False, what=what, fix=f"the name {host} does not resolve ({error}); {hint}")
+    problem: OSError | None = None
+    for family, kind, protocol, _, place in found:
+        try:
+            with socket.socket(family, kind, protocol) as connection:
+                connection.settimeout(TIMEOUT_S)
+                connection.connect(place)
+                return Check(ok=True, what=f"{what} answers")
+        except OSError as error:
+            problem = error
+    return Check(ok=False, what=what, fix=f"no connection ({problem}); {hint}")
+
+
+# ---------------------------------------------------------------------- topics and group
+
+
+def _topics(admin: "AdminClient", cluster: "ClusterMetadata", topics: "Topics") -> "Iterator[Check]":
+    names = [topics.source, *topics.outputs()]
+    for name in names:
+        known = cluster.topics.get(name)
+        if known is None or known.error is not None:
+            yield Check(ok=False, what=f"topic {name}", fix="it does not exist; streamer topics create makes it")
+            continue
+        leaderless = [number for number, partition in known.partitions.items() if partition.leader < 0]
+        if leaderless:
+            yield Check(ok=False, what=f"topic {name}", fix=f"partitions {leaderless} have no leader; look at the brokers")
+        else:
+            yield Check(ok=True, what=f"topic {name}, {len(known.partitions)} partitions")
+    present = [name for name in names if name in cluster.topics]
+    if topics.changelog in present and topics.source in present:
+        yield _same_partitions(cluster, topics.source, topics.changelog)
+    yield from _topic_configs(admin, topics, present)
+
+
+def _same_partitions(cluster: "ClusterMetadata", source: str, changelog: str) -> Check:
+    count, kept = len(cluster.topics[source].partitions), len(cluster.topics[changelog].partitions)
+    if count == kept:
+        return Check(ok=True, what=f"changelog and source both have {count} partitions")
+    return Check(
+        ok=False,
+        what=f"{source} has {count} partitions, {changelog} has {kept}",
+        fix="keys have moved and the kept windows no longer fit; run with a new --group to start new windows from the input",
+    )
+
+
+def _topic_configs(admin: "AdminClient", topics: "Topics", names: list[str]) -> "Iterator[Check]":
+    from confluent_kafka import KafkaException  # noqa: PLC0415
+    from confluent_kafka.admin import ConfigResource, ResourceType  # noqa: PLC0415
+
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+    if not resources:
+        return
+    for resource, future in admin.describe_configs(resources, request_timeout=TIMEOUT_S).items():
+        try:
+            config = {name: entry.value for name, entry in future.result(TIMEOUT_S).items()}
+        except (KafkaException, TimeoutError) as error:
+            why = error.args[0].str() if isinstance(error, KafkaException) else "no answer"
+            yield Check(ok=True, warning=True, what=f"configuration of {resource.name} cannot be read ({why})")
+            continue
+        if resource.name == topics.source:
+            yield _timestamps(topics.source, config.get("message.timestamp.type"))
+        size = int(config.get("max.message.bytes") or 0)
+        if size < _MESSAGE_BYTES_MIN:
+            yield Check(
+                ok=False,
+                what=f"max.message.bytes of {resource.name} is {size:,}",
+                fix=f"records of up to {_MESSAGE_BYTES_MIN:,} bytes are written there; raise it",
+            )
+        if resource.name == topics.changelog:
+            yield from _retention(topics.changelog, config)
+
+
+def _timestamps(source: str, kind: str | None) -> Check:
+    if kind == "LogAppendTime":
+        return Check(ok=True, what=f"{source} has log-append timestamps")
+    return Check(
+        ok=True,
+        warning=True,
+        what=f"{source} has message.timestamp.type={kind}",
+        fix="event times are judged against our clock at the first poll instead of the broker's, and latency counts from the "
+        "producer's clock; set LogAppendTime",
+    )
+
+
+def _retention(changelog: str, config: dict[str, str | None]) -> "Iterator[Check]":
+    """The state is what the changelog says: it must not be deleted by age or size, nor compacted."""
+    kept = config.get("retention.ms") == "-1" and config.get("retention.bytes") == "-1"
+    if kept and config.get("cleanup.policy") == "delete":
+        yield Check(ok=True, what=f"{changelog} is kept for ever")
+    else:
+        yield Check(
+            ok=False,
+            what=f"{changelog} loses records (retention.ms={config.get('retention.ms')}, retention.bytes="
+            f"{config.get('retention.bytes')}, cleanup.policy={config.get('cleanup.policy')})",
+            fix="windows could not be rebuilt; set retention.ms=-1, retention.bytes=-1, cleanup.policy=delete",
+        )
+
+
+def _group(settings: "Settings", source: str, group: str) -> "Iterator[Check]":
+    from confluent_kafka import Consumer, KafkaException, TopicPartition  # noqa: PLC0415
+    from confluent_kafka.admin import AdminClient  # noqa: PLC0415
+
+    config = settings.admin_config() | {"log_level": 0}
+    admin = AdminClient(config)
+    consumer = Consumer(config | {"group.id": group, "enable.auto.commit": False})
+    try:
+        described = admin.describe_consumer_groups([group], request_timeout=TIMEOUT_S)[group].result(TIMEOUT_S)
+        partitions = consumer.list_topics(source, timeout=TIMEOUT_S).topics[source].partitions
+        places = consumer.committed([TopicPartition(source, number) for number in partitions], timeout=TIMEOUT_S)
+        lag = started = 0
+        for place in places:
+            low, high = consumer.get_watermark_offsets(place, timeout=TIMEOUT_S, cached=False)
+            started += place.offset >= 0
+            lag += high - (place.offset if place.offset >= 0 else low)
+        state = described.state.name.lower()
+        yield Check(
+            ok=True,
+            what=f"group {group}: {state}, {len(described.members)} members, committed in {started} of {len(places)} partitions, "
+            f"lag {lag:,} records",
+        )
+    except (KafkaException, TimeoutError) as error:
+        why = error.args[0].str() if isinstance(error, KafkaException) else "no answer"
+        fix = f"{why}; the group needs the rights that streamer topics plan lists"
+        yield Check(ok=False, what=f"group {group}", fix=fix)
+    finally:
+        consumer.close()
+
+
+# ---------------------------------------------------------------------- the model
+
+
+def _model(make_plan: "Callable[[], Plan]") -> "Iterator[Check]":
+    import numpy as np  # noqa: PLC0415
+
+    from streamer.clock import SystemClock  # noqa: PLC0415
+    from streamer.errors import StreamerError  # noqa: PLC0415
+
+    try:
+        plan = make_plan()
+    except StreamerError as error:
+        yield Check(ok=False, what="model and features", fix=str(error))
+        return
+    file = plan.model.file
+    flags = "flags nothing" if plan.threshold is None else f"flags scores above {plan.threshold:g}"
+    yield Check(ok=True, what=f"model {file.name} version {file.version} takes the {len(plan.feature_shapes)} features, {flags}")
+    row = {name: np.zeros((1, *shape), np.float32) for name, shape in plan.feature_shapes.items()}
+    clock = SystemClock()
+    try:
+        plan.model.run(row, 1)
+        started = clock.monotonic()
+        plan.model.run(row, 1)
+        took = clock.monotonic() - started
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime raises many kinds
+        yield Check(ok=False, what=f"one inference of {file.name}", fix=f"{str(error).splitlines()[0]}; export the model again")
+        return
+    yield Check(ok=True, what=f"one inference of {file.name} took {took * 1e3:.2f} ms")
