@@ -105,7 +105,7 @@ def test_dead_letter_reasons_are_all_there() -> None:
 def reasons(stage: str) -> set[str]:
     """Reason codes in a stage: its only strings with an underscore, and what stands before a sentence."""
     source = (ROOT / f"streamer/stages/{stage}.py").read_text("utf-8")
-    return set(SNAKE.findall(source)) | set(re.findall(r'\("([a-z0-9_]+)", f?"(?=[^"]* )', source))
+    return set(SNAKE.findall(source)) | set(re.findall(r'(?:\(|return )"([a-z0-9_]+)", f?"(?=[^"]* )', source))
 
 
 def test_dead_letter_headers_are_all_there() -> None:
