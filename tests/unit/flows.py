@@ -137,7 +137,7 @@ def judge(log: MemoryLog, count: int = COUNT) -> Verdict:
     wrong = [row["id"] for key, row in predictions if not _right(outcomes.get(row["id"]), key, row)]
     wrong += [origin(letter) for letter in letters if not _untouched(outcomes.get(origin(letter)), letter)]
     flagged = [row["id"] for _, row in predictions if row["flag"]]
-    wrong += sorted(set(flagged) ^ set(anomalies)) + [f"{id_} twice" for id_ in _repeated(anomalies) if id_ not in _repeated(flagged)]
+    wrong += sorted(set(flagged) ^ set(anomalies)) + sorted(set(_repeated(anomalies)) - set(_repeated(flagged)))
     return Verdict(
         missing=sorted(outcomes.keys() - set(seen)),
         invented=sorted(set(seen) - outcomes.keys()),

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from streamer import Model, Topology
+from streamer import Model, Topology, Window
 from streamer.errors import TopologyError
 from streamer.inference.model import LoadedModel
 from streamer.inference.pool import score as run_model
@@ -35,7 +36,7 @@ def test_a_batch_without_rows_passes_a_real_model(tmp_path: Path) -> None:
 
 
 def test_a_function_that_fails_on_a_real_batch_stops_the_service_with_a_reason() -> None:
-    def picky(w: flows.Window) -> dict[str, flows.NDArray[np.float64]]:
+    def picky(w: Window) -> dict[str, NDArray[np.float64]]:
         if len(w.count) != 2:  # as many as the trial has
             raise ZeroDivisionError("three is too many")
         return {"n": w.count}

@@ -1,0 +1,246 @@
+"""Clients of the in-memory log that fail at a scripted call, with librdkafka's states: after an error only an abort helps."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from streamer.inference.model import Features
+from streamer.inference.pool import Task
+from streamer.memory_log import MemoryConsumer, MemoryLog, MemoryProducer
+from streamer.plan import bind
+from streamer.testing import TopologyTest, stand_in
+from streamer.worker import Worker
+
+ABORTABLE, FATAL = "abortable", "fatal"
+KINDS = ("abortable", "retriable", "lost_answer", "fatal", "fenced", "full")
+
+
+def kafka_error(kind: str) -> KafkaException:
+    """The exception that the binding raises for an error of this kind."""
+    errors = {
+        "abortable": KafkaError(KafkaError._ALL_BROKERS_DOWN, "scripted", txn_requires_abort=True),
+        "retriable": KafkaError(KafkaError._TIMED_OUT, "scripted", retriable=True),
+        "lost_answer": KafkaError(KafkaError._TIMED_OUT, "scripted", retriable=True),
+        "fatal": KafkaError(KafkaError._FATAL, "scripted", fatal=True),
+        "fenced": KafkaError(KafkaError._FENCED, "scripted", fatal=True),
+        "plain": KafkaError(KafkaError._TRANSPORT, "scripted"),
+        "state": KafkaError(KafkaError._STATE, "not valid in this state"),
+    }
+    return KafkaException(errors[kind])
+
+
+@dataclass(slots=True)
+class Script:
+    """Faults by call: `(call, number) -> kind`; the n-th call of that name fails, once.
+
+    Attributes:
+        faults: what fails when.
+        hits: faults that were reached.
+        calls: how often each was called.
+        removed: topic -> records at its start that retention removed, in every partition.
+    """
+
+    faults: dict[tuple[str, int], str] = field(default_factory=dict)
+    hits: list[tuple[str, int, str]] = field(default_factory=list)
+    calls: Counter[str] = field(default_factory=Counter)
+    removed: dict[str, int] = field(default_factory=dict)
+
+    def fail_next(self, call: str, kind: str, times: int = 1) -> None:
+        """Let the next call fail, or the next few."""
+        for n in range(times):
+            self.faults[call, self.calls[call] + 1 + n] = kind
+
+    def take(self, call: str) -> str | None:
+        """Count a call; how it should fail, or None."""
+        self.calls[call] += 1
+        kind = self.faults.pop((call, self.calls[call]), None)
+        if kind:
+            self.hits.append((call, self.calls[call], kind))
+        return kind
+
+
+class FaultyProducer(MemoryProducer):
+    """A producer that a script breaks; once broken it insists on the way out, as librdkafka does."""
+
+    def __init__(self, log: MemoryLog, config: dict[str, Any], script: Script) -> None:
+        super().__init__(log, config)
+        self._script, self.broken, self._in_transaction = script, "", False
+
+    def init_transactions(self, timeout: float = 0) -> None:
+        self._do("init", lambda: super(FaultyProducer, self).init_transactions(timeout))
+
+    def begin_transaction(self) -> None:
+        if self._in_transaction and not self.broken:
+            raise kafka_error("state")
+        self._do("begin", super().begin_transaction)
+        self._in_transaction = True
+
+    def produce(
+        self, topic: str, value: bytes | None = None, key: bytes | None = None, partition: int = -1,
+        headers: list[tuple[str, Any]] | None = None,
+    ) -> None:  # fmt: skip
+        call = "produce_changelog" if topic.endswith("changelog") else "produce"
+        self._do(call, lambda: super(FaultyProducer, self).produce(topic, value, key, partition, headers), enqueues=True)
+
+    def produce_batch(self, topic: str, messages: list[dict[str, Any]]) -> int:
+        accepted = len(messages)
+        if self._script.take("produce_batch") == "full":
+            accepted //= 2
+        elif self.broken:
+            raise kafka_error("state" if self.broken == ABORTABLE else FATAL)
+        for message in messages[:accepted]:
+            MemoryProducer.produce(self, topic, message["value"], message["key"], message.get("partition", -1))
+        for message in messages[accepted:]:
+            message["_error"] = KafkaError(KafkaError._QUEUE_FULL)
+        return accepted
+
+    def send_offsets_to_transaction(self, offsets: list[TopicPartition], metadata: str) -> None:
+        self._do("offsets", lambda: super(FaultyProducer, self).send_offsets_to_transaction(offsets, metadata))
+
+    def commit_transaction(self) -> None:
+        self._do("commit", super().commit_transaction)
+        self._in_transaction = False
+
+    def abort_transaction(self, timeout: float = 0) -> None:
+        if self.broken == ABORTABLE:
+            self.broken = ""
+        self._do("abort", lambda: super(FaultyProducer, self).abort_transaction(timeout))
+        self._in_transaction = False
+
+    def flush(self, timeout: float = 0) -> int:
+        return 3 if self._script.take("flush") else super().flush(timeout)
+
+    def _do(self, call: str, act: Callable[[], None], *, enqueues: bool = False) -> None:
+        """Carry out a call, unless the script or the state of the producer says otherwise."""
+        kind = self._script.take(call)
+        if self.broken:
+            raise kafka_error("state" if enqueues and self.broken == ABORTABLE else self.broken)
+        if kind == "full" and enqueues:
+            raise BufferError("Local: Queue full")
+        if kind == "lost_answer":
+            act()  # it happened, and nobody heard of it
+        if kind in {ABORTABLE, FATAL}:
+            self.broken = kind
+        if kind == "fenced" and self._id is not None:
+            self._log.epochs[self._id] += 1
+        if kind and kind != "full":
+            raise kafka_error("plain" if enqueues and kind in {"retriable", "lost_answer"} else kind)
+        act()
+
+
+class FaultyConsumer(MemoryConsumer):
+    """A consumer whose requests fail when the script says so."""
+
+    def __init__(self, log: MemoryLog, config: dict[str, Any], script: Script) -> None:
+        super().__init__(log, config)
+        self._script = script
+
+    def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        self._may_fail("committed")
+        return super().committed(partitions, timeout)
+
+    def get_watermark_offsets(self, partition: TopicPartition, timeout: float = 0, cached: bool = False) -> tuple[int, int]:
+        if not cached:
+            self._may_fail("watermarks")
+        low, high = super().get_watermark_offsets(partition, timeout, cached)
+        return min(high, max(low, self._script.removed.get(partition.topic, 0))), high
+
+    def seek(self, partition: TopicPartition) -> None:
+        self._may_fail("seek")
+        super().seek(partition)
+
+    def _may_fail(self, call: str) -> None:
+        if self._script.take(call):
+            raise kafka_error("plain")
+
+
+class FaultyClients:
+    """Makes clients of one log under one script, and remembers the newest."""
+
+    def __init__(self, log: MemoryLog, script: Script) -> None:
+        self._log, self._script = log, script
+        self.producers: list[FaultyProducer] = []
+        self.consumers: list[FaultyConsumer] = []
+
+    def consumer(self, config: dict[str, Any]) -> Consumer:
+        """A consumer."""
+        self.consumers.append(FaultyConsumer(self._log, config, self._script))
+        return cast("Consumer", self.consumers[-1])
+
+    def producer(self, config: dict[str, Any]) -> Producer:
+        """A producer."""
+        self.producers.append(FaultyProducer(self._log, config, self._script))
+        return cast("Producer", self.producers[-1])
+
+
+class FaultTest(TopologyTest):
+    """A topology over faulty clients. A commit and a run of the model end before their call returns, so that a test repeats."""
+
+    def __init__(self, *args: Any, script: Script | None = None, **kwargs: Any) -> None:
+        self.script = script or Script()
+        super().__init__(*args, **kwargs)
+
+    def _new_worker(self) -> Worker:
+        self.clients = FaultyClients(self.log, self.script)
+        assert callable(self._models)
+        plan = bind(self._topology, self._settings, Path(), model=stand_in(self._models, self._threshold))
+        worker = Worker(plan, self._settings, clients=self.clients, clock=self.clock)
+        wait_for_each_commit(worker)
+        wait_for_each_score(worker)
+        worker.start()
+        return worker
+
+    def turns(self, number: int) -> None:
+        """Turn so often, a little time between."""
+        for _ in range(number):
+            self.worker.turn()
+            self.clock.advance(0.005)
+
+    def settle(self) -> None:
+        """Let nothing fail any more, and run until every record is through and every partition restored."""
+        self.script.faults.clear()
+        self.run()
+        for _ in range(100):
+            if self.worker.ready() is None:
+                return
+            self.turns(1)
+        raise AssertionError(f"not ready: {self.worker.ready()}")
+
+
+def wait_for_each_commit(worker: Worker) -> None:
+    """Make `start` return when the commit has ended; it is reaped later, as ever."""
+    commit = worker._commit
+    start = commit.start
+
+    def start_and_wait(metadata: Any) -> None:
+        start(metadata)
+        assert commit._running is not None
+        assert commit._running.finished.wait(10.0), "the commit hangs"
+
+    commit.start = start_and_wait  # type: ignore[method-assign]
+
+
+def wait_for_each_score(worker: Worker) -> None:
+    """Make `submit` return when the batch is scored; it is collected later, as ever."""
+    pool = worker._infer._pool
+    submit = pool.submit
+
+    def submit_and_wait(features: Features, rows: int) -> Task:
+        task = submit(features, rows)
+        assert task.wait(10.0), "the model hangs"
+        return task
+
+    pool.submit = submit_and_wait  # type: ignore[method-assign]
+
+
+@pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pauses between attempts, and an end for a worker that hangs."""
+    monkeypatch.setattr("streamer.worker._MEND_PAUSE_S", 0.0)
+    monkeypatch.setattr("streamer.stages.commit._RETRY_PAUSE_S", 0.0)
+    monkeypatch.setattr("streamer.testing._TURNS_MAX", 2_000)

@@ -1,0 +1,192 @@
+"""What the worker does after a failure: who is replaced, what is counted, where reading goes on."""
+
+import pytest
+
+from streamer.errors import FencedError, LostOffsetsError, StateError
+from streamer.stages.commit import Commit
+from tests.unit import flows
+from tests.unit.faulty import FaultTest, Script, short_waits
+
+__all__ = ["short_waits"]
+pytestmark = pytest.mark.usefixtures("short_waits")
+
+
+def flow(script: Script | None = None, **settings: object) -> FaultTest:
+    return FaultTest(flows.topology(), models=flows.score, partitions=1, script=script, settings=settings)
+
+
+def send(test: FaultTest, numbers: range, key: str = "a") -> None:
+    for n in numbers:
+        test.send_bytes(flows.SOURCE, key.encode(), flows.value_of(key, test.now, float(n)))
+
+
+def recovered(test: FaultTest, cause: str) -> float:
+    return test.worker.metrics.value("streamer_recoveries_total", cause)
+
+
+@pytest.mark.parametrize("call", ["begin", "produce_changelog", "offsets", "commit"])
+@pytest.mark.parametrize("kind", ["abortable", "fatal", "fenced"])
+def test_a_failure_rolls_back_once_and_loses_nothing(call: str, kind: str) -> None:
+    with flow() as test:
+        send(test, range(5))
+        test.run()
+        test.script.fail_next(call, kind)
+        send(test, range(5, 10))
+        test.run()
+        assert test.script.hits == [(call, test.script.hits[0][1], kind)]
+        assert test.worker.metrics.value("streamer_recoveries_total") == 1
+        assert flows.judge(test.log).exactly_once
+        assert len(test.log.committed_records(flows.PREDICTIONS)) == 10
+
+
+@pytest.mark.parametrize(("kind", "replaced"), [("abortable", 0), ("fatal", 1), ("fenced", 1), ("lost_answer", 1)])
+def test_only_a_producer_in_doubt_is_replaced(kind: str, replaced: int) -> None:
+    with flow() as test:
+        test.script.fail_next("commit", kind)
+        send(test, range(3))
+        test.run()
+        send(test, range(3, 5))
+        test.settle()
+        assert len(test.clients.producers) == 1 + replaced
+        assert test.worker.metrics.value("streamer_producer_replacements_total") == replaced
+        assert flows.judge(test.log).exactly_once
+
+
+def test_a_commit_that_took_too_long_replaces_the_producer_before_the_next_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = Commit._commit
+
+    def slow(self: Commit, *args: object) -> None:
+        commit(self, *args)  # type: ignore[arg-type]
+        test.clock.advance(3.0)
+
+    with flow() as test:
+        monkeypatch.setattr(Commit, "_commit", slow)
+        send(test, range(2))
+        test.run()
+        monkeypatch.setattr(Commit, "_commit", commit)
+        send(test, range(2, 4))
+        test.run()
+        assert len(test.clients.producers) == 2
+        assert recovered(test, "doubt") == 1
+        assert flows.judge(test.log).exactly_once
+
+
+def test_a_fence_counts_once_while_the_broker_is_away() -> None:
+    with flow() as test:
+        test.script.fail_next("commit", "fenced")
+        test.script.fail_next("init", "plain", times=5)
+        send(test, range(3))
+        test.run()
+        assert len([hit for hit in test.script.hits if hit[0] == "init"]) == 5
+        assert flows.judge(test.log).exactly_once
+
+
+def test_a_worker_that_is_fenced_again_and_again_says_why() -> None:
+    with flow() as test:
+        test.script.fail_next("commit", "fenced", times=3)
+        send(test, range(3))
+        with pytest.raises(FencedError, match="Give each worker its own --slot"):
+            test.run()
+
+
+def test_fences_far_apart_are_no_reason_to_stop() -> None:
+    with flow() as test:
+        for n in range(5):
+            test.script.fail_next("commit", "fenced")
+            send(test, range(n, n + 1))
+            test.run()
+            test.clock.advance(40.0)
+        assert recovered(test, "fenced") == 5
+        assert flows.judge(test.log).exactly_once
+
+
+@pytest.mark.parametrize("request_", ["committed", "watermarks", "seek"])
+def test_a_broker_that_does_not_answer_during_a_restore_is_asked_again(request_: str) -> None:
+    with flow() as test:
+        send(test, range(5))
+        test.run()
+        test.restart()
+        test.script.fail_next(request_, "plain", times=4)
+        send(test, range(5, 8))
+        test.run()
+        assert len(test.script.hits) == 4
+        assert flows.judge(test.log).exactly_once
+
+
+def test_a_partition_restored_but_not_started_is_restored_again_by_a_rollback() -> None:
+    with flow() as test:
+        send(test, range(5))
+        test.run()
+        test.restart()
+        test.script.fail_next("seek", "plain", times=3)
+        test.turns(3)
+        assert test.worker._assignment._ready
+        test.worker.lost([])
+        test.script.faults.clear()
+        send(test, range(5, 8))
+        test.run()
+        assert flows.judge(test.log).exactly_once
+
+
+class TestLostOffsets:
+    """Retention removed records that were not processed: offsets 4 to 6 of ten."""
+
+    def lose(self, policy: str) -> FaultTest:
+        test = flow(on_lost_offsets=policy)
+        send(test, range(4))
+        test.run()
+        send(test, range(4, 10))
+        test.script.removed[flows.SOURCE] = 7
+        test.restart()
+        return test
+
+    def test_stop_says_what_is_gone_and_what_to_set(self) -> None:
+        with self.lose("stop") as test, pytest.raises(LostOffsetsError, match=r"3 records are lost\). Set on_lost_offsets"):
+            test.run()
+
+    @pytest.mark.parametrize(("policy", "first"), [("earliest", 7), ("latest", 10)])
+    def test_going_on_loses_just_that_and_survives_the_next_restart(self, policy: str, first: int) -> None:
+        with self.lose(policy) as test:
+            test.turns(50)
+            send(test, range(10, 12))
+            test.run()
+            test.restart()
+            send(test, range(12, 14))
+            test.run()
+            ids = sorted(int(row["id"].rpartition("/")[2]) for row in test.read(flows.PREDICTIONS))
+            assert ids == [*range(4), *range(first, 14)]
+
+
+class TestStateAndOffsetsMustAgree:
+    """Exactly-once starts only where the changelog ends."""
+
+    def refused(self, test: FaultTest) -> str:
+        test.restart()
+        with pytest.raises(StateError) as refusal:
+            test.settle()
+        assert "Run with a new --group" in str(refusal.value)
+        return str(refusal.value)
+
+    def test_a_deleted_changelog_is_not_an_empty_window(self) -> None:
+        with flow() as test:
+            send(test, range(3))
+            test.run()
+            test.log._topics.pop(test.worker.plan.topics.changelog or "")
+            assert "ends with commit 0 at input offset None, the group committed number 1 at 3" in self.refused(test)
+
+    def test_offsets_set_by_another_tool_are_seen(self) -> None:
+        with flow() as test:
+            send(test, range(3))
+            test.run()
+            group = test.worker.plan.group
+            test.log._groups[group].offsets[flows.SOURCE, 0] = (1, "")
+            assert "committed number 0 at 1" in self.refused(test)
+
+    def test_a_missing_block_is_a_gap(self) -> None:
+        with flow() as test:
+            for n in range(3):
+                send(test, range(n, n + 1))
+                test.run()
+            blocks = test.log._topics[test.worker.plan.topics.changelog or ""][0]
+            blocks[1].state = "aborted"
+            assert "the changelog has a gap" in self.refused(test)
