@@ -1,7 +1,7 @@
 """`streamer doctor`: everything a worker needs, checked step by step from the outside in; each failure comes with its fix."""
 
 import socket
-from collections.abc import Callable, Iterator
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,11 @@ import typer
 from streamer.cli.options import Bootstrap, Config, Group, Models, TopologyName
 
 if TYPE_CHECKING:
-    from confluent_kafka.admin import AdminClient, ClusterMetadata
+    from collections.abc import Callable, Iterator
+
+    from confluent_kafka import KafkaError
+    from confluent_kafka.admin import AdminClient
+    from confluent_kafka.admin._metadata import ClusterMetadata
 
     from streamer.plan import Plan, Topics
     from streamer.settings import Settings
@@ -96,6 +100,8 @@ def _brokers(settings: "Settings", topics: "Topics", group: str) -> "Iterator[Ch
     from confluent_kafka import KafkaException  # noqa: PLC0415
     from confluent_kafka.admin import AdminClient  # noqa: PLC0415
 
+    for warning in settings.warnings():
+        yield Check(ok=True, warning=True, what=warning)
     reached = False
     for address in settings.bootstrap.split(","):
         check = reach(address.strip(), "bootstrap")
@@ -103,16 +109,17 @@ def _brokers(settings: "Settings", topics: "Topics", group: str) -> "Iterator[Ch
         yield check
     if not reached:
         raise _CannotGoOnError
-    admin = AdminClient(settings.admin_config() | {"log_level": 0})
+    reasons: list[KafkaError] = []
+    config: dict[str, Any] = {**settings.admin_config(), "log_level": 0, "error_cb": reasons.append}
+    admin = AdminClient(config)
     try:
         cluster = admin.list_topics(timeout=TIMEOUT_S)
     except KafkaException as error:
-        yield Check(
-            ok=False,
-            what=f"metadata from {settings.bootstrap}",
-            fix=f"{error.args[0].str()}; something answers on that port but not as Kafka: wrong port, or TLS or SASL expected "
-            f"(security.protocol is {settings.admin_config().get('security.protocol', 'plaintext')})",
-        )
+        admin.poll(0.1)  # hands over what the client was told meanwhile; the first is the cause
+        why = reasons[0].str() if reasons else error.args[0].str()
+        protocol = config.get("security.protocol", "plaintext")
+        fix = f"{why}. The port answers, but not as expected: wrong port, or other TLS or SASL settings (security.protocol={protocol})"
+        yield Check(ok=False, what=f"metadata from {settings.bootstrap}", fix=fix)
         raise _CannotGoOnError from error
     yield Check(
         ok=True, what=f"metadata: cluster {cluster.cluster_id}, {len(cluster.brokers)} brokers, {len(cluster.topics)} topics"
@@ -120,7 +127,8 @@ def _brokers(settings: "Settings", topics: "Topics", group: str) -> "Iterator[Ch
     for broker in cluster.brokers.values():
         yield reach(f"{broker.host}:{broker.port}", f"advertised listener of broker {broker.id}", advertised=True)
     yield from _topics(admin, cluster, topics)
-    yield from _group(settings, topics.source, group)
+    if topics.source in cluster.topics:
+        yield from _group(settings, topics.source, group)
 
 
 def reach(address: str, role: str, *, advertised: bool = False) -> Check:
@@ -133,14 +141,13 @@ def reach(address: str, role: str, *, advertised: bool = False) -> Check:
         if advertised
         else "start the broker (streamer broker start), or give its address with --bootstrap"
     )
-    try:
-        found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
-    except ValueError:
+    if not host or not port.isdecimal():
         return Check(ok=False, what=what, fix="this is no address; write HOST:PORT")
-    except OSError as error:
-        return Check(ok=False, what=what, fix=f"the name {host} does not resolve ({error}); {hint}")
+    places = _resolved(host, int(port))
+    if isinstance(places, OSError):
+        return Check(ok=False, what=what, fix=f"the name {host} does not resolve ({places}); {hint}")
     problem: OSError | None = None
-    for family, kind, protocol, _, place in found:
+    for family, kind, protocol, _, place in places:
         try:
             with socket.socket(family, kind, protocol) as connection:
                 connection.settimeout(TIMEOUT_S)
@@ -149,6 +156,22 @@ def reach(address: str, role: str, *, advertised: bool = False) -> Check:
         except OSError as error:
             problem = error
     return Check(ok=False, what=what, fix=f"no connection ({problem}); {hint}")
+
+
+def _resolved(host: str, port: int) -> list[Any] | OSError:
+    """Places behind a name; the resolver of the system has no time limit of its own."""
+    answer: list[list[Any] | OSError] = []
+
+    def resolve() -> None:
+        try:
+            answer.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except OSError as error:
+            answer.append(error)
+
+    thread = threading.Thread(target=resolve, name="streamer-resolve", daemon=True)
+    thread.start()
+    thread.join(TIMEOUT_S)
+    return answer[0] if answer else OSError(f"no answer within {TIMEOUT_S:g} s")
 
 
 # ---------------------------------------------------------------------- topics and group
@@ -185,7 +208,8 @@ def _same_partitions(cluster: "ClusterMetadata", source: str, changelog: str) ->
 
 def _topic_configs(admin: "AdminClient", topics: "Topics", names: list[str]) -> "Iterator[Check]":
     from confluent_kafka import KafkaException  # noqa: PLC0415
-    from confluent_kafka.admin import ConfigResource, ResourceType  # noqa: PLC0415
+    from confluent_kafka.admin._config import ConfigResource  # noqa: PLC0415 - their public home hides them from type checkers
+    from confluent_kafka.admin._resource import ResourceType  # noqa: PLC0415
 
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
     if not resources:
