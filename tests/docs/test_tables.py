@@ -14,7 +14,10 @@ from pydantic import BaseModel
 
 from streamer import errors, limits
 from streamer.broker import errors as broker_errors
+from streamer.cli.topics import acls
 from streamer.kafka_keys import _OWNED, refusal
+from streamer.loading import load_topology
+from streamer.plan import topics_of
 from streamer.settings import Settings
 from streamer.stages.encode import dead_letter
 from streamer.telemetry.ledger import PARTS
@@ -149,6 +152,12 @@ def logged(source: str) -> Iterator[str]:
             case ast.Call(ast.Attribute(logger, "debug" | "info" | "warning" | "error"), [ast.Constant(str(word)), *_]):
                 if "log" in ast.unparse(logger):
                     yield word
+
+
+def test_access_rights_are_as_printed() -> None:
+    topology, _ = load_topology(str(ROOT / "topologies/sensor.py"))
+    (block,) = [block for block in blocks(DOCS / "operations.md", "text") if block.text.startswith("allow")]
+    assert block.text.splitlines() == acls(topics_of(topology, None), topology.name)
 
 
 def test_state_errors_are_as_said() -> None:
