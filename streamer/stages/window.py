@@ -112,7 +112,7 @@ class WindowStage:
         count = results.count.astype(np.float64)
         at = {name: place for place, name in enumerate(self.spec.fields)}
         aggregates = {
-            (name, aggregate): _column(aggregate, results.aggregates[at[name]], batch.columns[name], count, results.span_us)
+            (name, aggregate): _column(aggregate, results.aggregates[at[name]], batch.columns[name], results.span_us)
             for name, aggregate in self.needs.aggregates
         }
         return Window(count, aggregates, {name: results.matrix[at[name]] for name in self.needs.matrices}, events)
@@ -122,12 +122,9 @@ def _column(
     aggregate: str,
     block: NDArray[np.float64],
     newest: NDArray[np.float64],
-    count: NDArray[np.float64],
     span_us: NDArray[np.int64],
 ) -> NDArray[np.float64]:
     """One aggregate (rows,) from the kernel's block of a field."""
-    if aggregate == "mean":
-        return np.asarray(block[kernels.SUM] / count)
     if aggregate == "last":
         return newest
     if aggregate in ("delta", "rate"):
@@ -136,6 +133,7 @@ def _column(
             return delta
         return np.divide(delta, span_us / 1e6, out=np.zeros_like(delta), where=span_us > 0)
     rows = {
-        "sum": kernels.SUM, "std": kernels.STD, "min": kernels.MIN, "max": kernels.MAX, "first": kernels.FIRST,
+        "sum": kernels.SUM, "mean": kernels.MEAN, "std": kernels.STD,
+        "min": kernels.MIN, "max": kernels.MAX, "first": kernels.FIRST,
     }  # fmt: skip
     return np.asarray(block[rows[aggregate]])

@@ -1,7 +1,7 @@
 """Compiled window kernels. One call advances every key of a batch, row after row, in the order of the log.
 
-Aggregates are two-pass over the samples in the window, never running sums: they stay right at a level of 1e9 and after a
-1e200 has left. Four fixed lanes per sum let the compiler vectorise without reordering, so that a result depends on the
+Aggregates are two-pass over the samples in the window, never running sums, and relative to one of the samples: they stay
+right at a level of 1e9 and after a 1e200 has left, and a constant series has its value as mean and no deviation at all. Four fixed lanes per sum let the compiler vectorise without reordering, so that a result depends on the
 samples alone and not on how the input was cut into batches.
 
 Signatures are eager and cached: importing this module compiles once per machine (NUMBA_CACHE_DIR moves the cache).
@@ -13,21 +13,23 @@ from numba import njit
 # What a field of the window is asked for, as bits, so that a pass nobody reads is not made.
 NEED_SUM, NEED_STD, NEED_RANGE, NEED_MATRIX = 1, 2, 4, 8
 # Rows of the aggregate block.
-SUM, STD, MIN, MAX, FIRST = 0, 1, 2, 3, 4
-AGGREGATE_ROWS = 5
+SUM, MEAN, STD, MIN, MAX, FIRST = 0, 1, 2, 3, 4, 5
+AGGREGATE_ROWS = 6
 
 
 @njit("float64(float64[::1], int64)", cache=True, nogil=True)
-def _total(samples, n):  # type: ignore[no-untyped-def]
+def _excess(samples, n):  # type: ignore[no-untyped-def]
+    """Sum of the differences to the first sample: exactly zero for a constant series, and small at a high level."""
+    base = samples[0]
     a = b = c = d = 0.0
     whole = n - n % 4
     for j in range(0, whole, 4):
-        a += samples[j]
-        b += samples[j + 1]
-        c += samples[j + 2]
-        d += samples[j + 3]
+        a += samples[j] - base
+        b += samples[j + 1] - base
+        c += samples[j + 2] - base
+        d += samples[j + 3] - base
     for j in range(whole, n):
-        a += samples[j]
+        a += samples[j] - base
     return (a + b) + (c + d)
 
 
@@ -85,10 +87,12 @@ def _unroll(ring, oldest, n, row):  # type: ignore[no-untyped-def]
 @njit("void(float64[::1], int64, uint8, float64[:, :, ::1], int64, int64)", cache=True, nogil=True)
 def _aggregate(samples, n, need, out, field, row):  # type: ignore[no-untyped-def]
     if need & (NEED_SUM | NEED_STD):
-        total = _total(samples, n)
-        out[field, SUM, row] = total
+        excess = _excess(samples, n)
+        mean = samples[0] + excess / n
+        out[field, SUM, row] = n * samples[0] + excess
+        out[field, MEAN, row] = mean
         if need & NEED_STD:
-            out[field, STD, row] = np.sqrt(_squares(samples, n, total / n) / n)
+            out[field, STD, row] = np.sqrt(_squares(samples, n, mean) / n)
     if need & NEED_RANGE:
         out[field, MIN, row], out[field, MAX, row] = _range(samples, n)
 

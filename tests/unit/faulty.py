@@ -201,9 +201,10 @@ class FaultTest(TopologyTest):
             self.worker.turn()
             self.clock.advance(0.005)
 
-    def settle(self) -> None:
-        """Let nothing fail any more, and run until every record is through and every partition restored."""
-        self.script.faults.clear()
+    def settle(self, *, fail: bool = False) -> None:
+        """Run until every record is through and every partition restored; what did not fail yet will not, unless told."""
+        if not fail:
+            self.script.faults.clear()
         self.run()
         for _ in range(100):
             if self.worker.ready() is None:

@@ -1,0 +1,266 @@
+"""Windows against an oracle in exact arithmetic, and against themselves: how the input is cut into batches shows nowhere."""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from streamer.batch import Batch
+from streamer.stages.window import WindowStage
+from streamer.state.store import Store, StoreSpec
+from streamer.windows import AGGREGATES, Needs, Rolling, Window, rolling
+
+FIELDS = ("a", "b")
+EPSILON = np.finfo(np.float64).eps
+SECOND = 1_000_000
+Row = tuple[str, int, float, float]
+Floats = NDArray[np.float64]
+
+
+def needs() -> Needs:
+    """Everything there is, of both fields."""
+    return Needs({(f, a) for f in FIELDS for a in AGGREGATES}, set(FIELDS), {"a"})
+
+
+@dataclass(slots=True)
+class Flow:
+    """A window stage that remembers what a feature function saw, in float64."""
+
+    window: Rolling
+    partitions: int = 2
+    seen: list[dict[str, Floats]] = field(default_factory=list)
+    stage: WindowStage = field(init=False)
+
+    def __post_init__(self) -> None:
+        asked = needs()
+        self.stage = WindowStage(StoreSpec.of(self.window, asked), asked, self.look, 10_000)
+        for partition in range(self.partitions):
+            self.stage.open(partition)
+
+    def look(self, w: Window) -> dict[str, Floats]:
+        row: dict[str, Floats] = {"n": w.count, "event": w.event("a")}
+        for name in FIELDS:
+            row |= {f"{aggregate}({name})": getattr(w, aggregate)(name) for aggregate in AGGREGATES}
+            row[f"matrix({name})"] = w[name]
+        self.seen.append(row)
+        return {"n": w.count}
+
+    def feed(self, rows: Sequence[Row]) -> Batch:
+        """One batch."""
+        n = len(rows)
+        partitions = np.array([hash_of(key) % self.partitions for key, *_ in rows], np.int32)
+        batch = Batch(
+            "t", 0, {}, [], 0, [key.encode() for key, *_ in rows], partitions, np.arange(n), np.zeros(n, np.int64),
+            np.array([time for _, time, *_ in rows], np.int64),
+            {"a": np.array([a for *_, a, _ in rows]), "b": np.array([b for *_, b in rows])}, [b""] * n,
+        )  # fmt: skip
+        self.stage(batch)
+        return batch
+
+    def feed_cut(self, rows: Sequence[Row], cuts: Sequence[int]) -> list[Batch]:
+        """The rows as several batches."""
+        edges = [0, *sorted(cut % (len(rows) + 1) for cut in cuts), len(rows)]
+        return [self.feed(rows[start:end]) for start, end in zip(edges, edges[1:], strict=False) if end > start]
+
+    def columns(self) -> dict[str, Floats]:
+        """What was seen, all batches joined."""
+        return {name: np.concatenate([part[name] for part in self.seen]) for name in self.seen[0]}
+
+
+def hash_of(key: str) -> int:
+    return sum(key.encode())
+
+
+def state(store: Store) -> tuple[Any, ...]:
+    """Everything a store holds, as bytes."""
+    arrays = (store._seen, store._start, store._ring, store._ring_t)
+    return store._slots, *(array[: len(store)].tobytes() for array in arrays)
+
+
+# ---------------------------------------------------------------------- the oracle
+
+
+@dataclass(slots=True)
+class Expected:
+    """The samples of one window, oldest first."""
+
+    samples: list[tuple[int, float, float]]
+
+    def numbers(self, name: str) -> list[float]:
+        return [sample[1 + FIELDS.index(name)] for sample in self.samples]
+
+
+def by_count(rows: Sequence[Row], size: int) -> list[Expected]:
+    last: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
+    found = []
+    for key, time, a, b in rows:
+        last[key] = [*last[key], (time, a, b)][-size:]
+        found.append(Expected(last[key]))
+    return found
+
+
+def by_time(rows: Sequence[Row], span_us: int, most: int) -> tuple[list[Expected], int]:
+    """Windows (t - span, t], and how many events pushed a sample out that was still inside the newest span."""
+    heard: dict[str, list[tuple[int, int, float, float]]] = defaultdict(list)
+    found, truncated = [], 0
+    for number, (key, time, a, b) in enumerate(rows):
+        own = (time, number, a, b)
+        heard[key] = sorted([*heard[key], own], key=lambda s: s[:2])
+        held = heard[key][-most:]
+        if len(heard[key]) > most and heard[key][-most - 1][0] > held[-1][0] - span_us:
+            truncated += 1
+        heard[key] = held
+        inside = [s for s in held if time - span_us < s[0] and s[:2] <= own[:2]] if own in held else [own]
+        found.append(Expected([(t, x, y) for t, _, x, y in inside]))
+    return found, truncated
+
+
+def exact(numbers: list[float]) -> tuple[Fraction, Fraction, float]:
+    """Sum, mean and population standard deviation without rounding before the last step."""
+    parts = [Fraction(number) for number in numbers]
+    total = sum(parts, Fraction(0))
+    mean = total / len(parts)
+    variance = sum(((part - mean) ** 2 for part in parts), Fraction(0)) / len(parts)
+    # a root of a huge fraction: scaled into the range of floats first
+    scale = Fraction(max(abs(number) for number in numbers) or 1.0)
+    return total, mean, math.sqrt(variance / scale**2) * float(scale)
+
+
+def check(columns: dict[str, Floats], expected: Sequence[Expected], samples: int) -> None:
+    assert len(columns["n"]) == len(expected)
+    for row, want in enumerate(expected):
+        seen = {name: column[row] for name, column in columns.items()}
+        assert seen["n"] == len(want.samples)
+        assert seen["event"] == want.samples[-1][1]
+        for name in FIELDS:
+            check_field(seen, name, want, samples)
+
+
+def check_field(seen: dict[str, Any], name: str, want: Expected, samples: int) -> None:
+    numbers = want.numbers(name)
+    n, largest = len(numbers), max(map(abs, numbers))
+    total, mean, std = exact(numbers)
+    slack = n * (2 * EPSILON * largest + 5e-324)  # what adding n numbers of this size may lose
+    assert abs(Fraction(seen[f"sum({name})"]) - total) <= n * slack
+    assert abs(Fraction(seen[f"mean({name})"]) - mean) <= slack
+    if largest < 1e150:  # beyond, a square is infinite, and so is the deviation until that sample has left
+        # Two passes: the deviation inherits the error of the mean only squared, unless there is none itself.
+        assert abs(seen[f"std({name})"] - std) <= math.hypot(std, slack) - std + 4 * n * EPSILON * std + 1e-160
+    assert seen[f"min({name})"] == min(numbers)
+    assert seen[f"max({name})"] == max(numbers)
+    assert seen[f"first({name})"] == numbers[0]
+    assert seen[f"last({name})"] == numbers[-1]
+    assert seen[f"delta({name})"] == numbers[-1] - numbers[0]
+    seconds = (want.samples[-1][0] - want.samples[0][0]) / 1e6
+    assert seen[f"rate({name})"] == ((numbers[-1] - numbers[0]) / seconds if seconds > 0 else 0.0)
+    matrix = seen[f"matrix({name})"]
+    assert matrix.shape == (samples,)
+    assert np.isnan(matrix[: samples - n]).all()
+    assert matrix[samples - n :].tolist() == numbers
+
+
+# ---------------------------------------------------------------------- properties
+
+levels = st.sampled_from([0.0, 1e9, -1e9, 1e15])
+near_a_level = st.builds(lambda level, noise: level + noise, levels, st.floats(-10, 10))
+wild = st.sampled_from([0.0, 0.1, 1e200, -1e200, 1e15, 5e-324, -0.0, 3.4e38])
+numbers_ = st.one_of(near_a_level, wild, st.floats(-1e6, 1e6), st.integers(-3, 3).map(float))
+keys = st.sampled_from(["a", "b", "c", "d"])
+times = st.integers(0, 12).map(lambda n: n * SECOND // 2)
+rows_ = st.lists(st.tuples(keys, times, numbers_, numbers_), min_size=1, max_size=60)
+cuts_ = st.lists(st.integers(0, 60), max_size=8)
+
+
+@settings(max_examples=200)
+@given(rows=rows_, size=st.integers(1, 9), cuts=cuts_)
+def test_windows_by_count_equal_the_oracle_however_they_are_cut(rows: list[Row], size: int, cuts: list[int]) -> None:
+    flow = Flow(rolling(count=size))
+    flow.feed_cut(rows, cuts)
+    check(flow.columns(), by_count(rows, size), size)
+
+
+@settings(max_examples=200)
+@given(rows=rows_, span=st.integers(1, 8), most=st.integers(1, 9), cuts=cuts_)
+def test_windows_by_time_equal_the_oracle_however_they_are_cut(rows: list[Row], span: int, most: int, cuts: list[int]) -> None:
+    flow = Flow(rolling(f"{span * 500}ms", max_samples=most))
+    flow.feed_cut(rows, cuts)
+    expected, truncated = by_time(rows, span * SECOND // 2, most)
+    check(flow.columns(), expected, most)
+    assert flow.stage.truncated == truncated
+
+
+@settings(max_examples=100)
+@given(rows=rows_, size=st.integers(1, 9), cuts=cuts_, timed=st.booleans())
+@example(rows=[("a", 0, 0.1, 0.2)] * 9, size=4, cuts=[1, 5, 6], timed=False)
+def test_batches_show_nowhere(rows: list[Row], size: int, cuts: list[int], timed: bool) -> None:
+    window = rolling("3s", max_samples=size) if timed else rolling(count=size)
+    whole, cut, replayed = Flow(window), Flow(window), Flow(window)
+    whole.feed(rows)
+    batches = cut.feed_cut(rows, cuts)
+    for name, column in whole.columns().items():
+        assert column.tobytes() == cut.columns()[name].tobytes(), name
+    for batch in batches:  # a restore: the same columns, no results
+        for partition, delta in batch.deltas.items():
+            replayed.stage.stores[partition].apply(delta)
+    for partition in range(2):
+        stores = [flow.stage.stores[partition] for flow in (whole, cut, replayed)]
+        assert state(stores[0]) == state(stores[1]) == state(stores[2])
+
+
+# ---------------------------------------------------------------------- what a window has seen must leave with it
+
+
+@pytest.mark.parametrize("intruder", [1e200, -1e200, 1e15, 3.4e38])
+@pytest.mark.parametrize("window", [rolling(count=4), rolling("4s", max_samples=16)])
+def test_an_outlier_leaves_no_trace(intruder: float, window: Rolling) -> None:
+    rows = [("k", n * SECOND, intruder if n == 3 else float(n), 0.0) for n in range(9)]
+    flow = Flow(window)
+    flow.feed(rows)
+    last = {name: column[-1] for name, column in flow.columns().items()}
+    assert (last["sum(a)"], last["mean(a)"], last["std(a)"]) == (26.0, 6.5, math.sqrt(1.25))
+
+
+def test_a_level_of_1e9_keeps_the_small_things() -> None:
+    dice = np.random.default_rng(7)
+    rows = [("k", n * SECOND, 1e9 + noise, -1e9 + noise) for n, noise in enumerate(dice.normal(0, 1e-3, 500).tolist())]
+    flow = Flow(rolling(count=64))
+    flow.feed(rows)
+    want = [exact(window.numbers("a"))[2] for window in by_count(rows, 64)]
+    assert np.allclose(flow.columns()["std(a)"], want, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("value", [0.1, -0.3, 1e9 + 0.1, 1e-300, 0.0])
+@pytest.mark.parametrize("window", [rolling(count=64), rolling("1h", max_samples=64)])
+def test_a_constant_series_has_no_deviation(value: float, window: Rolling) -> None:
+    """A z-score divides by it: what rounding leaves there would look like an anomaly."""
+    flow = Flow(window)
+    flow.feed([("k", n * SECOND, value, value) for n in range(130)])
+    columns = flow.columns()
+    assert columns["std(a)"].tolist() == [0.0] * 130
+    assert columns["mean(a)"].tolist() == [value] * 130
+
+
+def test_many_keys_keep_apart() -> None:
+    """More keys than the first capacity, in an order that mixes them."""
+    dice = np.random.default_rng(3)
+    rows = [(f"k{key}", n * SECOND, float(key), float(n)) for n, key in enumerate(dice.integers(0, 1500, 6000).tolist())]
+    flow = Flow(rolling(count=3), partitions=3)
+    flow.feed_cut(rows, list(range(0, 6000, 512)))
+    columns = flow.columns()
+    assert columns["std(a)"].max() == 0.0
+    assert columns["max(a)"].tolist() == [row[2] for row in rows]
+    assert columns["first(b)"].tolist() == [window.numbers("b")[0] for window in by_count(rows, 3)]
+
+
+def test_what_nobody_asks_for_is_neither_kept_nor_computed() -> None:
+    spec = StoreSpec.of(rolling(count=4), Needs({("a", "last")}, set(), {"b"}))
+    assert (spec.fields, spec.needs, spec.keeps_time) == (("a",), (0,), False)
+    assert StoreSpec.of(rolling(count=4), Needs({("a", "rate")})).keeps_time
