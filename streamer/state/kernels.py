@@ -1,8 +1,9 @@
 """Compiled window kernels. One call advances every key of a batch, row after row, in the order of the log.
 
 Aggregates are two-pass over the samples in the window, never running sums, and relative to one of the samples: they stay
-right at a level of 1e9 and after a 1e200 has left, and a constant series has its value as mean and no deviation at all. Four fixed lanes per sum let the compiler vectorise without reordering, so that a result depends on the
-samples alone and not on how the input was cut into batches.
+right at a level of 1e9 and after a 1e200 has left, and a constant series has its value as mean and no deviation at all.
+Four fixed lanes per sum let the compiler vectorise without reordering, so that a result depends on the samples alone and
+not on how the input was cut into batches.
 
 Signatures are eager and cached: importing this module compiles once per machine (NUMBA_CACHE_DIR moves the cache).
 """

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ class Flow:
     def feed_cut(self, rows: Sequence[Row], cuts: Sequence[int]) -> list[Batch]:
         """The rows as several batches."""
         edges = [0, *sorted(cut % (len(rows) + 1) for cut in cuts), len(rows)]
-        return [self.feed(rows[start:end]) for start, end in zip(edges, edges[1:], strict=False) if end > start]
+        return [self.feed(rows[start:end]) for start, end in pairwise(edges) if end > start]
 
     def columns(self) -> dict[str, Floats]:
         """What was seen, all batches joined."""
