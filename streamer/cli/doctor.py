@@ -118,7 +118,7 @@ def _brokers(settings: "Settings", topics: "Topics", group: str) -> "Iterator[Ch
         admin.poll(0.1)  # hands over what the client was told meanwhile; the first is the cause
         why = reasons[0].str() if reasons else error.args[0].str()
         protocol = config.get("security.protocol", "plaintext")
-        fix = f"{why}. The port answers, but not as expected: wrong port, or other TLS or SASL settings (security.protocol={protocol})"
+        fix = f"{why}. The port answers, but not as expected: wrong port, TLS or SASL settings (security.protocol={protocol})"
         yield Check(ok=False, what=f"metadata from {settings.bootstrap}", fix=fix)
         raise _CannotGoOnError from error
     yield Check(

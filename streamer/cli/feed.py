@@ -1,5 +1,6 @@
 """`streamer feed`: events from files or the generator into a topology's source topic."""
 
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -135,6 +136,7 @@ def _run(settings: "Settings", topic: str, source: Source, pace: "Pace", shift: 
     clock = SystemClock()
     shift_us = shift_to_now_us(source.times_us(), pace, clock.wall_us()) if shift else 0
     feeder = Feeder(KafkaClients().producer(producer_config(settings)), topic, clock)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a container's stop ends it as Ctrl-C does
     rows = (row.moved(shift_us) for row in source.rows())
     started = clock.monotonic()
     try:

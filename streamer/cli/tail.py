@@ -1,6 +1,7 @@
 """`streamer tail`: committed predictions, anomalies or dead letters as they come, for people or as JSON lines."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -58,6 +59,7 @@ def tail(
     show = (_json_line if what is not What.REJECTED else _dead_letter_json) if as_json else _READABLE[what]
     if start is From.LATEST and sys.stderr.isatty():
         typer.echo(f"waiting for new records in {topic}; --from earliest shows the old ones too", err=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a container's stop ends it as Ctrl-C does
     left = count if count is not None else sys.maxsize
     try:
         for messages in read_committed(settings, topic, latest=start is From.LATEST):

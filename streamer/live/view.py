@@ -197,4 +197,5 @@ def _anomalies(frame: Frame, width: int, lines: int) -> Text:
         text.append(f"{row[: width - 1]}\n", style="not bold")
     if not frame.anomalies:
         text.append("none yet", style=f"not bold {_IDLE}")
+    text.rstrip()
     return text

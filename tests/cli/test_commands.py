@@ -1,0 +1,53 @@
+"""Every command explains itself, and mistakes are told before anything is touched."""
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from streamer.cli import app
+
+TOPOLOGY = "topologies/sensor.py:sensor"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def streamer(*arguments: str) -> Result:
+    return CliRunner(env={"TERM": "dumb", "COLUMNS": "200"}).invoke(app, list(arguments))
+
+
+def commands(group: typer.core.TyperGroup | None = None, before: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """All commands, those of groups too."""
+    group = group or typer.main.get_group(app)
+    found = [before]
+    for name, command in group.commands.items():
+        found += commands(command, (*before, name)) if isinstance(command, typer.core.TyperGroup) else [(*before, name)]
+    return found
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_help(command: tuple[str, ...]) -> None:
+    result = streamer(*command, "--help")
+    assert result.exit_code == 0
+    assert "Usage:" in result.output
+
+
+def test_all_commands_are_there() -> None:
+    assert {"run", "topics", "feed", "tail", "broker", "doctor", "demo"} <= {command[0] for command in commands() if command}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("feed", TOPOLOGY, "generator", "--rate", "5", "--speed", "2"), "exclude each other"),
+        (("feed", TOPOLOGY, "generator", "a.csv"), "the generator goes alone"),
+        (("feed", TOPOLOGY), "Missing argument"),
+        (("tail", TOPOLOGY, "everything"), "predictions"),
+        (("demo", "--broker", "imaginary"), "embedded"),
+    ],
+)
+def test_wrong_use(arguments: tuple[str, ...], message: str) -> None:
+    result = streamer(*arguments)
+    assert result.exit_code == 2
+    assert message in re.sub(r"[\s│]+", " ", result.output)

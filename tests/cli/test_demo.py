@@ -1,0 +1,125 @@
+"""`streamer demo` as a newcomer without a terminal sees it, and the parts it is made of."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from streamer.demo.recording import BadRecord, Recording
+from streamer.demo.summary import spells
+from streamer.errors import StreamerError
+from streamer.feeding.rows import Row
+from topologies.sensor import Reading
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = [sys.executable, "-m", "streamer", "demo"]
+
+
+def number(text: str, name: str) -> int:
+    found = re.search(rf"^{name} +([\d,]+)$", text, re.MULTILINE)
+    assert found, f"no {name} in\n{text}"
+    return int(found[1].replace(",", ""))
+
+
+class TestWithoutTerminal:
+    def test_every_event_has_its_outcome(self) -> None:
+        # The environment belongs to other brokers; the demo must not look.
+        environment = {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "STREAMER_GROUP": "other"}
+        started = time.monotonic()
+        done = subprocess.run(
+            [*COMMAND, "--rate", "4000"], capture_output=True, text=True, cwd=ROOT, env=environment, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert time.monotonic() - started < 60
+        total = Recording.load(ROOT / "topologies" / "data", Reading).total
+        assert number(done.stdout, "events in") == total
+        assert number(done.stdout, "dead letters") == 8
+        assert number(done.stdout, "predictions") == total - 8
+        assert number(done.stdout, "flags") > 0
+        assert re.search(r"^end to end +p50 \S+ m?s, p99 \S+ m?s", done.stdout, re.MULTILINE)
+        assert re.search(r"^flagged +\S+", done.stdout, re.MULTILINE)
+        assert "in memory" in done.stdout
+        assert len(re.findall(r"^ *\d+ s  \w+: ", done.stdout, re.MULTILINE)) >= 3, "a plain line a second"
+        assert "\x1b" not in done.stdout
+        for reason in (
+            "invalid_json",
+            "invalid_utf8",
+            "key_mismatch",
+            "missing_field",
+            "null_key",
+            "time_too_far_ahead",
+            "wrong_type",
+        ):
+            assert number(done.stdout, f" +{reason}") == 1
+
+    def test_keep_goes_on_until_told_to_stop(self) -> None:
+        process = subprocess.Popen([*COMMAND, "--keep"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                if "running" in line and "predictions 0" not in line:
+                    break
+            process.send_signal(signal.SIGINT)
+            rest, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            process.wait()
+        assert process.returncode == 0, rest
+        assert number(rest, "events in") == number(rest, "predictions") + number(rest, "dead letters")
+
+
+def write(folder: Path, name: str, *lines: str) -> None:
+    (folder / name).write_text("".join(f"{line}\n" for line in lines), "utf-8")
+
+
+class TestRecording:
+    def test_series_end_together_and_keep_their_order(self, tmp_path: Path) -> None:
+        write(tmp_path, "long.csv", "timestamp,value", *(f"{n},{n}" for n in range(100)))
+        write(tmp_path, "short.csv", "timestamp,value", *(f"{5000 + n},{n}" for n in range(10)))
+        recording = Recording.load(tmp_path, Reading)
+        played = list(recording.play(10**15))
+        assert len(played) == recording.total == 118
+        good = [row for row in played if isinstance(row, Row)]
+        for key, rows in ((b"long", 100), (b"short", 10)):
+            times = [row.time_us for row in good if row.key == key]
+            assert len(times) == rows
+            assert times == sorted(times)
+            assert times[-1] == 10**15
+        places = [place for place, row in enumerate(good) if row.key == b"short"]
+        assert max(after - before for before, after in pairwise(places)) <= 12, "played side by side"
+
+    def test_bad_records_are_bad_in_different_ways(self, tmp_path: Path) -> None:
+        write(tmp_path, "a.csv", "sensor_id,ts,value", *(f"s1,{n},{n}" for n in range(100)))
+        bad = [row for row in Recording.load(tmp_path, Reading).play(0) if isinstance(row, BadRecord)]
+        assert len(bad) == 8
+        for record in bad:
+            try:
+                event = msgspec.json.decode(record.value or b"", type=Reading)
+            except msgspec.MsgspecError:
+                continue
+            assert record.key != event.sensor_id.encode() or event.ts > 4e9
+
+    def test_empty_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(StreamerError, match="source checkout"):
+            Recording.load(tmp_path, Reading)
+
+
+def test_spells_join_neighbours() -> None:
+    hour = 3600.0
+    anomalies = [
+        {"key": key, "time": time * hour, "score": score}
+        for key, time, score in (("a", 1, 0.5), ("a", 30, 0.7), ("a", 2, 0.9), ("b", 2, 0.1))
+    ]
+    found = spells(anomalies)
+    assert [(spell.first, spell.last, spell.flags, spell.score) for spell in found["a"]] == [
+        (hour, 2 * hour, 2, 0.9),
+        (30 * hour, 30 * hour, 1, 0.7),
+    ]
+    assert len(found["b"]) == 1

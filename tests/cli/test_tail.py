@@ -1,0 +1,105 @@
+"""What a person reads of predictions, anomalies and dead letters."""
+
+from typing import Any, cast
+
+import orjson
+import pytest
+from confluent_kafka import Message
+
+from streamer.cli.tail import _READABLE, What, _dead_letter_json, _json_line, anomaly_line, dead_letter_line, prediction_line
+
+PREDICTION: dict[str, Any] = {
+    "id": "t/0/7", "key": "s1", "time": 1_700_000_000.5, "score": 0.51234, "flag": True, "model": "m", "version": 1,
+    "window_n": 64, "latency_ms": 3.25,
+}  # fmt: skip
+HEADERS = {
+    "stage": "decode", "reason": "wrong_type", "detail": "Expected `float`", "topic": "sensor.readings",
+    "partition": "3", "offset": "12",
+}  # fmt: skip
+
+
+class FakeMessage:
+    def __init__(self, value: bytes | None, key: bytes | None = b"k", headers: dict[str, str] | None = None) -> None:
+        self._value, self._key = value, key
+        self._headers = [(f"streamer.error.{name}", text.encode()) for name, text in (headers or {}).items()]
+
+    def value(self) -> bytes | None:
+        return self._value
+
+    def key(self) -> bytes | None:
+        return self._key
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        return [("trace", b"1"), *self._headers]
+
+    def topic(self) -> str:
+        return "t"
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return 9
+
+
+def message(value: bytes | None, **more: Any) -> Message:
+    return cast("Message", FakeMessage(value, **more))
+
+
+def test_prediction() -> None:
+    assert prediction_line(PREDICTION).split() == ["2023-11-14", "22:13:20", "s1", "0.5123", "ANOMALY", "n=64", "3.2", "ms"]
+    assert "ANOMALY" not in prediction_line(PREDICTION | {"flag": False, "key": None})
+
+
+def test_anomaly_shows_what_drove_it() -> None:
+    drivers = [{"feature": "std", "value": 35.125, "deviation": 8.25}, {"feature": "mean", "value": 2.0, "deviation": -3.0}]
+    assert anomaly_line(PREDICTION | {"drivers": drivers}).endswith("std=35.12 (+8.2)  mean=2 (-3.0)")
+    assert anomaly_line(PREDICTION).endswith("-"), "a model that does not say what is usual has no drivers"
+
+
+def test_columns_stand_below_each_other() -> None:
+    lines = [
+        prediction_line(PREDICTION | {"key": key, "score": score}) for key, score in (("a", 1.0), ("a-much-longer-key", -1e-7))
+    ]
+    assert len({text.index("ANOMALY") for text in lines}) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (b'{"a":1', "6 bytes: '{\"a\":1'"),
+        (None, "0 bytes: null"),
+        (b"\xff\x00\n", "3 bytes: '\\ufffd\\x00\\n'"),
+        (b"x" * 500, "500 bytes: 'xxx"),
+    ],
+)
+def test_dead_letter(value: bytes | None, shown: str) -> None:
+    text = dead_letter_line(HEADERS, value)
+    assert text.startswith("sensor.readings/3/12  decode: wrong_type  Expected `float`\n")
+    assert shown in text
+    assert text.count("\n") == 1
+    assert max(map(len, text.split("\n"))) < 160
+
+
+def test_truncated_dead_letter_tells_the_original_size() -> None:
+    assert "99999 bytes: " in dead_letter_line(HEADERS | {"truncated": "99999"}, b"x" * 1000)
+
+
+def test_readable_lines_come_from_messages() -> None:
+    value = orjson.dumps(PREDICTION)
+    assert _READABLE[What.PREDICTIONS](message(value)) == prediction_line(PREDICTION)
+    assert _READABLE[What.REJECTED](message(b"x", headers=HEADERS)) == dead_letter_line(HEADERS, b"x")
+
+
+@pytest.mark.parametrize("value", [b"not json", b"[]", b"{}", None, b'{"time": 1e300}'])
+def test_strange_records_are_shown_not_fatal(value: bytes | None) -> None:
+    assert _READABLE[What.PREDICTIONS](message(value)).startswith("t/0/9  not of this service")
+
+
+def test_json_is_as_published() -> None:
+    assert _json_line(message(b'{"a": 1}')) == '{"a": 1}'
+
+
+def test_json_of_dead_letters_has_both_sides() -> None:
+    shown = orjson.loads(_dead_letter_json(message(b"\xffx", key=None, headers=HEADERS)))
+    assert shown == HEADERS | {"key": None, "value": "\ufffdx"}
