@@ -14,8 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from confluent_kafka.admin import AdminClient
-
 from tests.faults import invariants
 from tests.faults.log import LogReader, Position, Record, committed_offsets
 from tests.faults.names import Names
@@ -87,7 +85,7 @@ def read_logs(bootstrap: str, names: Names, watched: Path | None) -> Logs:
         by_topic[names.predictions],
         by_topic[names.anomalies],
         by_topic[names.rejected],
-        committed_offsets(AdminClient({"bootstrap.servers": bootstrap}), names),
+        committed_offsets(bootstrap, names),
         [((topic, partition), offset, digest) for topic, partition, offset, digest in seen],
     )
 

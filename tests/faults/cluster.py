@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from confluent_kafka import ConsumerGroupState, IsolationLevel, KafkaException, TopicPartition
@@ -18,7 +19,7 @@ from tests.faults.log import committed_offsets
 from tests.faults.names import PARTITIONS, Names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from tests.faults.log import Position
 
@@ -34,7 +35,20 @@ class Cluster:
 
     def __init__(self, bootstrap: str, names: Names) -> None:
         self.names = names
-        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
+        self._bootstrap = bootstrap
+        self._admin = self._connect()
+
+    def _connect(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 2})
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Hold no admin client while the broker dies: one that lives through it may abort, or hang when it ends."""
+        del self._admin
+        try:
+            yield
+        finally:
+            self._admin = self._connect()
 
     def create_topics(self) -> None:
         """Input, outputs and changelog, as `streamer topics create` would make them."""
@@ -66,7 +80,7 @@ class Cluster:
         return {where: offset for where, offset in stable.items() if high[where] > offset}
 
     def committed(self) -> dict[int, int]:
-        return committed_offsets(self._admin, self.names)
+        return committed_offsets(self._bootstrap, self.names)
 
     def lag(self) -> int:
         """Input records between the group's committed offsets and the committed end of the input."""

@@ -77,7 +77,7 @@ class Generator:
     def __init__(self, bootstrap: str, names: Names, load: Load) -> None:
         shared = {"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "linger.ms": 5}
         self._topic = names.input
-        self._cluster = Cluster(bootstrap, names)
+        self._bootstrap, self._names = bootstrap, names
         self._load = load
         self._dice = random.Random(load.seed)
         self._sensors = Sensors(load, self._dice)
@@ -102,7 +102,8 @@ class Generator:
             self._plain.poll(0)
             time.sleep(TICK_S)
         # A broker answers a commit before it writes the markers: what comes after them ends the log with data.
-        wait_for("the last markers", lambda: not self._cluster.open_transactions([self._topic]), 30.0, 0.02)
+        cluster = Cluster(self._bootstrap, self._names)
+        wait_for("the last markers", lambda: not cluster.open_transactions([self._topic]), 30.0, 0.02)
         ts = now_s()
         for sensor in self._sensors.names:
             value = good_value(sensor, ts, self._sensors.value(sensor))

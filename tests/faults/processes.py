@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from streamer.broker.process import Guard
 from tests.faults.names import PREFIX_VARIABLE, Names
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 TOPOLOGY = "tests/faults/topology.py:torture"
-TAIL_LINES = 12
+TAIL_LINES = 24
+STACKS_S = 10.0
 
 
 @dataclass(slots=True)
@@ -40,14 +42,14 @@ class Child:
         """SIGTERM, then wait.
 
         Returns:
-            The exit status; -9 if the time ran out and it had to be killed.
+            The exit status; -6 if the time ran out: it was made to write its threads' stacks into its log and die.
         """
         self.send(signal.SIGTERM)
         try:
             return self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            self.kill()
-            return -signal.SIGKILL
+            self.send(signal.SIGABRT)
+            return self.process.wait(STACKS_S)
 
     def kill(self) -> None:
         self.send(signal.SIGKILL)
@@ -70,6 +72,7 @@ class Crew:
     worker_environment: Mapping[str, str] = field(default_factory=dict)
     workers: dict[int, Child] = field(default_factory=dict)
     _all: list[Child] = field(default_factory=list)
+    _guards: list[Guard] = field(default_factory=list)
 
     @property
     def model(self) -> Path:
@@ -92,15 +95,17 @@ class Crew:
     def _start(self, name: str, command: list[str]) -> Child:
         log = self.folder / f"{len(self._all):02d}-{name}.log"
         environment = {**os.environ, **self.worker_environment, PREFIX_VARIABLE: self.names.prefix}
-        environment.setdefault("OMP_NUM_THREADS", "1")
+        environment |= {"OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
         with log.open("wb") as out:
             process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT)
+        self._guards.append(Guard(process.pid))
         child = Child(name, process, log)
         self._all.append(child)
         return child
 
     def bury(self) -> None:
         """Kill whatever still runs, stopped processes included."""
-        for child in self._all:
+        for child, guard in zip(self._all, self._guards, strict=True):
+            guard.release()
             if child.running:
                 child.kill()
