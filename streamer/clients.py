@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from confluent_kafka import Consumer, Producer
 
 # librdkafka's own lines join ours instead of going to stderr as they are.
-_LOGGER = logging.getLogger("librdkafka")
+CLIENT_LOGGER = logging.getLogger("librdkafka")
 
 
 class Clients(Protocol):
@@ -24,8 +24,8 @@ class KafkaClients:
 
     def consumer(self, config: dict[str, Any]) -> Consumer:
         """A consumer with librdkafka's configuration keys."""
-        return Consumer({**config, "logger": _LOGGER})
+        return Consumer({**config, "logger": CLIENT_LOGGER})
 
     def producer(self, config: dict[str, Any]) -> Producer:
         """A producer with librdkafka's configuration keys."""
-        return Producer({**config, "logger": _LOGGER})
+        return Producer({**config, "logger": CLIENT_LOGGER})

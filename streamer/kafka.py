@@ -7,6 +7,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streamer import limits
+from streamer.clients import CLIENT_LOGGER
 from streamer.errors import TopicError
 from streamer.plan import Topics
 from streamer.settings import Settings
@@ -84,6 +85,11 @@ def reader_config(settings: Settings, *, committed: bool) -> dict[str, Any]:
     }
 
 
+def admin_config(settings: Settings) -> dict[str, Any]:
+    """An admin client: connection and security, and our log."""
+    return {**settings.admin_config(), "logger": CLIENT_LOGGER}
+
+
 class Watermarks:
     """Ends of logs, uncommitted records included (a plain reader of committed records would not see those)."""
 
@@ -106,7 +112,7 @@ def partitions_of(settings: Settings, topics: list[str], timeout_s: float = 15.0
     Raises:
         TopicError: the cluster does not answer.
     """
-    admin = AdminClient(settings.admin_config())
+    admin = AdminClient(admin_config(settings))
     try:
         known = admin.list_topics(timeout=timeout_s).topics
     except KafkaException as error:

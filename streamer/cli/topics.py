@@ -18,12 +18,19 @@ Replication = Annotated[int, typer.Option(min=1, help="Copies of each record.")]
 
 @topics_app.command()
 def plan(
-    topology: TopologyName, *, partitions: Partitions = 4, replication: Replication = 1, group: Group = None
+    topology: TopologyName,
+    *,
+    partitions: Partitions = 4,
+    replication: Replication = 1,
+    group: Group = None,
+    config: Config = None,
 ) -> None:
     """Print the topics with their configuration, and the minimal ACLs."""
-    topics, group_name = _topics(topology, group)
-    for name, config in _configs(topics).items():
-        details = " ".join(f"{key}={value}" for key, value in config.items())
+    from streamer.settings import Settings  # noqa: PLC0415 - --help stays quick
+
+    topics, group_name = _topics(topology, Settings.load(config, group=group).group)
+    for name, entries in _configs(topics).items():
+        details = " ".join(f"{key}={value}" for key, value in entries.items())
         typer.echo(f"topic {name} partitions={partitions} replication={replication} {details}")
     for line in acls(topics, group_name):
         typer.echo(line)
@@ -42,10 +49,9 @@ def create(
     """Create the topics that are missing; existing ones are left alone."""
     from streamer.settings import Settings  # noqa: PLC0415 - --help stays quick
 
-    topics, _ = _topics(topology, group)
-    for name, created in create_topics(
-        Settings.load(config, bootstrap=bootstrap), topics, partitions=partitions, replication=replication
-    ).items():
+    settings = Settings.load(config, bootstrap=bootstrap, group=group)
+    topics, _ = _topics(topology, settings.group)
+    for name, created in create_topics(settings, topics, partitions=partitions, replication=replication).items():
         typer.echo(f"{'created' if created else 'exists '} {name}")
 
 
@@ -60,7 +66,7 @@ def create_topics(settings: "Settings", topics: "Topics", *, partitions: int, re
     from confluent_kafka.cimpl import NewTopic  # noqa: PLC0415 - its public home does not export it to type checkers
 
     from streamer.errors import TopicError  # noqa: PLC0415
-    from streamer.kafka import partitions_of  # noqa: PLC0415
+    from streamer.kafka import admin_config, partitions_of  # noqa: PLC0415
 
     existing = partitions_of(settings, [topics.source])[topics.source]
     new = [
@@ -68,7 +74,7 @@ def create_topics(settings: "Settings", topics: "Topics", *, partitions: int, re
         for name, config in _configs(topics).items()
     ]
     done = {}
-    admin = AdminClient(settings.admin_config())
+    admin = AdminClient(admin_config(settings))
     for name, future in admin.create_topics(new).items():
         try:
             future.result()

@@ -3,12 +3,15 @@
 import heapq
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+
+import msgspec
 
 from streamer.errors import StreamerError
 from streamer.event import Event
 from streamer.feeding.files import Files
-from streamer.feeding.rows import FeedError, Row
+from streamer.feeding.rows import FeedError, Row, moment_us
 from streamer.feeding.send import Sendable
 
 
@@ -40,13 +43,15 @@ class Recording:
 
     Attributes:
         series: rows of each key, in order.
+        known: key -> known anomalies, from when to when in microseconds after the series' end (so below 0).
     """
 
     series: list[list[Row]]
+    known: dict[str, list[tuple[int, int]]]
 
     @staticmethod
     def load(folder: Path, event: type[Event]) -> "Recording":
-        """All csv files of a folder, each with its own key column or one series named after the file.
+        """All csv files of a folder, each with its own key column or one series named after the file; and `labels.json`.
 
         Raises:
             StreamerError: there is no such folder, or no row in it.
@@ -58,7 +63,7 @@ class Recording:
                 by_key.setdefault(row.key, []).append(row)
         if not by_key:
             raise StreamerError(f"no recorded series in {folder}; the demo runs from a source checkout of streamer")
-        return Recording(list(by_key.values()))
+        return Recording(list(by_key.values()), _known(folder / "labels.json", by_key))
 
     @property
     def total(self) -> int:
@@ -75,6 +80,20 @@ class Recording:
             if number % every == 0 and (spoil := next(bad, None)) is not None:
                 key, value = spoil(row.key or b"", row.value)
                 yield BadRecord(row.time_us, key, value)
+
+
+def _known(path: Path, series: dict[bytes | None, list[Row]]) -> dict[str, list[tuple[int, int]]]:
+    """Labelled anomalies, as the benchmark writes them: file name -> first and last timestamp of each."""
+    if not path.is_file():
+        return {}
+    labels = msgspec.json.decode(path.read_bytes(), type=dict[str, list[tuple[datetime, datetime]]])
+    known = {}
+    for file, spans in labels.items():
+        key = file.removesuffix(".csv")
+        if rows := series.get(key.encode()):
+            end_us = rows[-1].time_us
+            known[key] = [(moment_us(first) - end_us, moment_us(last) - end_us) for first, last in spans]
+    return known
 
 
 def _moved(series: int, rows: list[Row], now_us: int) -> Iterator[tuple[float, int, Row]]:

@@ -46,6 +46,7 @@ class Outcome:
         predicted, dead: of these, by their committed outcome.
         flagged: predictions among them that were flagged.
         anomalies: the newest of those, as read back from their topic.
+        known: key -> when known anomalies were, first and last second; empty if the recording was played more than once.
         problem: why the demo did not end well, or None.
     """
 
@@ -54,6 +55,7 @@ class Outcome:
     dead: int = 0
     flagged: int = 0
     anomalies: list[dict[str, Any]] = field(default_factory=list)
+    known: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     problem: str | None = None
 
 
@@ -81,6 +83,7 @@ class Demo:
         self._anomalies: deque[dict[str, Any]] = deque(maxlen=_ANOMALIES_KEPT)
         self._read_anomalies = 0
         self._reading = True
+        self._known: dict[str, list[tuple[float, float]]] = {}
         self.worker = Worker(plan, settings)
         topic = plan.topics.source
         producer = KafkaClients().producer(producer_config(settings))
@@ -135,9 +138,15 @@ class Demo:
         self._feeder.feed(self._passes(), Pace(rate=self._rate))
 
     def _passes(self) -> Iterator[Sendable]:
-        yield from self._recording.play(self._clock.wall_us())
-        while self._keep:
-            yield from self._recording.play(self._clock.wall_us())
+        while True:
+            now_us = self._clock.wall_us()
+            self._known = {
+                key: [((now_us + first) / 1e6, (now_us + last) / 1e6) for first, last in spans]
+                for key, spans in self._recording.known.items()
+            }
+            yield from self._recording.play(now_us)
+            if not self._keep:
+                return
 
     def _read(self) -> None:
         topic = self._plan.topics.anomalies
@@ -202,6 +211,7 @@ class Demo:
             int(metrics.value("streamer_records_total", "dead")),
             self._flagged(),
             list(self._anomalies),
+            {} if self._keep else self._known,
             problem,
         )
         if self._feeder.failed and outcome.problem is None:

@@ -55,8 +55,24 @@ def lines(outcome: Outcome, metrics: Metrics) -> Iterator[str]:
         more = f" ({len(best)} of {len(of_key)} spells)" if len(of_key) > len(best) else ""
         yield f"flagged       {key}{more}"
         yield from (f"                {spell}" for spell in sorted(best, key=lambda spell: spell.first))
+    if outcome.known:
+        yield _against_known(outcome)
 
 
 def _reasons(metrics: Metrics) -> Iterator[str]:
     for (_, reason), count in sorted(metrics.by_label("streamer_dead_letters_total").items()):
         yield f"                {reason:<26}{count:>4g}"
+
+
+def _against_known(outcome: Outcome) -> str:
+    """How the flags lie to the anomalies that people found in this data."""
+    hit: set[tuple[str, int]] = set()
+    outside = 0
+    for anomaly in outcome.anomalies:
+        key = str(anomaly["key"])
+        spans = outcome.known.get(key, [])
+        inside = {(key, place) for place, (first, last) in enumerate(spans) if first <= anomaly["time"] <= last}
+        hit |= inside
+        outside += not inside
+    known = sum(map(len, outcome.known.values()))
+    return f"known         {len(hit)} of {known} anomalies labelled in this data were flagged, {outside} flags lie elsewhere"

@@ -59,7 +59,7 @@ def row_of(event: Event) -> Row:
         return Row(event, 0)
     value = getattr(event, spec.time)
     if spec.time_unit == "iso":
-        return Row(event, _moment_us(value if isinstance(value, datetime) else datetime.fromisoformat(value)))
+        return Row(event, moment_us(value if isinstance(value, datetime) else datetime.fromisoformat(value)))
     return Row(event, round(value * (1_000_000 / _PER_SECOND[spec.time_unit])))
 
 
@@ -71,7 +71,7 @@ def time_number(text: str, spec: EventSpec) -> str | float:
     """
     if spec.time_unit == "iso" or _is_number(text):
         return text
-    us = _moment_us(datetime.fromisoformat(text))
+    us = moment_us(datetime.fromisoformat(text))
     return us // 1_000_000 * _PER_SECOND[spec.time_unit] + us % 1_000_000 * _PER_SECOND[spec.time_unit] / 1_000_000
 
 
@@ -83,7 +83,7 @@ def _as_field(time_us: int, spec: EventSpec, old: object) -> object:
     return moment if isinstance(old, datetime) else moment.isoformat()
 
 
-def _moment_us(moment: datetime) -> int:
+def moment_us(moment: datetime) -> int:
     """Microseconds since the epoch; a time without zone is UTC."""
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1e6)
 

@@ -106,18 +106,20 @@ class Decode:
         times = self._times_us(batch, events)
         base = batch.timestamps_ms * 1000 if log_append else np.full(len(batch), batch.polled_us)
         ahead = times > np.minimum(base + float(self.max_ahead_us), _TIME_US_MAX)
-        negative = ~(times >= 0)
-        batch.times_us = np.where(ahead | negative, 0, times).astype(np.int64)
-        if not (bad.any() or ahead.any() or negative.any()):
+        negative, unread = times < 0, np.isnan(times)
+        refused = bad | ahead | negative | unread
+        batch.times_us = np.where(refused, 0, times).astype(np.int64)
+        if not refused.any():
             return
         limit = f"{self.max_ahead_us / 1e6:g} s"
         for rule, reason, detail in (
             (bad, "number_out_of_range", "a number is beyond the range of float32 (3.4e38), which the model reads"),
             (ahead & ~bad, "time_too_far_ahead", f"the event time lies more than max_ahead = {limit} after the log time"),
-            (negative & ~bad & ~ahead, "time_negative", "the event time lies before 1970; is its unit right?"),
+            (negative & ~bad, "time_negative", "the event time lies before 1970; is its unit right?"),
+            (unread & ~bad, "wrong_type", "the event time is not ISO-8601, such as 2026-01-31T12:00:00Z"),
         ):
             batch.dead += batch.letters(rule, "decode", reason, detail)
-        batch.keep(np.flatnonzero(~(bad | ahead | negative)))
+        batch.keep(np.flatnonzero(~refused))
 
     def _times_us(self, batch: Batch, events: list[Any]) -> NDArray[np.float64]:
         spec = self.event.__event__

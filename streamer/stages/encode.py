@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -38,6 +39,7 @@ class Encoder:
     _cuts: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.with_features = self.with_features and bool(self.names)
         topic = json.dumps(self.topic)[:-1]
         texts = [
             f'{{"id":{topic}/', '","key":', ',"time":', ',"score":', ',"scores":', ',"flag":',
@@ -45,7 +47,7 @@ class Encoder:
         ]  # fmt: skip
         if self.with_features:
             texts += [(',"features":{' if n == 0 else ",") + json.dumps(name) + ":" for n, name in enumerate(self.names)]
-        texts.append("}}" if self.with_features and self.names else "}")
+        texts.append("}}" if self.with_features else "}")
         data = [text.encode() for text in texts]
         self._constants = _writable(b"".join(data))
         self._cuts = np.cumsum([len(text) for text in data])
@@ -86,7 +88,7 @@ class Encoder:
         deviations = [
             (name, value, (value - usual[name][0]) / (usual[name][1] or 1.0)) for name, value in values.items() if name in usual
         ]
-        deviations.sort(key=lambda entry: -abs(entry[2]))
+        deviations.sort(key=lambda entry: math.inf if math.isnan(entry[2]) else -abs(entry[2]))
         return [{"feature": n, "value": v, "deviation": round(d, 3)} for n, v, d in deviations[:_DRIVERS]]
 
 
