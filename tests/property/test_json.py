@@ -1,0 +1,237 @@
+"""The compiled JSON writer against ordinary parsers: what is read back is what was written, and no byte lies outside."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from streamer.batch import Batch
+from streamer.inference.model import Facts, LoadedModel
+from streamer.inference.repository import ModelFile
+from streamer.stages import encode
+from streamer.stages.encode import Encoder
+from streamer.stages.json_kernel import room, write_predictions
+from streamer.testing import constant, stand_in
+from tests.unit.schemas import problems
+
+TOPIC = "sensor.readings"
+INT64_MAX = 2**63 - 1
+CANARY = 0xA5
+
+
+def model(name: str = "m", facts: Facts | None = None) -> LoadedModel:
+    made = stand_in(constant(0.0))
+    made.file = ModelFile(name, 7, Path("nowhere"))
+    made.facts = facts or Facts()
+    return made
+
+
+def batch(
+    keys: list[bytes | None],
+    scores: NDArray[np.float32],
+    *,
+    features: dict[str, NDArray[np.float32]] | None = None,
+    partitions: list[int] | None = None,
+    offsets: list[int] | None = None,
+    times_us: list[int] | None = None,
+    timestamps_ms: list[int] | None = None,
+) -> Batch:
+    n = len(keys)
+
+    def column(values: list[int] | None, dtype: Any = np.int64) -> NDArray[Any]:
+        return np.array(values if values is not None else range(n), dtype)
+
+    made = Batch(
+        TOPIC, 0, {}, [], 0, keys, column(partitions, np.int32), column(offsets), column(timestamps_ms), column(times_us), {},
+        [b""] * n,
+    )  # fmt: skip
+    made.scores, made.counts, made.flags = scores, np.arange(n), np.arange(n) % 2 == 1
+    made.features = features or {}
+    return made
+
+
+def floats(bits: NDArray[np.uint32]) -> NDArray[np.float32]:
+    """The float32 of these bits, NaN and infinities left out."""
+    found = bits.view(np.float32)
+    return found[np.isfinite(found)]
+
+
+def written(values: NDArray[np.float32], width: int = 256) -> NDArray[np.float64]:
+    """Floats as a parser reads them back from features of predictions."""
+    padded = np.resize(values, (-(-len(values) // width), width))
+    names = tuple(f"f{n}" for n in range(width))
+    rows = batch([b"k"] * len(padded), padded[:, :1].copy(), features={n: padded[:, i] for i, n in enumerate(names)})
+    records = Encoder(TOPIC, model(), with_features=True, names=names).predictions(rows, 0)
+    read = np.array([list(orjson.loads(record)["features"].values()) for record in records], np.float64)
+    return read.ravel()[: len(values)]
+
+
+@pytest.mark.parametrize(
+    "bits",
+    [
+        pytest.param(np.arange(0, 2**23, 97, dtype=np.uint32), id="subnormals"),
+        pytest.param(np.arange(1, 4096, dtype=np.uint32), id="smallest"),
+        pytest.param(np.arange(0, 2**31, 30_011, dtype=np.uint32), id="all exponents"),
+        pytest.param(np.arange(2**31, 2**32, 45_007, dtype=np.uint32), id="negative"),
+        pytest.param((10.0 ** np.arange(-45, 39)).astype(np.float32).view(np.uint32), id="powers of ten"),
+        pytest.param((2.0 ** np.arange(-149, 128)).astype(np.float32).view(np.uint32), id="powers of two"),
+        pytest.param(np.arange(-70_000, 70_000, 7).astype(np.float32).view(np.uint32), id="whole numbers"),
+        pytest.param((np.arange(-30_000, 30_000, 7) / 1000).astype(np.float32).view(np.uint32), id="thousandths"),
+    ],
+)
+def test_every_float32_reads_back_as_itself(bits: NDArray[np.uint32]) -> None:
+    values = floats(bits)
+    for neighbour in (-np.inf, None, np.inf):
+        near = values if neighbour is None else np.nextafter(values, np.float32(neighbour))
+        near = near[np.isfinite(near)]
+        assert np.array_equal(written(near).astype(np.float32), near)
+
+
+def test_numbers_are_as_short_as_people_write_them() -> None:
+    values = np.array([0.1, 100.0, -0.5, 1e6, 0.0, 1.5e-7, 3.25e20], np.float32)
+    record = Encoder(TOPIC, model(), with_features=True, names=tuple("abcdefg")).predictions(
+        batch([b"k"], np.array([[0.5]], np.float32), features={n: values[i : i + 1] for i, n in enumerate("abcdefg")}), 0
+    )[0]
+    assert b'"features":{"a":0.1,"b":100,"c":-0.5,"d":1000000,"e":0,"f":15e-8,"g":325e18}' in record
+
+
+def test_what_is_no_number_is_null() -> None:
+    odd = np.array([np.nan, np.inf, -np.inf], np.float32)
+    names = ("a", "b", "c")
+    rows = batch([b"k"], np.array([[1.0]], np.float32), features={n: odd[i : i + 1] for i, n in enumerate(names)})
+    record = orjson.loads(Encoder(TOPIC, model(), with_features=True, names=names).predictions(rows, 0)[0])
+    assert record["features"] == {"a": None, "b": None, "c": None}
+    assert problems("prediction", record) == []
+
+
+finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+nasty = st.sampled_from(['"', "\\", "\n", "\x00\x1f\x7f", "é\u2028", "𝄞", "a" * 60, ""])
+key_bytes = st.one_of(st.none(), st.binary(max_size=12), st.builds(str.encode, st.one_of(texts, nasty)))
+whole = st.integers(0, INT64_MAX)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> tuple[Batch, tuple[str, ...]]:
+    n, columns = draw(st.integers(1, 5)), draw(st.integers(1, 4))
+    names = tuple(draw(st.lists(st.one_of(texts, nasty), max_size=3, unique=True)))
+
+    def numbers(strategy: st.SearchStrategy[Any]) -> list[Any]:
+        return draw(st.lists(strategy, min_size=n, max_size=n))
+
+    scores = np.array(numbers(st.lists(finite, min_size=columns, max_size=columns)), np.float32)
+    made = batch(
+        numbers(key_bytes), scores,
+        features={name: np.array(numbers(finite), np.float32) for name in names},
+        partitions=numbers(st.integers(0, 2**31 - 1)), offsets=numbers(whole), times_us=numbers(st.integers(0, 64 * 10**15)),
+        timestamps_ms=numbers(st.integers(-(2**40), 2**45)),
+    )  # fmt: skip
+    made.counts = np.array(numbers(whole), np.int64)
+    return made, names
+
+
+@settings(max_examples=300)
+@given(made=batches(), topic=st.sampled_from([TOPIC, "a_b-c.9"]), name=st.one_of(texts, nasty), publishes=st.booleans())
+def test_a_record_reads_back_as_its_row(
+    made: tuple[Batch, tuple[str, ...]], topic: str, name: str, publishes: bool
+) -> None:
+    rows, names = made
+    now_us = 1_700_000_000_123_456
+    records = Encoder(topic, model(name), with_features=publishes, names=names).predictions(rows, now_us)
+    assert len(records) == len(rows)
+    for row, record in enumerate(records):
+        read = orjson.loads(record)
+        assert read == json.loads(record)
+        key = rows.keys[row]
+        expected = {
+            "id": f"{topic}/{rows.partitions[row]}/{rows.offsets[row]}",
+            "key": None if key is None else key.decode("utf-8", "replace"),
+            "time": int(rows.times_us[row]) / 1e6,
+            "flag": bool(rows.flags[row]),
+            "model": name,
+            "version": 7,
+            "window_n": int(rows.counts[row]),
+            "latency_ms": (now_us - int(rows.timestamps_ms[row]) * 1000) / 1e3,
+        }
+        assert {field: read.pop(field) for field in expected} == expected
+        assert np.float32(read.pop("score")) == rows.scores[row, -1]
+        if rows.scores.shape[1] > 1:
+            assert [np.float32(score) for score in read.pop("scores")] == rows.scores[row].tolist()
+        if publishes and names:
+            assert list(read["features"]) == list(names)
+            got = [np.float32(value) for value in read.pop("features").values()]
+            assert got == [rows.features[feature][row] for feature in names]
+        assert read == {}
+
+
+@settings(max_examples=200)
+@given(made=batches(), extreme=st.booleans())
+def test_the_room_is_always_enough(made: tuple[Batch, tuple[str, ...]], extreme: bool) -> None:
+    """Bytes behind the promised room are canaries; not one of them is touched."""
+    rows, names = made
+    if extreme:  # the longest there is of everything
+        n = len(rows)
+        rows.keys = [b"\x01" * 40] * n
+        rows.scores = np.full_like(rows.scores, -1.2345678e-38)
+        rows.features = {name: np.full(n, -1.1754944e-38, np.float32) for name in names}
+        rows.offsets = rows.counts = np.full(n, INT64_MAX)
+    encoder = Encoder(TOPIC, model(), with_features=True, names=names)
+    keys, ends = encode._keys(rows.keys)
+    features = np.stack([rows.features[name] for name in names], axis=1) if names else np.empty((len(rows), 0), np.float32)
+    numbers = rows.scores.shape[1] + features.shape[1] + 1
+    promised = room(len(rows), len(encoder._constants), len(keys), numbers)
+    out = np.full(promised + 8192, CANARY, np.uint8)
+    latency = np.full(len(rows), -INT64_MAX) if extreme else rows.timestamps_ms
+    end = write_predictions(
+        out, encoder._constants, encoder._cuts, rows.partitions, rows.offsets, keys, ends, rows.times_us, rows.scores, 0,
+        rows.flags, rows.counts, latency, features,
+    )  # fmt: skip
+    assert end <= promised
+    assert (out[end:] == CANARY).all()
+    assert out[:end].tobytes().count(b"\n") == len(rows)
+
+
+def test_no_rows_are_no_records() -> None:
+    rows = batch([], np.empty((0, 1), np.float32))
+    assert Encoder(TOPIC, model(), with_features=False, names=("a",)).predictions(rows, 0) == []
+
+
+def test_a_flow_of_vectors_alone_publishes_what_numbers_it_has() -> None:
+    rows = batch([b"k"], np.array([[2.0]], np.float32), features={"series": np.zeros((1, 8), np.float32)})
+    encoder = Encoder(TOPIC, model(), with_features=True, names=())
+    prediction = encoder.predictions(rows, 0)[0]
+    assert problems("prediction", orjson.loads(prediction)) == []
+    assert orjson.loads(encoder.anomaly(rows, 0, prediction))["features"] == {}
+
+
+@pytest.mark.parametrize("publishes", [True, False])
+@pytest.mark.parametrize("odd", [None, float("nan"), float("inf")])
+def test_an_anomaly_names_its_drivers_furthest_first(publishes: bool, odd: float | None) -> None:
+    names = ("c", "d", "a", "constant", "b")
+    facts = Facts(names, 0.0, None, None, (0.0, 0.0, 0.0, 1.0, 0.0), (0.5, 10.0, 1.0, 0.0, 2.0))
+    values = {"c": 1.0, "d": 1.0, "a": 3.0, "constant": 1.0, "b": -8.0}
+    if odd is not None:
+        values["d"] = odd
+    columns = {name: np.array([value], np.float32) for name, value in values.items()}
+    encoder = Encoder(TOPIC, model(facts=facts), with_features=publishes, names=names)
+    rows = batch([b"k"], np.array([[2.0]], np.float32), features=columns)
+    rows.flags[:] = True
+    anomaly = orjson.loads(encoder.anomaly(rows, 0, encoder.predictions(rows, 0)[0]))
+    drivers = [driver for driver in anomaly["drivers"] if driver["feature"] != "d"]
+    assert [(driver["feature"], driver["deviation"]) for driver in drivers][:2] == [("b", -4.0), ("a", 3.0)]
+    assert anomaly["features"]["a"] == 3.0
+    anomaly["flag"] = True
+    assert problems("anomaly", anomaly) == []
+
+
+def test_a_model_that_does_not_say_what_is_usual_has_no_drivers() -> None:
+    rows = batch([b"k"], np.array([[2.0]], np.float32), features={"a": np.ones(1, np.float32)})
+    encoder = Encoder(TOPIC, model(facts=replace(Facts(), features=("a",))), with_features=False, names=("a",))
+    assert orjson.loads(encoder.anomaly(rows, 0, encoder.predictions(rows, 0)[0]))["drivers"] == []
