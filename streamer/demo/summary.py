@@ -75,4 +75,7 @@ def _against_known(outcome: Outcome) -> str:
         hit |= inside
         outside += not inside
     known = sum(map(len, outcome.known.values()))
-    return f"known         {len(hit)} of {known} anomalies labelled in this data were flagged, {outside} flags lie elsewhere"
+    return (
+        f"known         {len(hit)} of {known} anomalies labelled in this data were flagged, {outside} flags lie elsewhere "
+        "(the model was trained on it)"
+    )

@@ -13,9 +13,11 @@ import msgspec
 import pytest
 
 from streamer.demo.recording import BadRecord, Recording
-from streamer.demo.summary import spells
+from streamer.demo.run import Outcome
+from streamer.demo.summary import lines, spells
 from streamer.errors import StreamerError
 from streamer.feeding.rows import Row
+from streamer.telemetry.metrics import Metrics
 from topologies.sensor import Reading
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,6 +47,9 @@ class TestWithoutTerminal:
         assert number(done.stdout, "flags") > 0
         assert re.search(r"^end to end +p50 \S+ m?s, p99 \S+ m?s", done.stdout, re.MULTILINE)
         assert re.search(r"^flagged +\S+", done.stdout, re.MULTILINE)
+        known = re.search(r"^known +(\d+) of 18 anomalies", done.stdout, re.MULTILINE)
+        assert known
+        assert int(known[1]) >= 12, "the model finds most of what people labelled in its own training data"
         assert "in memory" in done.stdout
         assert len(re.findall(r"^ *\d+ s  \w+: ", done.stdout, re.MULTILINE)) >= 3, "a plain line a second"
         assert "\x1b" not in done.stdout
@@ -106,9 +111,22 @@ class TestRecording:
                 continue
             assert record.key != event.sensor_id.encode() or event.ts > 4e9
 
+    def test_known_anomalies_are_relative_to_the_end(self, tmp_path: Path) -> None:
+        write(tmp_path, "a.csv", "timestamp,value", *(f"2014-01-01 00:0{n}:00,{n}" for n in range(9)))
+        write(tmp_path, "labels.json", '{"a.csv": [["2014-01-01 00:02:00", "2014-01-01 00:07:00"]], "other.csv": []}')
+        assert Recording.load(tmp_path, Reading).known == {"a": [(-360_000_000, -60_000_000)]}
+
     def test_empty_folder(self, tmp_path: Path) -> None:
         with pytest.raises(StreamerError, match="source checkout"):
             Recording.load(tmp_path, Reading)
+
+
+def test_summary_holds_flags_against_known_anomalies() -> None:
+    anomalies = [{"key": "a", "time": time, "score": 1.0} for time in (5.0, 6.0, 99.0)]
+    known = {"a": [(4.0, 6.0), (50.0, 60.0)], "b": [(4.0, 6.0)]}
+    text = list(lines(Outcome(flagged=3, anomalies=anomalies, known=known), Metrics()))[-1]
+    assert text.split(maxsplit=1)[1].startswith("1 of 3 anomalies")
+    assert "1 flags lie elsewhere" in text
 
 
 def test_spells_join_neighbours() -> None:
