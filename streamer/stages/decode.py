@@ -128,7 +128,8 @@ class Decode:
         values = list(map(attrgetter(spec.time), events))
         if spec.time_unit == "iso":
             return np.array([_iso_us(value) for value in values], np.float64)
-        return np.round(_numbers(values) * _UNIT_US[spec.time_unit])
+        with np.errstate(over="ignore"):  # a time like 1e308 becomes infinite and is refused
+            return np.round(_numbers(values) * _UNIT_US[spec.time_unit])
 
 
 _DECODERS: dict[type[Event], msgspec.json.Decoder[Any]] = {}
