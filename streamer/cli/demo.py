@@ -53,7 +53,8 @@ def demo(
         from streamer.demo.run import Demo  # noqa: PLC0415
 
         rate = rate or recording.total / _PLAYS_S
-        run = Demo(plan, settings, recording, rate=rate, keep=keep, title=f"streamer demo: {plan.name}", notice=notice)
+        within_s = None if keep else _limit_s(recording.total / rate)
+        run = Demo(plan, settings, recording, rate=rate, within_s=within_s, title=f"streamer demo: {plan.name}", notice=notice)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: run.stop())
         with _screen() as show:
@@ -80,9 +81,15 @@ def _load(settings: "Settings") -> "tuple[Plan, Recording]":
     return plan, Recording.load(folder / "data", plan.event)
 
 
+def _limit_s(feed_s: float) -> float:
+    """How long everything may take: a minute, or longer when a low rate was asked for."""
+    return max(60.0, 1.5 * feed_s + 20.0)
+
+
 def _topologies() -> Path:
-    """The folder of ready-made flows in the source tree."""
-    return Path(__file__).resolve().parents[2] / "topologies"
+    """The folder of ready-made flows: in the source tree, or where an installed package is started."""
+    beside = Path(__file__).resolve().parents[2] / "topologies"
+    return beside if beside.is_dir() else Path("topologies")
 
 
 @contextmanager

@@ -25,8 +25,6 @@ from streamer.worker import Worker
 
 _log = get_logger(__name__)
 
-# From the first event to the last outcome; a demo that takes longer has failed.
-END_WITHIN_S = 60.0
 READY_WITHIN_S = 30.0
 # The embedded log keeps 5 MiB a partition: never let more wait there than it can hold (some 100 bytes each).
 _AHEAD_MAX = 20_000
@@ -67,15 +65,23 @@ class Demo:
         settings: bootstrap and the rest; topics exist.
         recording: what to feed.
         rate: events per second.
-        keep: play the recording again and again until `stop`.
+        within_s: from the first event to the last outcome; None plays the recording again and again until `stop`.
         title, notice: for the picture.
     """
 
     def __init__(
-        self, plan: Plan, settings: Settings, recording: Recording, *, rate: float, keep: bool, title: str, notice: str
+        self,
+        plan: Plan,
+        settings: Settings,
+        recording: Recording,
+        *,
+        rate: float,
+        within_s: float | None,
+        title: str,
+        notice: str,
     ) -> None:
         self._plan, self._settings, self._recording = plan, settings, recording
-        self._rate, self._keep = rate, keep
+        self._rate, self._within_s = rate, within_s
         self._title, self._notice = title, notice
         self._clock = SystemClock()
         self._stopping = threading.Event()
@@ -90,6 +96,10 @@ class Demo:
         self._feeder = Feeder(producer, topic, self._clock, hold=self._too_far_ahead, stopped=self._stopping.is_set)
         self._watch = Watch(self.worker.metrics)
         self._started = self._clock.monotonic()
+
+    @property
+    def _loops(self) -> bool:
+        return self._within_s is None
 
     def stop(self) -> None:
         """End early, in order; safe from a signal handler."""
@@ -106,10 +116,8 @@ class Demo:
         problem = self._until(lambda: self.worker.ready() is None, READY_WITHIN_S, "the worker was not ready", show)
         if problem is None:
             threads["feeder"].start()
-            within_s = None if self._keep else END_WITHIN_S
-            problem = self._until(
-                lambda: not threads["feeder"].is_alive() and self._all_done(), within_s, "not all was scored", show
-            )
+            over = lambda: not threads["feeder"].is_alive() and self._all_done()  # noqa: E731
+            problem = self._until(over, self._within_s, "not every event had its outcome", show)
         self._end(threads, show)
         return self._outcome(problem)
 
@@ -145,7 +153,7 @@ class Demo:
                 for key, spans in self._recording.known.items()
             }
             yield from self._recording.play(now_us)
-            if not self._keep:
+            if not self._loops:
                 return
 
     def _read(self) -> None:
@@ -185,7 +193,7 @@ class Demo:
         newest = list(islice(reversed(self._anomalies), _ANOMALIES_SHOWN))
         return Frame.of(
             self._watch, now, title=self._title, notice=self._notice, seconds=now - self._started, fed=self._feeder.delivered,
-            total=None if self._keep else self._recording.total, anomalies=newest,
+            total=None if self._loops else self._recording.total, anomalies=newest,
         )  # fmt: skip
 
     def _too_far_ahead(self) -> bool:
@@ -211,7 +219,7 @@ class Demo:
             int(metrics.value("streamer_records_total", "dead")),
             self._flagged(),
             list(self._anomalies),
-            {} if self._keep else self._known,
+            {} if self._loops else self._known,
             problem,
         )
         if self._feeder.failed and outcome.problem is None:

@@ -64,6 +64,15 @@ class TestWithoutTerminal:
         ):
             assert number(done.stdout, f" +{reason}") == 1
 
+    def test_events_without_outcome_are_a_failure(self) -> None:
+        impatient = "import streamer.cli.demo as d; d._limit_s = lambda _: 2.0; from streamer.cli import app; app(['demo'])"
+        done = subprocess.run(
+            [sys.executable, "-c", impatient], capture_output=True, text=True, cwd=ROOT, timeout=120, check=False
+        )
+        assert done.returncode == 1, done.stdout
+        assert "error: not every event had its outcome within 2 s" in done.stderr
+        assert "every event has its outcome" not in done.stdout
+
     def test_keep_goes_on_until_told_to_stop(self) -> None:
         process = subprocess.Popen([*COMMAND, "--keep"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
         assert process.stdout is not None
