@@ -6,6 +6,7 @@ committed offset. Restoring is `for block in chain: store.apply(block)`.
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -17,6 +18,8 @@ from streamer.state.store import Delta
 
 FORMAT = 1
 _METADATA = "streamer/1 seq="
+# MessagePack writes at most this much in front of a key.
+_KEY_HEADER_BYTES = 5
 
 
 class Block(msgspec.Struct, array_like=True):
@@ -72,23 +75,40 @@ def merge(deltas: Iterable[Delta], fields: int) -> Delta:
 
 def encode(delta: Delta, fingerprint: str, seq: int, first: int, next_: int) -> Iterator[bytes]:
     """Messages of one commit for one partition, each at most CHANGELOG_BYTES_MAX before compression."""
-    columns = delta.values.shape[0]
-    rows = len(delta.slots)
-    # Keys stand in the first part: a restore must know a slot before a row uses it.
-    room = max(CHANGELOG_BYTES_MAX - sum(map(len, delta.new_keys)) - 8 * len(delta.new_keys), CHANGELOG_BYTES_MAX // 2)
-    per_part = max(1, room // (12 + 8 * columns))
-    cuts = list(range(0, rows, per_part)) or [0]
+    cuts, keys = _cuts(delta)
     compressor = zstandard.ZstdCompressor(level=1)
-    for part, start in enumerate(cuts):
-        end = min(start + per_part, rows)
+    for part, (start, end) in enumerate(pairwise(cuts)):
         block = Block(
-            FORMAT, fingerprint, seq, first, next_, part, len(cuts),
-            delta.new_keys if part == 0 else [],
+            FORMAT, fingerprint, seq, first, next_, part, len(cuts) - 1,
+            delta.new_keys[keys[part] : keys[part + 1]],
             delta.slots[start:end].astype("<i4").tobytes(),
             np.diff(delta.times[start:end], prepend=0).astype("<i8").tobytes(),
             np.ascontiguousarray(delta.values[:, start:end], "<f8").tobytes(),
         )  # fmt: skip
         yield compressor.compress(_ENCODER.encode(block))
+
+
+def _cuts(delta: Delta) -> tuple[list[int], list[int]]:
+    """Where the parts of a commit begin and the last one ends: as rows, and as new keys.
+
+    A new key travels with the first row that uses it. New keys take the next slots in the order of their first rows, so
+    the highest slot so far tells how many of them the rows up to here need.
+    """
+    rows, width = len(delta.slots), 12 + 8 * delta.values.shape[0]
+    sizes = np.zeros(len(delta.new_keys) + 1, np.int64)
+    np.cumsum([len(key) + _KEY_HEADER_BYTES for key in delta.new_keys], out=sizes[1:])
+    known = np.zeros(rows + 1, np.int64)
+    if delta.new_keys:
+        highest = np.maximum.accumulate(delta.slots).astype(np.int64)
+        known[1:] = np.maximum(highest + 1 - (highest[-1] + 1 - len(delta.new_keys)), 0)
+    taken = np.arange(rows + 1) * width + sizes[known]
+    cuts = [0]
+    while cuts[-1] < rows:
+        end = int(np.searchsorted(taken, taken[cuts[-1]] + CHANGELOG_BYTES_MAX, "right")) - 1
+        cuts.append(max(end, cuts[-1] + 1))
+    if not rows:
+        cuts.append(0)
+    return cuts, known[cuts].tolist()
 
 
 def decode(value: bytes, fingerprint: str, where: str) -> Block:

@@ -22,6 +22,8 @@ class Progress:
         applied: sequence number of the last applied block.
         rows: applied so far.
         reached: how far the changelog was read.
+        parts: of the commit that is being read.
+        commit: its number, first and next offset and number of parts; parts of another writer do not belong to it.
     """
 
     store: Store
@@ -33,6 +35,7 @@ class Progress:
     rows: int = 0
     reached: int = 0
     parts: list[Delta] = field(default_factory=list)
+    commit: tuple[int, int, int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +120,13 @@ class Restore:
 
     def _follows(self, progress: Progress, block: Block, message: Message) -> bool:
         """Whether a block continues the chain; in strict mode it must."""
-        part = len(progress.parts)
+        commit = (block.seq, block.first, block.next, block.parts)
         if progress.next is None or (block.seq == progress.applied + 1 and block.first == progress.next):
-            if block.part == part:
-                return True
-            if block.part == 0:  # the writer died between parts and another one began anew
+            if block.part == 0:  # perhaps anew, after a writer that died between its parts
                 progress.parts.clear()
+                progress.commit = commit
+                return True
+            if block.part == len(progress.parts) and commit == progress.commit:
                 return True
         if self._strict:
             raise StateError(

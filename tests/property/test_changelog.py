@@ -1,0 +1,286 @@
+"""A restore is the live path: after any prefix of commits the rebuilt store equals the live one, bit for bit."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamer.clock import ManualClock
+from streamer.errors import StateError
+from streamer.limits import CHANGELOG_BYTES_MAX
+from streamer.memory_log import MemoryConsumer, MemoryLog
+from streamer.state import changelog
+from streamer.state.changelog import Block, decode, encode, merge
+from streamer.state.restore import Restore, Restored
+from streamer.state.store import Delta, Store, StoreSpec
+from streamer.windows import Needs, rolling
+from tests.property.test_windows import state
+
+TOPIC = "g-t-window-changelog"
+SPEC = StoreSpec.of(rolling("10s", max_samples=4), Needs({("a", "mean"), ("b", "rate")}))
+Rows = list[tuple[Any, int, float]]
+
+
+def delta(store: Store, rows: Sequence[tuple[Any, int, float]]) -> Delta:
+    """What these rows mean for a store, new keys included."""
+    slots, fresh = store.address([str(key).encode() for key, *_ in rows], 100_000)
+    values = np.array([[a for *_, a in rows], [-a for *_, a in rows]], np.float64).reshape(2, len(rows))
+    return Delta(fresh, slots, np.array([time for _, time, _ in rows], np.int64), values)
+
+
+def new_store() -> Store:
+    return Store(SPEC, 100_000)
+
+
+class Writer:
+    """The live side: applies commits and appends their messages, as `stages.commit` does."""
+
+    def __init__(self, log: MemoryLog | None = None) -> None:
+        self.store, self.log = new_store(), log or MemoryLog(1, ManualClock())
+        self.seq = self.next = 0
+
+    def commit(self, batches: Sequence[Rows], dead: int = 1) -> list[bytes]:
+        deltas = []
+        for rows in batches:
+            deltas.append(delta(self.store, rows))
+            self.store.apply(deltas[-1])
+        end = self.next + sum(map(len, batches)) + dead
+        messages = list(encode(merge(deltas, 2), SPEC.fingerprint, self.seq + 1, self.next, end))
+        for message in messages:
+            self.log.append(TOPIC, None, message, partition=0)
+        self.seq, self.next = self.seq + 1, end
+        return messages
+
+
+def restore(log: MemoryLog, committed: int | None, seq: int, *, strict: bool = True) -> tuple[Store, Restored]:
+    """Run a restore to its end."""
+    consumer: Any = MemoryConsumer(log, {"group.id": "r", "enable.partition.eof": True})
+    reader = Restore(consumer, TOPIC, strict=strict)
+    store = new_store()
+    reader.begin(0, store, committed, seq, log.end(TOPIC, 0))
+    for _ in range(1_000):
+        if done := reader.step(0.0):
+            assert len(reader) == 0
+            return store, done[0]
+    raise AssertionError("the restore does not end")
+
+
+keys = st.integers(0, 6)
+numbers = st.floats(width=64, allow_nan=False, allow_infinity=False)
+rows_ = st.lists(st.tuples(keys, st.integers(0, 2**55), numbers), max_size=12)
+commits_ = st.lists(st.lists(rows_, min_size=1, max_size=3), max_size=6)
+
+
+@pytest.fixture(params=[60, 200, CHANGELOG_BYTES_MAX])
+def _bytes_max(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages of a row each, of a few rows, and as in service."""
+    monkeypatch.setattr(changelog, "CHANGELOG_BYTES_MAX", request.param)
+
+
+@pytest.mark.usefixtures("_bytes_max")
+@settings(max_examples=60)
+@given(commits=commits_)
+def test_every_prefix_of_commits_restores_the_live_store(commits: list[list[Rows]]) -> None:
+    writer = Writer()
+    for number, commit in enumerate(commits, start=1):
+        writer.commit(commit)
+        store, done = restore(writer.log, writer.next, number)
+        assert state(store) == state(writer.store)
+        assert (done.next, done.seq, done.rows) == (writer.next, number, sum(len(r) for c in commits[:number] for r in c))
+
+
+@pytest.mark.usefixtures("_bytes_max")
+@settings(max_examples=60)
+@given(commit=st.lists(rows_, min_size=1, max_size=3))
+def test_a_commit_reads_back_as_it_was(commit: list[Rows]) -> None:
+    store = new_store()
+    deltas = []
+    for rows in commit:
+        deltas.append(delta(store, rows))
+        store.apply(deltas[-1])
+    whole = merge(deltas, 2)
+    blocks = [decode(message, SPEC.fingerprint, "here") for message in encode(whole, SPEC.fingerprint, 9, 5, 77)]
+    assert [(b.part, b.parts, b.seq, b.first, b.next) for b in blocks] == [(n, len(blocks), 9, 5, 77) for n in range(len(blocks))]
+    back = merge([block.delta(2) for block in blocks], 2)
+    assert back.new_keys == whole.new_keys
+    for name in ("slots", "times", "values"):
+        assert getattr(back, name).dtype == getattr(whole, name).dtype
+        assert getattr(back, name).tobytes() == getattr(whole, name).tobytes()
+
+
+def test_no_message_is_too_large_however_many_keys_are_new() -> None:
+    """A broker refuses more than a megabyte: a commit full of keys it never saw must still pass."""
+    dice = np.random.default_rng(5)
+    rows = [(dice.bytes(18).hex(), n, float(n)) for n in range(65_536)]
+    writer = Writer()
+    messages = writer.commit([rows])
+    assert max(map(len, messages)) <= CHANGELOG_BYTES_MAX
+    store, _ = restore(writer.log, writer.next, 1)
+    assert state(store) == state(writer.store)
+
+
+def test_no_message_is_too_large_with_the_longest_keys_there_are() -> None:
+    dice = np.random.default_rng(5)
+    rows = [(dice.bytes(256).hex(), n, float(n)) for n in range(5_000)]
+    assert max(map(len, Writer().commit([rows, rows]))) <= CHANGELOG_BYTES_MAX
+
+
+# ---------------------------------------------------------------------- what must not be read
+
+
+def block(**changes: Any) -> bytes:
+    fields: dict[str, Any] = {
+        "format": changelog.FORMAT, "fingerprint": SPEC.fingerprint, "seq": 1, "first": 0, "next": 1, "part": 0, "parts": 1,
+        "keys": [], "slots": b"", "times": b"", "values": b"",
+    }  # fmt: skip
+    return changelog.zstandard.ZstdCompressor().compress(changelog._ENCODER.encode(Block(**{**fields, **changes})))
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (b"", "was something else produced to this topic"),
+        (b"not a block", "was something else produced to this topic"),
+        (changelog.zstandard.ZstdCompressor().compress(b"{}"), "was something else produced to this topic"),
+        (block()[:-3], "was something else produced to this topic"),
+        (block(format=2), "has changelog format 2, this version reads 1; run the version that wrote it"),
+        (block(fingerprint="rolling/9/0/x"), "was written for the window rolling/9/0/x"),
+    ],
+)
+def test_a_message_that_is_not_ours_is_refused_with_its_place(value: bytes, says: str) -> None:
+    with pytest.raises(StateError, match=says) as refusal:
+        decode(value, SPEC.fingerprint, "topic/3/42")
+    assert str(refusal.value).startswith("topic/3/42 ")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        StoreSpec.of(rolling("10s", max_samples=5), Needs({("a", "mean"), ("b", "rate")})),
+        StoreSpec.of(rolling("11s", max_samples=4), Needs({("a", "mean"), ("b", "rate")})),
+        StoreSpec.of(rolling(count=4), Needs({("a", "mean"), ("b", "rate")})),
+        StoreSpec.of(rolling("10s", max_samples=4), Needs({("a", "mean")})),
+        StoreSpec.of(rolling("10s", max_samples=4), Needs({("a", "mean"), ("c", "rate")})),
+    ],
+)
+def test_another_shape_has_another_fingerprint(other: StoreSpec) -> None:
+    assert other.fingerprint != SPEC.fingerprint
+
+
+def test_asking_more_of_the_same_samples_keeps_the_fingerprint() -> None:
+    more = StoreSpec.of(rolling("10s", max_samples=4), Needs({("a", "std"), ("b", "rate")}, {"a"}))
+    assert more.fingerprint == SPEC.fingerprint
+
+
+@pytest.mark.parametrize(("text", "seq"), [(None, 0), ("", 0), ("note of another tool", 0), (changelog.metadata(17), 17)])
+def test_the_sequence_number_travels_in_the_metadata(text: str | None, seq: int) -> None:
+    assert changelog.sequence(text) == seq
+
+
+# ---------------------------------------------------------------------- chains
+
+
+def test_exactly_once_refuses_a_gap_a_repetition_and_a_wrong_end() -> None:
+    writer = Writer()
+    messages = [writer.commit([[(n, n, 1.0)]])[0] for n in range(3)]
+    end = writer.next
+    for order, committed, seq in (
+        ([0, 2], end, 3),  # a gap
+        ([0, 1, 1], 4, 2),  # a repetition
+        ([0, 1], end, 3),  # cut short
+        ([0, 1, 2], end, 2),  # another number than committed
+        ([0, 1, 2], end - 1, 3),  # another offset than committed
+        ([0, 1, 2], None, 0),  # never committed
+        ([], end, 3),  # deleted
+    ):
+        log = MemoryLog(1, ManualClock())
+        for number in order:
+            log.append(TOPIC, None, messages[number], partition=0)
+        with pytest.raises(StateError, match="Run with a new --group"):
+            restore(log, committed, seq)
+
+
+def test_at_least_once_skips_what_a_zombie_wrote() -> None:
+    writer = Writer()
+    for n in range(3):
+        writer.commit([[(n, n, 1.0)]])
+    zombie = Writer(writer.log)
+    zombie.seq, zombie.next = 1, 2  # it goes on from the first commit, and knows nothing of the others
+    zombie.commit([[("z", 1, 5.0)], [("y", 1, 5.0)]])
+    zombie.commit([[("z", 1, 6.0)]])
+    writer.commit([[("w", 9, 2.0)]])
+    store, done = restore(writer.log, 3, 2, strict=False)
+    assert state(store) == state(writer.store)
+    assert (done.next, done.seq) == (writer.next, 4)
+
+
+def test_at_least_once_goes_on_where_the_chain_ends_and_not_where_the_group_is() -> None:
+    writer = Writer()
+    writer.commit([[(1, 1, 1.0)]])
+    assert restore(writer.log, 0, 0, strict=False)[1].next == writer.next
+    assert restore(writer.log, 0, 0, strict=False)[1].seq == 1
+
+
+def test_a_writer_that_died_between_parts_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changelog, "CHANGELOG_BYTES_MAX", 100)
+    writer = Writer()
+    writer.commit([[(n, n, 1.0) for n in range(4)]])
+    torn = Writer(MemoryLog(1, ManualClock()))
+    torn.seq, torn.next = writer.seq, writer.next
+    parts = torn.commit([[(n, n, 7.0) for n in range(20)]])
+    assert len(parts) > 2
+    for message in parts[:-1]:
+        writer.log.append(TOPIC, None, message, partition=0)
+    assert state(restore(writer.log, writer.next, 1, strict=False)[0]) == state(writer.store)
+    writer.commit([[(n, n, 3.0) for n in range(20)]])
+    store, done = restore(writer.log, 0, 0, strict=False)
+    assert state(store) == state(writer.store)
+    assert done.next == writer.next
+
+
+def test_parts_of_two_writers_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changelog, "CHANGELOG_BYTES_MAX", 100)
+    live, zombie = Writer(), Writer()
+    mine = live.commit([[(n, n, 1.0) for n in range(20)]])
+    theirs = zombie.commit([[(n, n, 9.0) for n in range(20)]], dead=2)
+    assert len(mine) == len(theirs) > 2
+    log = MemoryLog(1, ManualClock())
+    for pair in zip(theirs, mine, strict=True):
+        for message in pair:
+            log.append(TOPIC, None, message, partition=0)
+    store, done = restore(log, 0, 0, strict=False)
+    ends = [(writer.next, state(writer.store)) for writer in (live, zombie)] + [(0, state(new_store()))]
+    assert (done.next, state(store)) in ends
+
+
+def test_a_pending_transaction_is_waited_for() -> None:
+    """The commit marker may still be on its way: the log ends where it ended for writers, not for readers."""
+    writer = Writer()
+    writer.commit([[(1, 1, 1.0)]])
+    log = writer.log
+    log.open["other"] = []
+    (message,) = Writer(MemoryLog(1, ManualClock())).commit([[(1, 1, 1.0)]])
+    pending = decode(message, SPEC.fingerprint, "")
+    log.append(TOPIC, None, block(seq=2, first=writer.next, next=9, keys=pending.keys), partition=0, transaction="other")
+    consumer: Any = MemoryConsumer(log, {"group.id": "r", "enable.partition.eof": True})
+    reader = Restore(consumer, TOPIC, strict=True)
+    reader.begin(0, new_store(), 9, 2, log.end(TOPIC, 0))
+    assert [reader.step(0.0) for _ in range(20)] == [[]] * 20
+    log.open["other"][0].state = "committed"
+    done = [found for _ in range(5) for found in reader.step(0.0)]
+    assert [(d.next, d.seq) for d in done] == [(9, 2)]
+
+
+def test_a_cancelled_restore_never_comes_back() -> None:
+    writer = Writer()
+    writer.commit([[(1, 1, 1.0)]])
+    consumer: Consumer | Any = MemoryConsumer(writer.log, {"group.id": "r", "enable.partition.eof": True})
+    reader = Restore(consumer, TOPIC, strict=True)
+    reader.begin(0, new_store(), writer.next, 1, 1)
+    reader.cancel([0])
+    consumer.incremental_assign([TopicPartition(TOPIC, 0, 0)])
+    assert [reader.step(0.0) for _ in range(3)] == [[]] * 3
