@@ -82,11 +82,16 @@ class Cluster:
     def committed(self) -> dict[int, int]:
         return committed_offsets(self._bootstrap, self.names)
 
-    def lag(self) -> int:
-        """Input records between the group's committed offsets and the committed end of the input."""
+    def lags(self) -> dict[int, int]:
+        """Per partition, offsets between the group's commit and the committed end of the input; none where zero."""
         ends = self.ends([self.names.input], IsolationLevel.READ_COMMITTED)
         committed = self.committed()
-        return sum(max(0, end - committed.get(partition, 0)) for (_, partition), end in ends.items())
+        behind = {partition: end - committed.get(partition, 0) for (_, partition), end in ends.items()}
+        return {partition: lag for partition, lag in behind.items() if lag > 0}
+
+    def lag(self) -> int:
+        """Offsets between the group's commits and the committed end of the input, all partitions together."""
+        return sum(self.lags().values())
 
     def members(self) -> int:
         """Members of the group if it is stable and every partition is assigned, else -1."""
@@ -104,6 +109,11 @@ class Cluster:
     def settled(self) -> bool:
         """Nothing left to read and no transaction open."""
         return self.lag() == 0 and not self.open_transactions()
+
+    def state(self) -> str:
+        """What is not settled, in one line."""
+        opened = [f"{topic}/{partition}" for topic, partition in self.open_transactions()]
+        return f"lag by partition {self.lags()}, open transactions on {opened}, {self.members()} members"
 
 
 def _holds(condition: Callable[[], bool]) -> bool:

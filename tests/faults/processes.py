@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 TOPOLOGY = "tests/faults/topology.py:torture"
-TAIL_LINES = 24
+TAIL_LINES = 30
 STACKS_S = 10.0
+NOISE = "Connection refused"
 
 
 @dataclass(slots=True)
@@ -48,8 +49,22 @@ class Child:
         try:
             return self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            self.send(signal.SIGABRT)
-            return self.process.wait(STACKS_S)
+            self.abort()
+            return self.process.wait()
+
+    def abort(self) -> str:
+        """Let it write its threads' stacks into its log and die.
+
+        Returns:
+            The end of that log.
+        """
+        self.send(signal.SIGABRT)
+        self.send(signal.SIGCONT)
+        try:
+            self.process.wait(STACKS_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        return self.tail()
 
     def kill(self) -> None:
         self.send(signal.SIGKILL)
@@ -57,7 +72,7 @@ class Child:
 
     def tail(self) -> str:
         """The last lines it wrote."""
-        lines = self.log.read_text(errors="replace").splitlines()
+        lines = [line for line in self.log.read_text(errors="replace").splitlines() if NOISE not in line]
         return "\n".join(f"    {self.name}| {line[:600]}" for line in lines[-TAIL_LINES:])
 
 

@@ -124,8 +124,8 @@ class Run:
                 self.outcome.failures.append(f"the concurrent reader failed:\n{watcher.tail()}")
             self._judge()
         except TimedOutError as error:
-            tails = "\n".join(child.tail() for child in self._crew.workers.values())
-            self.outcome.failures.append(f"{error}\n{tails}")
+            stacks = (f"worker {slot}:\n{child.abort()}" for slot, child in self._crew.workers.items())
+            self.outcome.failures.append("\n".join((f"{error}: {self._cluster.state()}", *stacks)))
         finally:
             self._crew.bury()
             self.outcome.seconds = time.monotonic() - start
