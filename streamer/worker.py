@@ -206,7 +206,7 @@ class Worker:
         timeout = min(_IDLE_S, _IDLE_S if due is None else due) if quiet else 0.0
         records = self._consume.poll(rows, timeout, _GATHER_S)
         self._behind = records is not None and len(records) == rows
-        self._polled_at = self._book.lap("consume")
+        self._polled_at = self._book.lap("consume" if timeout == 0 else None)
         return records
 
     def _deliver(self, wait_s: float) -> None:
@@ -235,9 +235,7 @@ class Worker:
         if (done := self._commit.reap(wait_s)) is not None:
             self._note(done)
         if self._commit.due_in(behind=self._behind) == 0.0:
-            self._book.start()
             self._commit.start(self._consume.group_metadata())
-            self._book.lap("commit")
 
     def _note(self, done: Transaction) -> None:
         if not self._commit.transactional:

@@ -41,10 +41,11 @@ class Bookkeeper:
         """Begin a lap."""
         self._lap_start = self._clock.monotonic()
 
-    def lap(self, stage: str) -> float:
-        """Book the time since the last lap on a stage; returns now, monotonic seconds."""
+    def lap(self, stage: str | None) -> float:
+        """Book the time since the last lap on a stage, or on none (it was spent waiting); returns now, monotonic seconds."""
         now = self._clock.monotonic()
-        self._metrics.add("streamer_stage_busy_seconds_total", now - self._lap_start, stage)
+        if stage is not None:
+            self._metrics.add("streamer_stage_busy_seconds_total", now - self._lap_start, stage)
         self._lap_start = now
         return now
 
@@ -70,6 +71,10 @@ class Bookkeeper:
         metrics.add("streamer_inference_rows_total", rows, model.name, str(model.version))
         metrics.add("streamer_inference_batches_total", len(done.batches))
         metrics.add("streamer_anomalies_total", sum(int(batch.flags.sum()) for batch in done.batches))
+        # These two work on threads of their own, so the worker's laps do not see them.
+        scoring = sum(batch.stamps.run_ended - batch.stamps.run_started for batch in done.batches)
+        metrics.add("streamer_stage_busy_seconds_total", scoring, "infer")
+        metrics.add("streamer_stage_busy_seconds_total", done.took_s, "commit")
         for batch in done.batches if dead else ():
             for letter in batch.dead:
                 metrics.add("streamer_dead_letters_total", 1, letter.stage, letter.reason)
