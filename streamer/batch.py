@@ -125,6 +125,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.offsets)
 
+    @property
+    def records(self) -> int:
+        """Input records it stands for: rows and dead letters. A row that is refused later changes nothing here."""
+        return len(self.offsets) + len(self.dead)
+
     def letters(self, bad: NDArray[np.bool_], stage: str, reason: str, detail: str) -> list[DeadLetter]:
         """Dead letters of these rows."""
         return [

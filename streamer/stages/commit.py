@@ -157,7 +157,7 @@ class Commit:
         if self._open is None:
             self._open = Transaction(batch.stamps.polled)
         self._open.batches.append(batch)
-        self._open.rows += len(batch) + len(batch.dead)
+        self._open.rows += batch.records
 
     def due_in(self, *, behind: bool) -> float | None:
         """Seconds until the open transaction should commit, None if there is none to commit or one is under way."""

@@ -9,7 +9,11 @@ from streamer.inference.pool import Pool, Task
 
 
 class Infer:
-    """Keeps the order of batches across the pool and bounds nothing itself: the worker asks `rows` before it polls."""
+    """Keeps the order of batches across the pool and bounds nothing itself: the worker asks `rows` before it polls.
+
+    Attributes:
+        rows: records under way, dead letters included: a flood of those must be bounded too.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -19,14 +23,14 @@ class Infer:
     def submit(self, batch: Batch) -> None:
         """Queue a batch; one without rows passes through in its turn."""
         self._under_way.append((batch, self._pool.submit(batch.features, len(batch))))
-        self.rows += len(batch)
+        self.rows += batch.records
 
     def collect(self, timeout_s: float) -> Batch | None:
         """The oldest batch once it is scored, waiting at most `timeout_s`; None when it is not, or there is none."""
         if not self._under_way or not self._under_way[0][1].wait(timeout_s):
             return None
         batch, task = self._under_way.popleft()
-        self.rows -= len(batch)
+        self.rows -= batch.records
         batch.scores = task.scores
         batch.stamps.run_started, batch.stamps.run_ended = task.started, task.ended
         self._refuse(batch, task)

@@ -46,7 +46,7 @@ class Produce:
             rows.append((self._topics.anomalies, anomalies))
         batch.stamps.encoded = self._clock.monotonic()
         self._waiting.append(Outgoing(batch, rows, deque(batch.dead)))
-        self.rows += len(batch)
+        self.rows += batch.records
 
     def send(self, producer: Producer) -> Batch | None:
         """Hand over the oldest batch; returns it when all of it is with the producer, None when there is no more room.
@@ -64,7 +64,7 @@ class Produce:
             error = failure.args[0]
             raise TransactionError("produce", error, replace=error.fatal()) from failure
         self._waiting.popleft()
-        self.rows -= len(outgoing.batch)
+        self.rows -= outgoing.batch.records
         outgoing.batch.stamps.produced = self._clock.monotonic()
         outgoing.batch.values = []
         return outgoing.batch

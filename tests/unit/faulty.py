@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from streamer.batch import Batch
 from streamer.inference.model import Features
 from streamer.inference.pool import Task
 from streamer.memory_log import MemoryConsumer, MemoryLog, MemoryProducer
 from streamer.plan import bind
+from streamer.stages.commit import Transaction
 from streamer.testing import TopologyTest, stand_in
 from streamer.worker import Worker
 
@@ -134,11 +136,25 @@ class FaultyProducer(MemoryProducer):
 
 
 class FaultyConsumer(MemoryConsumer):
-    """A consumer whose requests fail when the script says so."""
+    """A consumer whose requests fail when the script says so, and whose group moves partitions when a test says so."""
 
     def __init__(self, log: MemoryLog, config: dict[str, Any], script: Script) -> None:
         super().__init__(log, config)
         self._script = script
+        self.moves: list[tuple[str, list[int]]] = []
+
+    @property
+    def reading(self) -> set[int]:
+        """Partitions that are fetched from."""
+        return {partition for topic, partition in self._position if (topic, partition) not in self._paused}
+
+    def consume(self, num_messages: int, timeout: float) -> list[Message]:
+        """Run the rebalance callbacks that are due, then read."""
+        while self._topics and self.moves:
+            handler, partitions = self.moves.pop(0)
+            self._rebalance = None  # not everything at once any more
+            self._handlers[handler](self, [TopicPartition(self._topics[0], partition) for partition in partitions])
+        return super().consume(num_messages, timeout)
 
     def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
         self._may_fail("committed")
@@ -183,6 +199,7 @@ class FaultTest(TopologyTest):
 
     def __init__(self, *args: Any, script: Script | None = None, **kwargs: Any) -> None:
         self.script = script or Script()
+        self.scores_held = self.commits_held = False
         super().__init__(*args, **kwargs)
 
     def _new_worker(self) -> Worker:
@@ -190,10 +207,62 @@ class FaultTest(TopologyTest):
         assert callable(self._models)
         plan = bind(self._topology, self._settings, Path(), model=stand_in(self._models, self._threshold))
         worker = Worker(plan, self._settings, clients=self.clients, clock=self.clock)
-        wait_for_each_commit(worker)
         wait_for_each_score(worker)
+        self._hold_scores(worker)
+        self._hold_commits(worker)
         worker.start()
         return worker
+
+    @property
+    def group_consumer(self) -> FaultyConsumer:
+        """The one that reads the source topic."""
+        return self.clients.consumers[0]
+
+    def move(self, handler: str, partitions: list[int]) -> None:
+        """Let the group assign, revoke or lose partitions at the next poll."""
+        self.group_consumer.moves.append((handler, partitions))
+
+    def _hold_scores(self, worker: Worker) -> None:
+        """While `scores_held`, the model seems to run on and on."""
+        collect = worker._infer.collect
+
+        def hold(timeout_s: float) -> Batch | None:
+            if self.scores_held:
+                self.clock.advance(timeout_s)
+                return None
+            return collect(timeout_s)
+
+        worker._infer.collect = hold  # type: ignore[method-assign]
+
+    def _hold_commits(self, worker: Worker) -> None:
+        """While `commits_held`, a commit seems to hang; otherwise it has ended when `start` returns."""
+        commit, held = worker._commit, list[tuple[Transaction, Producer]]()
+        start, reap, jobs = commit.start, commit.reap, commit._jobs
+        self.held_commits = held
+
+        def hold(metadata: Any) -> None:
+            commit._jobs = cast("Any", Shelf(held)) if self.commits_held else jobs
+            start(metadata)
+            commit._jobs = jobs
+            assert commit._running is not None
+            if not self.commits_held:
+                assert commit._running.finished.wait(10.0), "the commit hangs"
+
+        def look(timeout_s: float) -> Transaction | None:
+            if commit._running is not None and not commit._running.finished.is_set():
+                self.clock.advance(timeout_s)
+                timeout_s = 0.0
+            return reap(timeout_s)
+
+        commit.start, commit.reap = hold, look  # type: ignore[method-assign]
+
+    def release(self) -> None:
+        """Let the model and a held commit end."""
+        self.scores_held = self.commits_held = False
+        for transaction, producer in self.held_commits:
+            self.worker._commit._jobs.put((transaction, producer))
+            assert transaction.finished.wait(10.0), "the commit hangs"
+        self.held_commits.clear()
 
     def turns(self, number: int) -> None:
         """Turn so often, a little time between."""
@@ -213,17 +282,11 @@ class FaultTest(TopologyTest):
         raise AssertionError(f"not ready: {self.worker.ready()}")
 
 
-def wait_for_each_commit(worker: Worker) -> None:
-    """Make `start` return when the commit has ended; it is reaped later, as ever."""
-    commit = worker._commit
-    start = commit.start
+class Shelf:
+    """Where held commits lie instead of in the queue of the committing thread."""
 
-    def start_and_wait(metadata: Any) -> None:
-        start(metadata)
-        assert commit._running is not None
-        assert commit._running.finished.wait(10.0), "the commit hangs"
-
-    commit.start = start_and_wait  # type: ignore[method-assign]
+    def __init__(self, place: list[tuple[Transaction, Producer]]) -> None:
+        self.put = place.append
 
 
 def wait_for_each_score(worker: Worker) -> None:
@@ -244,4 +307,5 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pauses between attempts, and an end for a worker that hangs."""
     monkeypatch.setattr("streamer.worker._MEND_PAUSE_S", 0.0)
     monkeypatch.setattr("streamer.stages.commit._RETRY_PAUSE_S", 0.0)
+    monkeypatch.setattr("streamer.stages.commit._NETWORK_TIMEOUT_S", 0.05)
     monkeypatch.setattr("streamer.testing._TURNS_MAX", 2_000)
