@@ -9,6 +9,9 @@ Memory of one worker at these limits, besides window state (which has its own bu
 # One batch. 500 rows were faster than 2,000 (the columns stay in the second-level cache); a power of two is a bucket.
 ROWS_PER_BATCH_MAX = 512
 
+# A run of the model shorter than this is done by the worker itself: two thread switches on busy cores cost as much.
+HAND_OVER_S = 0.001
+
 # Polled but not yet scored: eight batches keep a pool of a few threads fed; more would only add waiting time.
 ROWS_UNSCORED_MAX = 8 * ROWS_PER_BATCH_MAX
 

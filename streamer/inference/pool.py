@@ -1,4 +1,7 @@
-"""A bounded pool of threads that score batches while the worker goes on with the next ones."""
+"""A bounded pool of threads that score batches while the worker goes on with the next ones.
+
+A run that is expected to be over sooner than a thread could be woken is not handed over: the caller does it.
+"""
 
 import queue
 import threading
@@ -9,6 +12,10 @@ from numpy.typing import NDArray
 
 from streamer.clock import Clock
 from streamer.inference.model import Features, LoadedModel
+from streamer.limits import HAND_OVER_S
+
+# Of the running mean that tells quick models from slow ones: a change shows within some ten batches.
+_LEARNING_RATE = 0.2
 
 
 @dataclass(slots=True)
@@ -52,6 +59,7 @@ class Pool:
     def __init__(self, model: LoadedModel, threads: int, clock: Clock) -> None:
         self._model, self._clock = model, clock
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._seconds_per_row = 0.0
         self._threads = [
             threading.Thread(target=self._work, name=f"streamer-infer-{n}", daemon=True) for n in range(threads)
         ]
@@ -59,9 +67,12 @@ class Pool:
             thread.start()
 
     def submit(self, features: Features, rows: int) -> Task:
-        """Queue a batch."""
+        """Queue a batch, or score it at once if that is quick."""
         task = Task(features, rows)
-        self._tasks.put(task)
+        if rows * self._seconds_per_row < HAND_OVER_S:
+            self._run(task)
+        else:
+            self._tasks.put(task)
         return task
 
     def close(self) -> None:
@@ -73,10 +84,16 @@ class Pool:
 
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:
-            task.started = self._clock.monotonic()
-            task.scores = score(self._model, task.features, task.rows, task.failed)
-            task.ended = self._clock.monotonic()
-            task.finish()
+            self._run(task)
+
+    def _run(self, task: Task) -> None:
+        task.started = self._clock.monotonic()
+        task.scores = score(self._model, task.features, task.rows, task.failed)
+        task.ended = self._clock.monotonic()
+        if task.rows:
+            spent = (task.ended - task.started) / task.rows
+            self._seconds_per_row += _LEARNING_RATE * (spent - self._seconds_per_row)
+        task.finish()
 
 
 def score(model: LoadedModel, features: Features, rows: int, failed: dict[int, str], first: int = 0) -> NDArray[np.float32]:

@@ -219,8 +219,7 @@ class Commit:
         begun, self._begun = self._begun, False
         if not self.transactional:
             self.producer.purge()
-            return
-        if begun and not replace and not (running is not None and running.error is None):
+        elif begun and not replace and not (running is not None and running.error is None):
             try:
                 self.producer.abort_transaction(_NETWORK_TIMEOUT_S)
             except KafkaException:
