@@ -1,9 +1,9 @@
 """One profile for every property: the same examples in every run, none kept on disk, no clock in the way."""
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 settings.register_profile(
-    "repeatable", derandomize=True, database=None, deadline=None, print_blob=False,
+    "repeatable", derandomize=True, database=None, deadline=None, print_blob=False, phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 settings.load_profile("repeatable")
