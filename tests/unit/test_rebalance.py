@@ -1,0 +1,229 @@
+"""Partitions come and go while rows are in flight: the next owner redoes what was not committed, and nothing else."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from streamer import limits
+from streamer.errors import TopologyError
+from tests.unit import flows
+from tests.unit.faulty import FaultTest, FaultyConsumer, short_waits
+
+__all__ = ["short_waits"]
+pytestmark = pytest.mark.usefixtures("short_waits")
+KEYS = ("a", "b", "c", "d", "e")
+
+
+@pytest.fixture
+def test() -> Iterator[FaultTest]:
+    with FaultTest(flows.topology(), models=flows.score, partitions=2) as made:
+        yield made
+
+
+def feed(test: FaultTest, rows: int) -> None:
+    for n in range(rows):
+        key = KEYS[n % len(KEYS)]
+        test.send_bytes(flows.SOURCE, key.encode(), flows.value_of(key, test.now, float(n)))
+
+
+def committed(test: FaultTest, partition: int) -> int:
+    place = test.log.committed(test.worker.plan.group, flows.SOURCE, partition)
+    return place[0] if place else 0
+
+
+class Second:
+    """Another worker of the group, on the same log; it starts without partitions."""
+
+    def __init__(self, test: FaultTest) -> None:
+        self._test, first, clients, held = test, test.worker, test.clients, test.held_commits
+        self.worker = test._new_worker()
+        self.consumer: FaultyConsumer = test.clients.consumers[0]
+        self.consumer._rebalance = None
+        test.worker, test.clients, test.held_commits = first, clients, held
+
+    def __enter__(self) -> "Second":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.worker.close()
+
+    def run_both(self) -> None:
+        """Turn both until everything is committed."""
+        for _ in range(500):
+            self._test.turns(1)
+            self.worker.turn()
+            if self._test.log.caught_up(self.worker.plan.group, flows.SOURCE) and self.worker.idle:
+                return
+        raise AssertionError("the two workers do not come to rest")
+
+
+def test_a_revoked_partition_is_finished_within_the_budget(test: FaultTest) -> None:
+    test.turns(3)
+    feed(test, 40)
+    test.turns(1)
+    assert not test.worker.idle
+    assert committed(test, 1) == 0
+    test.move("on_revoke", [1])
+    test.turns(1)
+    assert committed(test, 1) == test.log.end(flows.SOURCE, 1) > 0
+    assert sorted(test.worker._window.stores) == [0]
+    with Second(test) as second:
+        second.consumer.moves.append(("on_assign", [1]))
+        feed(test, 40)
+        second.run_both()
+        assert second.worker.metrics.value("streamer_restored_rows_total") > 0
+        assert second.worker.metrics.value("streamer_records_total", "predicted") > 0
+    assert test.worker.metrics.value("streamer_recoveries_total") == 0
+    assert flows.judge(test.log).exactly_once
+
+
+def test_rows_that_cannot_be_finished_in_time_are_redone_by_the_next_owner(test: FaultTest) -> None:
+    test.turns(3)
+    feed(test, 40)
+    test.scores_held = True
+    test.turns(2)
+    started = test.now
+    test.move("on_revoke", [1])
+    test.turns(1)
+    assert limits.REVOKE_BUDGET_S <= test.now - started < limits.REVOKE_BUDGET_S + 1
+    assert committed(test, 1) == 0
+    with Second(test) as second:
+        second.consumer.moves.append(("on_assign", [1]))
+        test.release()
+        second.run_both()
+        assert second.worker.metrics.value("streamer_records_total", "predicted") == test.log.end(flows.SOURCE, 1)
+    assert test.worker.metrics.value("streamer_recoveries_total", "revoked") == 1
+    assert test.worker.metrics.value("streamer_rows_redone_total") == 40
+    assert test.worker.metrics.value("streamer_rebalance_stall_seconds_total") >= limits.REVOKE_BUDGET_S
+    assert flows.judge(test.log).exactly_once
+
+
+@pytest.mark.parametrize("in_flight", ["scores_held", "commits_held"])
+def test_what_was_open_for_lost_partitions_is_not_committed(test: FaultTest, in_flight: str) -> None:
+    test.turns(3)
+    feed(test, 40)
+    setattr(test, in_flight, True)
+    test.turns(8)
+    assert not test.worker.idle
+    test.move("on_lost", [0, 1])
+    with Second(test) as second:
+        second.consumer.moves.append(("on_assign", [0, 1]))
+        test.turns(3)
+        test.release()
+        second.run_both()
+        assert second.worker.metrics.value("streamer_records_total", "predicted") == 40
+    assert test.worker.metrics.value("streamer_records_total", "predicted") == 0
+    assert test.worker.metrics.value("streamer_recoveries_total", "lost") == 1
+    assert flows.judge(test.log).exactly_once
+
+
+def test_a_partition_that_goes_during_a_failure_is_not_waited_for(test: FaultTest) -> None:
+    test.turns(3)
+    feed(test, 40)
+    test.script.fail_next("offsets", "abortable")
+    test.turns(6)
+    test.script.fail_next("committed", "plain", times=3)
+    test.move("on_revoke", [1])
+    with Second(test) as second:
+        second.consumer.moves.append(("on_assign", [1]))
+        second.run_both()
+    assert flows.judge(test.log).exactly_once
+
+
+def test_other_partitions_go_on_while_one_is_restored(test: FaultTest) -> None:
+    for _ in range(150):  # more blocks than a few steps of a restore take
+        feed(test, 5)
+        test.run()
+    test.move("on_revoke", [0, 1])
+    test.turns(1)
+    test.move("on_assign", [0])
+    for _ in range(50):
+        test.turns(1)
+    test.move("on_assign", [1])
+    feed(test, 10)
+    test.turns(2)
+    assert test.worker.ready() == "windows are being restored"
+    assert test.group_consumer.reading == {0}
+    assert test.worker._consume._position == {0: test.log.end(flows.SOURCE, 0)}
+    test.run()
+    assert flows.judge(test.log).exactly_once
+
+
+def test_partitions_there_and_back_again(test: FaultTest) -> None:
+    """Cooperative assignors move partitions one by one, also back to where they were."""
+    with Second(test) as second:
+        for n in range(12):
+            feed(test, 7)
+            giver, taker = (test.group_consumer, second.consumer) if n % 2 == 0 else (second.consumer, test.group_consumer)
+            test.turns(1)
+            second.worker.turn()
+            giver.moves.append(("on_revoke", [1]))
+            test.turns(2)
+            second.worker.turn()
+            taker.moves.append(("on_assign", [1]))
+        second.run_both()
+    assert flows.judge(test.log).exactly_once
+
+
+# ---------------------------------------------------------------------- the end
+
+
+def test_a_stopped_worker_commits_what_it_has_read(test: FaultTest) -> None:
+    feed(test, 100)
+    test.worker.run(until=iter([False] * 4 + [True]).__next__)
+    done = sum(committed(test, partition) for partition in (0, 1))
+    assert done > 0
+    assert done == len(test.log.committed_records(flows.PREDICTIONS))
+    assert test.log.open == {}
+    test.restart()
+    test.run()
+    assert flows.judge(test.log).exactly_once
+
+
+def test_a_worker_that_cannot_drain_in_time_leaves_the_rest_to_the_next(test: FaultTest) -> None:
+    feed(test, 60)
+    test.scores_held = True
+    started = test.now
+    test.worker.run(until=iter([False] * 4 + [True]).__next__)
+    assert test.now - started <= 10.0 + limits.REVOKE_BUDGET_S + 1.0
+    assert test.log.committed_records(flows.PREDICTIONS) == []
+    test.scores_held = False
+    test.restart()
+    test.run()
+    assert flows.judge(test.log).exactly_once
+
+
+def test_a_worker_that_fails_commits_nothing_on_its_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise TopologyError("a bug in the feature function")
+
+    with FaultTest(flows.topology(), models=flows.score, partitions=1) as test:
+        feed(test, 10)
+        test.run()
+        feed(test, 10)
+        test.scores_held = True
+        test.turns(1)
+        test.scores_held = False
+        feed(test, 10)
+        monkeypatch.setattr(type(test.worker._window), "__call__", fail)
+        with pytest.raises(TopologyError):
+            test.worker.run()
+        assert committed(test, 0) == 10
+        assert len(test.log.committed_records(flows.PREDICTIONS)) == 10
+
+
+# ---------------------------------------------------------------------- what it says about itself
+
+
+def test_ready_and_live_name_what_is_waited_for(test: FaultTest) -> None:
+    assert test.worker.ready() == "no partitions are assigned"
+    test.run()
+    test.turns(5)
+    assert test.worker.ready() is None
+    assert test.worker.live() is None
+    test.clock.advance(119.0)
+    assert test.worker.live() is None
+    test.clock.advance(10.0)
+    assert test.worker.live() == "the worker's loop has not turned for 129 s"
+    test.turns(1)
+    assert test.worker.live() is None
