@@ -28,6 +28,7 @@ class Task:
         scores: (rows, columns); NaN in rows that failed.
         failed: row -> why the model refused it.
         started, ended: monotonic seconds of the run.
+        bug: what broke the pool itself; raised by `wait`.
     """
 
     features: Features
@@ -36,6 +37,7 @@ class Task:
     failed: dict[int, str] = field(default_factory=dict)
     started: float = 0.0
     ended: float = 0.0
+    bug: Exception | None = None
     _done: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -49,6 +51,8 @@ class Task:
         """Whether it is finished, after at most `timeout_s`."""
         if self._done.acquire(timeout=timeout_s) if timeout_s > 0 else self._done.acquire(blocking=False):
             self._done.release()
+            if self.bug is not None:
+                raise self.bug
             return True
         return False
 
@@ -84,7 +88,11 @@ class Pool:
 
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:
-            self._run(task)
+            try:
+                self._run(task)
+            except Exception as bug:  # noqa: BLE001 - a thread that dies silently would hang the worker
+                task.bug = bug
+                task.finish()
 
     def _run(self, task: Task) -> None:
         task.started = self._clock.monotonic()
