@@ -60,9 +60,10 @@ def to_record(message: Message) -> Record:
 def committed_offsets(bootstrap: str, names: Names) -> dict[int, int]:
     """The group's committed offset per input partition; partitions without one are left out.
 
-    Asked through a consumer: the admin client's call can abort the process when the coordinator moves.
+    Asked through a consumer: the admin client's call can abort the process when the coordinator moves. What a
+    transaction has pending is neither shown nor waited for.
     """
-    settings = {"bootstrap.servers": bootstrap, "group.id": names.group, "isolation.level": "read_committed"}
+    settings = {"bootstrap.servers": bootstrap, "group.id": names.group, "isolation.level": "read_uncommitted"}
     consumer = Consumer({**settings, "enable.auto.commit": False, "log_level": 2})
     try:
         found = consumer.committed([TopicPartition(names.input, p) for p in range(PARTITIONS)], timeout=15.0)

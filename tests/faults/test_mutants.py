@@ -20,14 +20,14 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
 AT_ONCE = 3
 BITES = {
-    "stale_group_metadata": ("pause@4", {"duplicate_prediction"}),
-    "no_rewind_after_abort": ("abort@4", {"lost_prediction"}),
-    "position_committed": ("crash-in-flight@4", {"lost_prediction"}),
-    "outputs_outside_the_transaction": ("abort@4", {"duplicate_prediction"}),
-    "state_not_rolled_back": ("abort@4", {"wrong_window_n", "wrong_features"}),
-    "restore_cut_short": ("crash@6", {"wrong_window_n", "wrong_features"}),
+    "stale_group_metadata": ("pause@3", {"duplicate_prediction"}),
+    "no_rewind_after_abort": ("abort@2", {"lost_prediction"}),
+    "position_committed": ("crash-in-flight@3", {"lost_prediction"}),
+    "outputs_outside_the_transaction": ("abort@2", {"duplicate_prediction"}),
+    "state_not_rolled_back": ("abort@2", {"wrong_window_n", "wrong_features"}),
+    "restore_cut_short": ("crash@3", {"wrong_window_n", "wrong_features"}),
 }
-SURVIVED = ("pause@4", "abort@3+crash-in-flight@6")
+SURVIVED = ("pause@3", "abort@2+crash-in-flight@4")
 CASES = [*((bug, fault) for bug, (fault, _) in BITES.items()), *(("none", fault) for fault in SURVIVED)]
 
 Endings = dict[tuple[str, str], Future[Ending]]

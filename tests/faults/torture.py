@@ -223,7 +223,7 @@ class Run:
             proof = self._caught_open()
             if not proof:
                 self._crew.workers[slot].send(signal.SIGCONT)
-                self._pass_time(time.monotonic() + self._dice.uniform(0.05, 0.3))
+                self._pass_time(time.monotonic() + self._dice.uniform(0.02, 0.1))
                 slot = self._dice.choice(self._up())
         self._crew.workers[slot].kill()
         if proof:
@@ -234,8 +234,10 @@ class Run:
 
     def _caught_open(self) -> str:
         """What the broker shows while the victim stands still; empty if it holds no open transaction."""
-        lag = self._cluster.lag()
         first = self._cluster.open_transactions()
+        if not first:
+            return ""
+        lag = self._cluster.lag()
         time.sleep(STUCK_S)
         second = self._cluster.open_transactions()
         stuck = [where for where, offset in first.items() if second.get(where) == offset]
@@ -279,11 +281,11 @@ class Run:
             self.outcome.failures.append(f"the generator failed:\n{generator.tail()}")
 
     def _settle(self) -> None:
-        """Everything heals: the lag goes to zero and no transaction stays open."""
+        """Everything heals: all workers are back, the lag goes to zero and no transaction stays open."""
 
         def settled() -> bool:
             self._notice_deaths()
-            return self._cluster.settled()
+            return self._cluster.settled() and self._cluster.members() == len(self._crew.workers)
 
         limit = SESSION_MS / 1000.0 + TRANSACTION_S + 10.0 + self._plan.seconds
         waited = wait_for("lag and open transactions reaching zero", settled, limit)
