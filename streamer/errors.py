@@ -11,6 +11,8 @@ StreamerError
 └── FencedError       another worker holds our transactional id
 """
 
+import sys
+
 
 class StreamerError(Exception):
     """Base of everything the service raises on purpose; the message says what to do."""
@@ -64,3 +66,9 @@ class FencedError(StreamerError):
     """Another live worker uses the same transactional id."""
 
     exit_code = 7
+
+
+def line_of_caller(depth: int) -> str:
+    """File and line `depth` frames above the function that asks: the user's line, for messages about a declaration."""
+    frame = sys._getframe(depth + 1)  # noqa: SLF001 - there is no public way that does not walk the whole stack
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

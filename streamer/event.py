@@ -6,7 +6,7 @@ from typing import Any, Literal, dataclass_transform, get_type_hints
 
 import msgspec
 
-from streamer.errors import TopologyError
+from streamer.errors import TopologyError, line_of_caller
 
 TimeUnit = Literal["s", "ms", "us", "iso"]
 _UNITS: tuple[TimeUnit, ...] = ("s", "ms", "us", "iso")
@@ -52,20 +52,20 @@ class _EventMeta(msgspec.StructMeta):
         cls: Any = super().__new__(mcls, name, bases, namespace, **struct)
         if topic is not None:
             spec = EventSpec(topic, key, time, time_unit, codec)
-            _check(name, cls, spec)
+            _check(f"{line_of_caller(1)}: class {name}", cls, spec)
             cls.__event__ = spec
         return cls
 
 
-def _check(name: str, cls: Any, spec: EventSpec) -> None:
+def _check(where: str, cls: Any, spec: EventSpec) -> None:
     fields = cls.__struct_fields__
     for role, field in (("key", spec.key), ("time", spec.time)):
         if field is not None and field not in fields:
-            raise TopologyError(f"class {name}: {role}={field!r} is not a field; fields are {', '.join(fields)}")
+            raise TopologyError(f"{where}: {role}={field!r} is not a field; fields are {', '.join(fields)}")
     if spec.time_unit not in _UNITS:
-        raise TopologyError(f"class {name}: time_unit={spec.time_unit!r} is not one of {', '.join(_UNITS)}")
+        raise TopologyError(f"{where}: time_unit={spec.time_unit!r} is not one of {', '.join(_UNITS)}")
     if spec.codec != "json":
-        raise TopologyError(f"class {name}: codec={spec.codec!r} is not available; use codec='json'")
+        raise TopologyError(f"{where}: codec={spec.codec!r} is not available; use codec='json'")
 
 
 class Event(msgspec.Struct, metaclass=_EventMeta):

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import sys
+import traceback
 from pathlib import Path
 from types import ModuleType
 
@@ -42,8 +43,17 @@ def _from_file(path: Path) -> ModuleType:
     except TopologyError:
         raise
     except Exception as error:
-        raise TopologyError(f"{path} failed to import: {type(error).__name__}: {error}") from error
+        raise TopologyError(f"{_line(error, path)} failed to import: {type(error).__name__}: {error}") from error
     return module
+
+
+def _line(error: Exception, path: Path) -> str:
+    """File and line of the topology at which importing it failed."""
+    place = str(path.absolute())
+    if isinstance(error, SyntaxError) and error.filename == place:
+        return f"{path}:{error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == place]
+    return f"{path}:{lines[-1]}" if lines else str(path)
 
 
 def _from_package(name: str) -> ModuleType:

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_type_hints
 
 import numpy as np
 
@@ -13,7 +14,18 @@ from streamer.inference.model import LoadedModel
 from streamer.inference.repository import find
 from streamer.settings import Settings
 from streamer.state.store import StoreSpec
-from streamer.topology import FeatureFunction, Features, Flag, Infer, Publish, Source, Topology, Windowed
+from streamer.topology import (
+    NAME_RULE,
+    FeatureFunction,
+    Features,
+    Flag,
+    Infer,
+    Publish,
+    Source,
+    Topology,
+    Windowed,
+    is_topic,
+)
 from streamer.units import format_bytes
 from streamer.windows import Needs, TracingWindow
 
@@ -80,7 +92,24 @@ def topics_of(topology: Topology, group: str | None) -> Topics:
     source, publish = _need(topology, Source), _need(topology, Publish)
     windowed = _step(topology, Windowed)
     changelog = f"{group or topology.name}-{topology.name}-window-changelog" if windowed else None
-    return Topics(source.event.__event__.topic, source.rejected, publish.predictions, publish.anomalies, changelog)
+    topics = Topics(source.event.__event__.topic, source.rejected, publish.predictions, publish.anomalies, changelog)
+    _check_names(topics, source, publish)
+    return topics
+
+
+def _check_names(topics: Topics, source: Source, publish: Publish) -> None:
+    taken: dict[str, str] = {}
+    for role, name, where in (
+        ("topic", topics.source, source.where), ("rejected", topics.rejected, source.where),
+        ("predictions", topics.predictions, publish.where), ("anomalies", topics.anomalies, publish.where),
+    ):  # fmt: skip
+        if name is None:
+            continue
+        if not is_topic(name):
+            raise TopologyError(f"{where}: {role}={name!r}: {NAME_RULE}")
+        if name in taken:
+            raise TopologyError(f"{where}: {role}={name!r} is taken by {taken[name]}=; records of each kind need their own topic")
+        taken[name] = role
 
 
 def bind(topology: Topology, settings: Settings, models: Path, *, model: LoadedModel | None = None) -> Plan:
@@ -95,6 +124,7 @@ def bind(topology: Topology, settings: Settings, models: Path, *, model: LoadedM
     spec = source.event.__event__
     if windowed and spec.key is None:
         raise TopologyError(f"{windowed.where}: windows are kept per key; give the event class a key, class R(..., key='field')")
+    _check_time(source)
     needs, shapes = _trace(features, source.event, windowed)
     store = None
     if windowed:
@@ -123,6 +153,21 @@ def _need(topology: Topology, kind: type[_Step]) -> _Step:
         last = topology.steps[-1].where if topology.steps else f"Topology({topology.name!r})"
         raise TopologyError(f"{last}: the topology has no .{kind.__name__.lower()}() step")
     return step
+
+
+def _check_time(source: Source) -> None:
+    """Whether the type of the time field is one that its unit can be read from."""
+    spec = source.event.__event__
+    if spec.time is None:
+        return
+    declared = get_type_hints(source.event)[spec.time]
+    fitting = (str, datetime) if spec.time_unit == "iso" else (float, int)
+    if declared not in fitting:
+        names = " or ".join(kind.__name__ for kind in fitting)
+        raise TopologyError(
+            f"{source.where}: {source.event.__name__}.{spec.time} holds times with time_unit={spec.time_unit!r}, so its type "
+            f"must be {names}, not {getattr(declared, '__name__', declared)}"
+        )
 
 
 def _trace(features: Features, event: type[Event], windowed: Windowed | None) -> tuple[Needs, dict[str, tuple[int, ...]]]:

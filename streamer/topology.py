@@ -1,19 +1,28 @@
 """What a user writes: one flow, declared as a chain in the order of the data. Nothing here opens a connection."""
 
-import sys
+import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from streamer.errors import TopologyError
+from streamer.errors import TopologyError, line_of_caller
 from streamer.event import Event
 from streamer.units import parse_duration_s
 from streamer.windows import Rolling, Window
 
+NAME_RULE = "names of topologies and topics are 1 to 249 letters, digits, '.', '_' or '-' (they become names in Kafka)"
+_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+
 FeatureFunction = Callable[[Window], Mapping[str, NDArray[Any]]]
 Step = TypeVar("Step", bound="object")
+
+
+def is_topic(name: object) -> bool:
+    """Whether Kafka takes it as the name of a topic."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None and name not in (".", "..")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,21 +115,24 @@ class Topology:
 
     def source(self, event: type[Event], *, rejected: str) -> "Topology":
         """Read `event` from its topic; records that cannot be used go to the topic `rejected` with the reason."""
-        where = _caller()
+        where = line_of_caller(1)
         if not (isinstance(event, type) and issubclass(event, Event) and event.__event__.topic):
             raise TopologyError(f"{where}: .source() takes an Event class with a topic, such as class R(Event, topic='t')")
         return self._add(Source(event, rejected, where))
 
     def window(self, window: Rolling) -> "Topology":
         """Keep samples per key; see `rolling`."""
-        where = _caller()
+        where = line_of_caller(1)
         if not isinstance(window, Rolling):
             raise TopologyError(f"{where}: .window() takes rolling(...), not {window!r}")
         return self._add(Windowed(window, where))
 
     def features(self, function: FeatureFunction) -> "Topology":
         """Turn the windows of a batch into model inputs: a columnar numpy function `(Window) -> {name: column}`."""
-        return self._add(Features(function, _caller()))
+        where = line_of_caller(1)
+        if not callable(function):
+            raise TopologyError(f"{where}: .features() takes a function of a window, not {function!r}")
+        return self._add(Features(function, where))
 
     def infer(self, model: Model, *, deadline: str | None = None, max_batch: int = 512) -> "Topology":
         """Run the model on the features.
@@ -131,11 +143,11 @@ class Topology:
                 counted in `streamer_deadline_missed_total`, none is dropped.
             max_batch: most rows in one run of the model.
         """
-        where = _caller()
+        where = line_of_caller(1)
         if not isinstance(model, Model):
             raise TopologyError(f"{where}: .infer() takes Model('name'), not {model!r}")
-        if max_batch < 1:
-            raise TopologyError(f"{where}: max_batch={max_batch} must be at least 1")
+        if not isinstance(max_batch, int) or max_batch < 1:
+            raise TopologyError(f"{where}: max_batch={max_batch!r} must be a whole number, at least 1")
         try:
             deadline_s = None if deadline is None else parse_duration_s(deadline)
         except ValueError as error:
@@ -144,14 +156,18 @@ class Topology:
 
     def flag(self, *, above: float | str) -> "Topology":
         """Flag scores greater than `above`: a number, or "model.threshold" for the one that travels with the model."""
-        where = _caller()
-        if isinstance(above, str) and above != "model.threshold":
+        where = line_of_caller(1)
+        if above != "model.threshold" and not (isinstance(above, int | float) and math.isfinite(above)):
             raise TopologyError(f"{where}: above={above!r} is neither a number nor 'model.threshold'")
         return self._add(Flag(above, where))
 
     def publish(self, *, predictions: str, anomalies: str | None = None, features: bool = False) -> "Topology":
         """Name the output topics; with `features` every prediction carries the model's inputs."""
-        return self._add(Publish(predictions, anomalies, features, _caller()))
+        return self._add(Publish(predictions, anomalies, features, line_of_caller(1)))
+
+    def __post_init__(self) -> None:
+        if not is_topic(self.name):
+            raise TopologyError(f"{line_of_caller(2)}: Topology({self.name!r}): {NAME_RULE}")
 
     def _add(self, step: Any) -> "Topology":
         kinds = (Source, Windowed, Features, Infer, Flag, Publish)
@@ -164,9 +180,3 @@ class Topology:
                     f"({earlier.where}); the order is {' -> '.join(names)}, each once"
                 )
         return replace(self, steps=(*self.steps, step))
-
-
-def _caller() -> str:
-    """File and line of the user's line two frames up."""
-    frame = sys._getframe(2)  # noqa: SLF001 - there is no public way that does not walk the whole stack
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -7,6 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.errors import TopologyError, line_of_caller
+from streamer.limits import SAMPLES_PER_KEY_MAX
 from streamer.units import parse_duration_s
 
 Column = NDArray[np.float64]
@@ -43,14 +45,24 @@ def rolling(span: str | None = None, *, count: int | None = None, max_samples: i
             in `streamer_window_truncated_total`.
 
     Raises:
-        ValueError: neither or both of span and count, or a size below 1.
+        TopologyError: neither or both of span and count, or a size out of range; the message starts with the line.
     """
+    try:
+        return _rolling(span, count, max_samples)
+    except ValueError as error:
+        raise TopologyError(f"{line_of_caller(1)}: rolling(): {error}") from error
+
+
+def _rolling(span: str | None, count: int | None, max_samples: int) -> Rolling:
     if (span is None) == (count is None):
-        raise ValueError('rolling() takes either a span, rolling("60s"), or a count, rolling(count=64)')
+        raise ValueError('give either a span, rolling("60s"), or a count, rolling(count=64)')
     size = max_samples if count is None else count
-    if size < 1:
-        raise ValueError(f"a window holds at least one sample, not {size}")
-    return Rolling(size, 0 if span is None else round(parse_duration_s(span) * 1e6))
+    if not 1 <= size <= SAMPLES_PER_KEY_MAX:
+        raise ValueError(f"a window holds 1 to {SAMPLES_PER_KEY_MAX:,} samples of a key, not {size:,}")
+    span_us = 0 if span is None else round(parse_duration_s(span) * 1e6)
+    if span is not None and span_us < 1:
+        raise ValueError(f"a window by time is at least a microsecond wide, not {span!r}")
+    return Rolling(size, span_us)
 
 
 @dataclass(slots=True)
@@ -144,6 +156,7 @@ class TracingWindow(Window):
         self._numeric, self._fields, self._samples = tuple(numeric), tuple(fields), samples
 
     def __getitem__(self, name: str) -> Column:
+        self._need_samples(f"w[{name!r}]")
         self.needs.matrices.add(self._known(name, self._numeric))
         matrix = np.full((2, self._samples), np.nan)
         matrix[:, -1] = 1.0
@@ -155,10 +168,13 @@ class TracingWindow(Window):
         return np.ones(2) if name in self._numeric else np.array([""] * 2, dtype=object)
 
     def _aggregate(self, name: str, aggregate: Aggregate) -> Column:
-        if self._samples == 0:
-            raise KeyError(f"{aggregate}({name!r}) needs a window; add .window(rolling(count=64)) before .features()")
+        self._need_samples(f"{aggregate}({name!r})")
         self.needs.aggregates.add((self._known(name, self._numeric), aggregate))
         return np.ones(2)
+
+    def _need_samples(self, what: str) -> None:
+        if self._samples == 0:
+            raise KeyError(f"{what} needs a window; add .window(rolling(count=64)) before .features()")
 
     def _known(self, name: str, allowed: tuple[str, ...]) -> str:
         if name not in allowed:

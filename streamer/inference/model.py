@@ -1,6 +1,7 @@
 """One ONNX model in memory: what it takes, what it gives, and one call that scores any number of rows."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +45,7 @@ def read_facts(metadata: Mapping[str, str], path: Path) -> Facts:
     """
     try:
         threshold, column = metadata.get("streamer.threshold"), metadata.get("streamer.column")
-        return Facts(
+        facts = Facts(
             tuple(map(str, json.loads(metadata.get("streamer.features", "[]")))),
             None if threshold is None else float(threshold),
             metadata.get("streamer.output"),
@@ -52,8 +53,17 @@ def read_facts(metadata: Mapping[str, str], path: Path) -> Facts:
             tuple(map(float, json.loads(metadata.get("streamer.center", "[]")))),
             tuple(map(float, json.loads(metadata.get("streamer.scale", "[]")))),
         )
+        _check(facts)
     except (ValueError, TypeError) as error:
         raise ModelError(f"{path}: its streamer.* metadata cannot be read: {error}; export the model again") from error
+    return facts
+
+
+def _check(facts: Facts) -> None:
+    if {len(facts.center), len(facts.scale)} - {0, len(facts.features)}:
+        raise ValueError("streamer.center and streamer.scale need one number for each of streamer.features")
+    if facts.threshold is not None and not math.isfinite(facts.threshold):
+        raise ValueError(f"streamer.threshold is {facts.threshold}")
 
 
 @dataclass(slots=True)
@@ -160,11 +170,19 @@ class LoadedModel:
         return np.asarray(scores, np.float32).reshape(bucket, -1)[:rows]
 
     def warm_up(self, features: Mapping[str, tuple[int, ...]]) -> None:
-        """Run every bucket once, so that the first event does not pay for it."""
+        """Run every bucket once, so that the first event does not pay for it.
+
+        Raises:
+            ModelError: the score is not where the metadata says.
+        """
         rows = 1
         while True:
             size = min(rows, self.max_batch)
-            self.run({name: np.zeros((size, *shape), np.float32) for name, shape in features.items()}, size)
+            scores = self.run({name: np.zeros((size, *shape), np.float32) for name, shape in features.items()}, size)
+            if not -scores.shape[1] <= self.score_column < scores.shape[1]:
+                raise ModelError(
+                    f"{self.file.path}: streamer.column is {self.score_column}, but {self.output!r} has {scores.shape[1]} columns"
+                )
             if rows >= self.max_batch:
                 return
             rows *= 2

@@ -91,7 +91,7 @@ def expected(log: MemoryLog, count: int = COUNT) -> dict[str, Outcome]:
                 row = json.loads(record.value or b"")
                 sample = (float(row["value"]), float(row["load"]))
                 sensor = row["sensor"]
-            except (ValueError, KeyError, TypeError, RecursionError):
+            except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
                 continue
             if record.key == sensor.encode():
                 outcome.good = True

@@ -70,7 +70,7 @@ def test_real_outputs_keep_to_the_schemas() -> None:
     with TopologyTest(flows.topology(), models=flows.score, start=NOW_S, settings={"record_bytes_max": 300_000}) as test:
         for n, (key, value) in enumerate(bad):
             test.send_bytes(flows.SOURCE, key, value)
-            send(test, 1, f"s{n % 9}", value=n - 20.0)
+            send(test, 1, f"s{n % 9}", value=8.0 * n - 300.0)
         predictions, anomalies = test.read(flows.PREDICTIONS), test.read(flows.ANOMALIES)
         letters = test.read_records(flows.REJECTED)
         assert flows.judge(test.log).missing == []
