@@ -11,8 +11,9 @@ from streamer.batch import Batch
 
 # From event time to commit, in the order in which a row passes them.
 PARTS = ("source", "broker", "decode", "window", "queue", "run", "encode", "produce", "commit")
-# Eight bounds a decade from 10 us to 10,000 s: a quantile is off by at most 15 %.
+# Eight bounds a decade from 10 us to 10,000 s: a quantile, told as the middle of its bucket, is off by at most 16 %.
 BOUNDS_S = 10.0 ** (np.arange(-40, 33) / 8)
+_MIDDLE = 10.0 ** (-1 / 16)
 
 
 @dataclass(slots=True)
@@ -33,13 +34,13 @@ class Histogram:
         self.total_s += float(seconds.sum())
 
     def quantile(self, q: float) -> float:
-        """Upper bound of the bucket that holds the quantile, in seconds; 0 when empty."""
+        """Geometric middle of the bucket that holds the quantile, in seconds; 0 when empty."""
         counts = self.counts.copy()
         total = int(counts.sum())
         if total == 0:
             return 0.0
         place = int(np.searchsorted(np.cumsum(counts), q * total))
-        return float(BOUNDS_S[min(place, len(BOUNDS_S) - 1)])
+        return float(BOUNDS_S[min(place, len(BOUNDS_S) - 1)] * _MIDDLE)
 
     @property
     def rows(self) -> int:

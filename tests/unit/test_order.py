@@ -1,0 +1,78 @@
+"""The way of a row is told in four places; they must tell the same one."""
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import streamer
+from streamer import stages
+from streamer.telemetry.metrics import STAGES
+from streamer.worker import Worker
+
+# The call by which `Worker.turn` moves rows into a stage.
+MOVES = {
+    "self._consume.poll": "consume",
+    "self._decode": "decode",
+    "self._window": "window",
+    "self._infer.submit": "infer",
+    "self._flag": "flag",
+    "self._produce.encode": "produce",
+    "self._commit.start": "commit",
+}
+HELPERS = ("_polled", "_deliver", "_settle_commit")
+
+
+def in_order(function: ast.FunctionDef) -> list[str]:
+    """Dotted names of the calls in a function, in the order of the text."""
+    found = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+    return [ast.unparse(node.func) for node in sorted(found, key=lambda node: (node.lineno, node.col_offset))]
+
+
+def methods(source: str) -> dict[str, ast.FunctionDef]:
+    (worker,) = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == "Worker"]
+    return {node.name: node for node in worker.body if isinstance(node, ast.FunctionDef)}
+
+
+def moves(source: str) -> list[str]:
+    """Stages in the order in which a turn moves rows into them."""
+    known = methods(source)
+    found = []
+    for call in in_order(known["turn"]):
+        name = call.removeprefix("self.")
+        found += in_order(known[name]) if name in HELPERS else [call]
+    return [MOVES[call] for call in found if call in MOVES]
+
+
+def source_of_worker() -> str:
+    path = inspect.getsourcefile(Worker)
+    assert path is not None
+    return Path(path).read_text("utf-8")
+
+
+def test_the_package_tells_the_way() -> None:
+    (line,) = [line for line in (streamer.__doc__ or "").splitlines() if "->" in line]
+    assert tuple(stage.strip() for stage in line.split("->")) == STAGES
+
+
+def test_the_turn_lists_the_way() -> None:
+    listed = re.findall(r"^\s+(\d)\. (\w+) ", Worker.turn.__doc__ or "", re.MULTILINE)
+    assert [(int(number), stage) for number, stage in listed] == list(enumerate(STAGES, start=1))
+
+
+def test_the_turn_goes_the_way() -> None:
+    assert moves(source_of_worker()) == list(STAGES)
+
+
+def test_each_stage_has_its_file() -> None:
+    folder = Path(stages.__path__[0])
+    assert {f"{stage}.py" for stage in STAGES} <= {path.name for path in folder.glob("*.py")}
+    assert re.findall(r"\w+", (stages.__doc__ or "").partition("order:")[2]) == list(STAGES)
+
+
+def test_a_turn_in_another_order_is_seen() -> None:
+    source = source_of_worker()
+    turned = source.replace("self._deliver(self._patience())\n", "self._settle_commit(0.0)\n", 1)
+    turned = turned.replace("self._settle_commit(0.0)\n        except", "self._deliver(0.0)\n        except", 1)
+    assert turned != source
+    assert moves(turned) != list(STAGES)
