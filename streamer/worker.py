@@ -34,6 +34,8 @@ _log = get_logger(__name__)
 
 # Idle: long enough to sleep, short enough to notice a stop.
 _IDLE_S = 0.1
+# While a commit runs: it is noticed this much late, and the thread that runs it gets the processor meanwhile.
+_COMMITTING_S = 0.001
 # After a first record, what else arrives within this joins its batch: fewer, larger batches at a moderate rate.
 _GATHER_S = 0.001
 # Keeping up, a batch is scored at once rather than a turn later; a slow model is not waited for.
@@ -201,9 +203,7 @@ class Worker:
             _log.info("resumed")
         self._full_since = None
         self._book.start()
-        due = self._commit.due_in(behind=self._behind)
-        quiet = self._infer_idle() and not self._commit.busy
-        timeout = min(_IDLE_S, _IDLE_S if due is None else due) if quiet else 0.0
+        timeout = self._idle_for()
         records = self._consume.poll(rows, timeout, _GATHER_S)
         self._behind = records is not None and len(records) == rows
         self._polled_at = self._book.lap("consume" if timeout == 0 else None)
@@ -260,6 +260,15 @@ class Worker:
             limits.ROWS_WAITING_MAX - self._produce.rows,
             limits.ROWS_UNCOMMITTED_MAX - uncommitted,
         )
+
+    def _idle_for(self) -> float:
+        """How long the poll may wait for a record: until something else needs the worker."""
+        if not self._infer_idle() or (len(self._produce) and not self._commit.busy):
+            return 0.0
+        if self._commit.busy:
+            return _COMMITTING_S
+        due = self._commit.due_in(behind=self._behind)
+        return _IDLE_S if due is None else min(_IDLE_S, due)
 
     def _patience(self) -> float:
         """How long to wait for the pool: not at all while input is behind (the next batch is decoded meanwhile)."""

@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 
 from streamer.batch import Batch
 from streamer.clock import Clock
-from streamer.limits import COMMIT_AGE_BEHIND_S, COMMIT_ROWS_MAX, DOUBT_AFTER_S
+from streamer.limits import COMMIT_AGE_AT_LEAST_ONCE_S, COMMIT_AGE_BEHIND_S, COMMIT_ROWS_MAX, DOUBT_AFTER_S
 from streamer.state import changelog
 
 _NETWORK_TIMEOUT_S = 30.0
@@ -165,8 +165,10 @@ class Commit:
             return None
         if self._open.rows >= COMMIT_ROWS_MAX:
             return 0.0
-        relaxed = behind or not self.transactional
-        age_max = max(self._interval_s, COMMIT_AGE_BEHIND_S) if relaxed else self._interval_s
+        if not self.transactional:
+            age_max = COMMIT_AGE_AT_LEAST_ONCE_S
+        else:
+            age_max = max(self._interval_s, COMMIT_AGE_BEHIND_S) if behind else self._interval_s
         return max(0.0, self._open.opened + age_max - self._clock.monotonic())
 
     def start(self, metadata: Any) -> None:
