@@ -142,6 +142,7 @@ class FaultyConsumer(MemoryConsumer):
         super().__init__(log, config)
         self._script = script
         self.moves: list[tuple[str, list[int]]] = []
+        self.fetches_first = False
 
     @property
     def reading(self) -> set[int]:
@@ -149,12 +150,15 @@ class FaultyConsumer(MemoryConsumer):
         return {partition for topic, partition in self._position if (topic, partition) not in self._paused}
 
     def consume(self, num_messages: int, timeout: float) -> list[Message]:
-        """Run the rebalance callbacks that are due, then read."""
-        while self._topics and self.moves:
+        """Run the rebalance callbacks that are due, then read; or the other way about, as librdkafka may within one call."""
+        if not self._topics or not self.moves:
+            return super().consume(num_messages, timeout)
+        fetched = super().consume(num_messages, timeout) if self.fetches_first else []
+        while self.moves:
             handler, partitions = self.moves.pop(0)
             self._rebalance = None  # not everything at once any more
             self._handlers[handler](self, [TopicPartition(self._topics[0], partition) for partition in partitions])
-        return super().consume(num_messages, timeout)
+        return fetched or super().consume(num_messages, timeout)
 
     def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
         self._may_fail("committed")
@@ -280,6 +284,32 @@ class FaultTest(TopologyTest):
                 return
             self.turns(1)
         raise AssertionError(f"not ready: {self.worker.ready()}")
+
+
+class Second:
+    """Another worker of the group, on the same log; it starts without partitions."""
+
+    def __init__(self, test: FaultTest) -> None:
+        self._test, first, clients, held = test, test.worker, test.clients, test.held_commits
+        self.worker = test._new_worker()
+        self.consumer: FaultyConsumer = test.clients.consumers[0]
+        self.consumer._rebalance = None
+        test.worker, test.clients, test.held_commits = first, clients, held
+
+    def __enter__(self) -> "Second":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.worker.close()
+
+    def run_both(self) -> None:
+        """Turn both until everything is committed."""
+        for _ in range(500):
+            self._test.turns(1)
+            self.worker.turn()
+            if self._test.log.caught_up(self.worker.plan.group, self.worker.plan.topics.source) and self.worker.idle:
+                return
+        raise AssertionError("the two workers do not come to rest")
 
 
 class Shelf:

@@ -7,7 +7,7 @@ import pytest
 from streamer import limits
 from streamer.errors import TopologyError
 from tests.unit import flows
-from tests.unit.faulty import FaultTest, FaultyConsumer, short_waits
+from tests.unit.faulty import FaultTest, Second, short_waits
 
 __all__ = ["short_waits"]
 pytestmark = pytest.mark.usefixtures("short_waits")
@@ -29,32 +29,6 @@ def feed(test: FaultTest, rows: int) -> None:
 def committed(test: FaultTest, partition: int) -> int:
     place = test.log.committed(test.worker.plan.group, flows.SOURCE, partition)
     return place[0] if place else 0
-
-
-class Second:
-    """Another worker of the group, on the same log; it starts without partitions."""
-
-    def __init__(self, test: FaultTest) -> None:
-        self._test, first, clients, held = test, test.worker, test.clients, test.held_commits
-        self.worker = test._new_worker()
-        self.consumer: FaultyConsumer = test.clients.consumers[0]
-        self.consumer._rebalance = None
-        test.worker, test.clients, test.held_commits = first, clients, held
-
-    def __enter__(self) -> "Second":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.worker.close()
-
-    def run_both(self) -> None:
-        """Turn both until everything is committed."""
-        for _ in range(500):
-            self._test.turns(1)
-            self.worker.turn()
-            if self._test.log.caught_up(self.worker.plan.group, flows.SOURCE) and self.worker.idle:
-                return
-        raise AssertionError("the two workers do not come to rest")
 
 
 def test_a_revoked_partition_is_finished_within_the_budget(test: FaultTest) -> None:
@@ -114,6 +88,20 @@ def test_what_was_open_for_lost_partitions_is_not_committed(test: FaultTest, in_
         assert second.worker.metrics.value("streamer_records_total", "predicted") == 40
     assert test.worker.metrics.value("streamer_records_total", "predicted") == 0
     assert test.worker.metrics.value("streamer_recoveries_total", "lost") == 1
+    assert flows.judge(test.log).exactly_once
+
+
+@pytest.mark.parametrize("handler", ["on_revoke", "on_lost"])
+def test_rows_fetched_before_their_partition_went_are_the_next_owners(test: FaultTest, handler: str) -> None:
+    """The client may hand out rows and the news that their partition is gone in one call."""
+    test.turns(3)
+    feed(test, 40)
+    test.group_consumer.fetches_first = True
+    test.move(handler, [1])
+    with Second(test) as second:
+        second.consumer.moves.append(("on_assign", [1]))
+        second.run_both()
+        assert second.worker.metrics.value("streamer_records_total", "predicted") == test.log.end(flows.SOURCE, 1)
     assert flows.judge(test.log).exactly_once
 
 

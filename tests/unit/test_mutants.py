@@ -1,0 +1,341 @@
+"""The checks are checked: each bug seeded here must be noticed by what the other tests use to judge a run."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from confluent_kafka import Producer
+
+from streamer import limits
+from streamer.batch import Batch, Records
+from streamer.errors import StreamerError
+from streamer.memory_log import MemoryProducer
+from streamer.stages import commit as commit_stage
+from streamer.stages import produce as produce_stage
+from streamer.stages.commit import Transaction
+from streamer.stages.consume import Consume
+from streamer.stages.decode import Decode
+from streamer.stages.infer import Infer
+from streamer.stages.produce import Outgoing, Produce
+from streamer.stages.window import WindowStage
+from streamer.state.restore import Progress, Restore, Restored
+from streamer.state.store import Store
+from tests.property.test_worker_faults import Step, play, windows_are_right
+from tests.unit import flows
+from tests.unit.faulty import FaultTest, Second, short_waits
+
+__all__ = ["short_waits"]
+pytestmark = pytest.mark.usefixtures("short_waits")
+Patch = pytest.MonkeyPatch
+
+
+# ---------------------------------------------------------------------- the scenarios
+
+def some(first: int, rows: int = 9) -> list[Step]:
+    """Good rows of keys in both partitions with a bad one among them; no value comes twice, so that no mix-up cancels out."""
+    good: list[Step] = [("good", "abd"[n % 3], first + n) for n in range(rows)]
+    return [*good[:4], ("bad", "a", b"{"), *good[4:]]
+
+
+def failing_commits() -> Iterator[list[Step]]:
+    """Rows before, during and after a transaction that fails at each of its calls."""
+    for call in ("produce_changelog", "offsets", "commit"):
+        for kind in ("abortable", "fatal"):
+            before, after = [*some(0), ("turn", 8, None)], [*some(200), ("turn", 3, None)]
+            yield [*before, ("fault", call, kind), *some(100, 5), ("turn", 4, None), *after]
+
+
+def crashes() -> Iterator[list[Step]]:
+    """A crash after each number of turns, and once more when the next worker has gone on."""
+    again: Step = ("restart", None, None)
+    for turns in range(1, 9):
+        yield [*some(0), ("turn", turns, None), *some(100, 5), again, *some(200), ("turn", turns, None), again]
+
+
+def full_queues() -> Iterator[list[Step]]:
+    """A producer that takes half of a batch."""
+    yield [*some(0), ("fault", "produce_batch", "full"), ("turn", 5, None), *some(100)]
+
+
+def judge(test: FaultTest) -> None:
+    verdict = flows.judge(test.log)
+    assert verdict.exactly_once, verdict
+    assert windows_are_right(test)
+    assert test.log.open == {}
+
+
+def run_scripts(scripts: Iterator[list[Step]]) -> None:
+    for steps in scripts:
+        with FaultTest(flows.topology(), models=flows.score, partitions=2) as test:
+            play(test, steps)
+            test.settle(fail=True)
+            judge(test)
+
+
+def run_rebalance() -> None:
+    """A partition moves while its rows are in the hands of the client."""
+    with FaultTest(flows.topology(), models=flows.score, partitions=2) as test:
+        test.turns(3)
+        play(test, some(0))
+        test.group_consumer.fetches_first = True
+        test.move("on_revoke", [1])
+        with Second(test) as second:
+            second.consumer.moves.append(("on_assign", [1]))
+            second.run_both()
+        verdict = flows.judge(test.log)
+        assert verdict.exactly_once, verdict
+
+
+def run_in_flight() -> None:
+    """Rows are with the model while a commit of older ones ends, well or badly; then the worker dies or goes on."""
+    for kind in ("", "abortable"):
+        for dies in (True, False):
+            with FaultTest(flows.topology(), models=flows.score, partitions=2) as test:
+                play(test, [*some(0), ("turn", 8, None), *some(100), ("turn", 1, None)])
+                test.scores_held = True
+                if kind:
+                    test.script.fail_next("commit", kind)
+                play(test, [*some(200), ("turn", 7, None)])
+                assert test.worker._infer.rows > 0
+                test.scores_held = False
+                if dies:
+                    test.restart()
+                test.settle()
+                judge(test)
+
+
+def run_pressure() -> None:
+    """A model that stands still until the input is paused."""
+    with FaultTest(flows.topology(), models=flows.score, partitions=2) as test:
+        for n in range(limits.ROWS_UNSCORED_MAX + 100):
+            test.send_bytes(flows.SOURCE, b"a", flows.value_of("a", test.now, float(n % 9)))
+        test.scores_held = True
+        test.turns(150)
+        assert test.worker._consume.paused
+        assert test.worker._infer.rows <= limits.ROWS_UNSCORED_MAX
+        test.release()
+        test.settle()
+
+
+def run_joints() -> None:
+    """Two records in one value and none in the next."""
+    whole = flows.value_of("a", 1_700_000_000.0, 1.0)
+    run_scripts(iter([[("good", "a", 1), ("bad", "a", whole + whole), ("bad", "a", b""), ("good", "a", 2)]]))
+
+
+SCENARIOS: dict[str, Callable[[], None]] = {
+    "failing commits": lambda: run_scripts(failing_commits()),
+    "crashes": lambda: run_scripts(crashes()),
+    "full queues": lambda: run_scripts(full_queues()),
+    "in flight": run_in_flight,
+    "rebalance": run_rebalance,
+    "pressure": run_pressure,
+    "joints": run_joints,
+}
+
+
+# ---------------------------------------------------------------------- the bugs
+
+
+def no_rewind_after_abort(patch: Patch) -> None:
+    """After a rollback, reading goes on where the consumer stands."""
+    start = Consume.start
+
+    def keep_going(self: Consume, partition: int, offset: int) -> None:
+        consumer: Any = self._consumer
+        here = consumer._position.get((self.topic, partition), 0)
+        start(self, partition, max(here, offset))
+
+    patch.setattr(Consume, "start", keep_going)
+
+
+def state_not_rolled_back(patch: Patch) -> None:
+    """A rollback leaves the windows as the aborted rows made them."""
+    make = WindowStage.open
+
+    def keep(self: WindowStage, partition: int) -> Store | None:
+        if partition in self.stores and self.spec is not None:
+            return Store(self.spec, self.keys_max)
+        return make(self, partition)
+
+    patch.setattr(WindowStage, "open", keep)
+
+
+def position_instead_of_owed(patch: Patch) -> None:
+    """A commit covers whatever was polled."""
+    offsets, place = Transaction.offsets, Consume.group_metadata
+    live: list[Consume] = []
+
+    def note(self: Consume) -> Any:
+        live[:] = [self]
+        return place(self)
+
+    def polled(self: Transaction) -> dict[int, int]:
+        found = offsets(self)
+        return {p: max(offset, live[0]._position.get(p, 0)) for p, offset in found.items()} if live else found
+
+    patch.setattr(Consume, "group_metadata", note)
+    patch.setattr(Transaction, "offsets", polled)
+
+
+def outputs_outside_the_transaction(patch: Patch) -> None:
+    """Outputs are visible whatever becomes of their transaction."""
+    send = Produce.send
+
+    def send_plainly(self: Produce, producer: Producer) -> Batch | None:
+        memory: Any = producer
+        plain: Any = MemoryProducer(memory._log, {})
+        return send(self, plain)
+
+    patch.setattr(Produce, "send", send_plainly)
+
+
+def offsets_outside_the_transaction(patch: Patch) -> None:
+    """Offsets are committed before the transaction is."""
+
+    def commit(self: commit_stage.Commit, transaction: Transaction, producer: Any) -> None:
+        self._write_changelog(transaction, producer)
+        producer._log.commit(transaction.metadata, transaction.committing)
+        self._guard("offsets", lambda: producer.send_offsets_to_transaction([], transaction.metadata))
+        self._guard("commit", producer.commit_transaction)
+
+    patch.setattr(commit_stage.Commit, "_commit", commit)
+
+
+def restore_cut_short(patch: Patch) -> None:
+    """A restore takes the first half of the changelog for the whole."""
+    apply = Restore._apply
+
+    def half(self: Restore, progress: Progress, message: Any) -> None:
+        if message.offset() < progress.end // 2:
+            apply(self, progress, message)
+
+    def unchecked(self: Restore, partition: int, progress: Progress) -> Restored:
+        self.cancel([partition])
+        return Restored(partition, progress.committed, progress.seq, progress.rows)
+
+    patch.setattr(Restore, "_apply", half)
+    patch.setattr(Restore, "_finish", unchecked)
+
+
+def stale_rows_kept(patch: Patch) -> None:
+    """Rows fetched before a rewind, or for a partition that is gone, are worked on."""
+
+    def keep(self: Consume, records: Records) -> Records:
+        return records
+
+    patch.setattr(Consume, "_fresh", keep)
+
+
+def rows_in_flight_survive_a_rollback(patch: Patch) -> None:
+    """Batches of the attempt that failed are delivered beside those of the next one."""
+    patch.setattr(Infer, "drop", lambda self: None)
+    patch.setattr(Produce, "drop", lambda self: None)
+
+
+def keys_mixed(patch: Patch) -> None:
+    """All keys of a partition share one window."""
+    address = Store.address
+
+    def one(self: Store, keys: list[bytes], room: int) -> tuple[Any, list[bytes]]:
+        slots, fresh = address(self, keys, room)
+        return np.zeros_like(slots), fresh
+
+    patch.setattr(Store, "address", one)
+
+
+def half_accepted_batches_sent_again(patch: Patch) -> None:
+    """After a full queue the whole batch goes out once more."""
+    send = produce_stage._send_rows
+
+    def again(producer: Producer, outgoing: Outgoing) -> bool:
+        before = [(topic, list(messages)) for topic, messages in outgoing.rows]
+        done = send(producer, outgoing)
+        if not done:
+            outgoing.rows.clear()
+            outgoing.rows.extend(before)
+        return done
+
+    patch.setattr(produce_stage, "_send_rows", again)
+
+
+def half_accepted_batches_taken_for_whole(patch: Patch) -> None:
+    """What the full queue refused is forgotten."""
+    send = produce_stage._send_rows
+
+    def forget(producer: Producer, outgoing: Outgoing) -> bool:
+        send(producer, outgoing)
+        outgoing.rows.clear()
+        return True
+
+    patch.setattr(produce_stage, "_send_rows", forget)
+
+
+def dead_letters_forgotten(patch: Patch) -> None:
+    """A bad record leaves no trace."""
+    patch.setattr(Produce, "_send_letters", lambda *_: True)
+
+
+def never_resumed(patch: Patch) -> None:
+    """A pause is for ever."""
+    patch.setattr(Consume, "resume", lambda self: None)
+
+
+def no_bound(patch: Patch) -> None:
+    """A slow model makes memory grow."""
+    submit = Infer.submit
+
+    def uncounted(self: Infer, batch: Batch) -> None:
+        submit(self, batch)
+        self.rows = 0
+
+    patch.setattr(Infer, "submit", uncounted)
+
+
+def values_counted(patch: Patch) -> None:
+    """Records are joined, parsed in one go and believed if their number is right."""
+    parse = Decode._parse
+
+    def joined(self: Decode, records: Records) -> tuple[list[Any], dict[int, Any]]:
+        try:
+            events = msgspec.json.Decoder(self.event).decode_lines(b"\n".join(value or b"" for value in records.values))
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return parse(self, records)
+        return (events, {}) if len(events) == len(records) else parse(self, records)
+
+    patch.setattr(Decode, "_parse", joined)
+
+
+BUGS: dict[Callable[[Patch], None], str] = {
+    no_rewind_after_abort: "failing commits",
+    state_not_rolled_back: "failing commits",
+    position_instead_of_owed: "in flight",
+    outputs_outside_the_transaction: "failing commits",
+    offsets_outside_the_transaction: "failing commits",
+    rows_in_flight_survive_a_rollback: "in flight",
+    dead_letters_forgotten: "failing commits",
+    keys_mixed: "failing commits",
+    restore_cut_short: "crashes",
+    stale_rows_kept: "rebalance",
+    half_accepted_batches_sent_again: "full queues",
+    half_accepted_batches_taken_for_whole: "full queues",
+    never_resumed: "pressure",
+    no_bound: "pressure",
+    values_counted: "joints",
+}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_without_a_bug_every_scenario_passes(name: str) -> None:
+    SCENARIOS[name]()
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
+def test_each_bug_is_caught(bug: Callable[[Patch], None], monkeypatch: Patch) -> None:
+    monkeypatch.setattr("streamer.testing._TURNS_MAX", 400)
+    bug(monkeypatch)
+    with pytest.raises((AssertionError, StreamerError, LookupError)) as caught:
+        SCENARIOS[BUGS[bug]]()
+    assert str(caught.value)
