@@ -100,7 +100,9 @@ class MemoryLog:
         )
 
     def crash(self) -> None:
-        """What a coordinator does for a dead producer: abort what it left open."""
+        """Kill all producers: what they left open is aborted, and what they still try is refused."""
+        for name in self.epochs:
+            self.epochs[name] += 1
         for records in self.open.values():
             for record in records:
                 record.state = "aborted"

@@ -58,7 +58,8 @@ class TopologyTest:
         threshold: of a stand-in, for `.flag(above="model.threshold")`.
         partitions: of every topic.
         start: first instant of the clock, seconds since the epoch.
-        settings: flags as on the command line, such as `guarantee="at-least-once"`.
+        settings: texts as in a TOML file, such as `{"guarantee": "at-least-once", "commit_interval": "50ms"}`, or the
+            numbers they stand for (seconds, bytes).
     """
 
     def __init__(
@@ -73,7 +74,10 @@ class TopologyTest:
     ) -> None:
         self.clock = ManualClock(start)
         self.log = MemoryLog(partitions, self.clock)
-        self._settings = Settings().model_copy(update=settings or {})
+        given = settings or {}
+        texts = {name: value for name, value in given.items() if isinstance(value, str)}
+        numbers = {name: value for name, value in given.items() if name not in texts}
+        self._settings = Settings.model_validate(texts).model_copy(update=numbers)
         self._topology, self._models, self._threshold = topology, models, threshold
         self._read: dict[str, int] = {}
         self.worker = self._new_worker()

@@ -110,7 +110,7 @@ def score(model: LoadedModel, features: Features, rows: int, failed: dict[int, s
         return model.run(features, rows)
     except Exception as error:  # noqa: BLE001 - ONNX Runtime raises many kinds; one bad row must not lose its neighbours
         if rows == 1:
-            failed[first] = str(error).splitlines()[0][:300]
+            failed[first] = " ".join(str(error).split())[:300] or type(error).__name__
             return np.full((1, 1), np.nan, np.float32)
     half = rows // 2
     left = score(model, {name: c[:half] for name, c in features.items()}, half, failed, first)

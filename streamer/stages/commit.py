@@ -190,10 +190,9 @@ class Commit:
         running = self._running
         if running is None or not running.finished.wait(timeout_s):
             return None
-        self._running = None
         if running.error is not None:
-            raise running.error  # the transaction stays open until `give_up` ends it
-        self._begun = False
+            raise running.error  # the transaction stays open, and its rows count, until `give_up` ends it
+        self._running, self._begun = None, False
         if running.took_s > DOUBT_AFTER_S:
             self._doubt = self.transactional
         for partition, offset in running.offsets().items():

@@ -46,6 +46,9 @@ class Decode:
         events, refused = self._parse(records)
         if self.keyed:
             refused.update(self._mismatched(records.keys, events, spec))
+        elif not _short([key for key in records.keys if key is not None]):
+            long = {row: _too_long(key) for row, key in enumerate(records.keys) if key is not None and len(key) > KEY_BYTES_MAX}
+            refused = long | refused
         rows = np.arange(len(records))
         if refused:
             rows = np.array([row for row in range(len(records)) if row not in refused], np.int64)
@@ -185,8 +188,12 @@ def _key_refusal(key: bytes | None, field: Any, name: str) -> Refusal | None:
     if key != str(field).encode("utf-8", "surrogatepass"):
         return "key_mismatch", f"the record key differs from the field {name}; {way_out}"
     if len(key) > KEY_BYTES_MAX:
-        return "key_too_long", f"the key has {len(key)} bytes, the limit is {KEY_BYTES_MAX}"
+        return _too_long(key)
     return None
+
+
+def _too_long(key: bytes) -> Refusal:
+    return "key_too_long", f"the key has {len(key):,} bytes, the limit is {KEY_BYTES_MAX}"
 
 
 def _numbers(values: list[Any]) -> NDArray[np.float64]:

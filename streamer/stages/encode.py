@@ -112,12 +112,20 @@ def _writable(data: bytes) -> NDArray[np.uint8]:
     return np.frombuffer(bytearray(data), np.uint8)
 
 
+def dead_letter_key(letter: DeadLetter) -> bytes | None:
+    """The original key, or its first 64 KiB: what a broker took as a record it must take as a dead letter, headers included."""
+    return letter.key if letter.key is None else letter.key[:DEAD_LETTER_BYTES_MAX]
+
+
 def dead_letter(letter: DeadLetter) -> tuple[bytes | None, list[tuple[str, str | bytes | None]]]:
     """Value and headers of a dead letter: the original bytes, or the first 64 KiB with length and digest."""
+    detail = letter.detail
+    if letter.key is not None and len(letter.key) > DEAD_LETTER_BYTES_MAX:
+        detail += f"; the first 64 KiB of its {len(letter.key):,} bytes of key are kept"
     headers: list[tuple[str, str | bytes | None]] = [
         ("streamer.error.stage", letter.stage),
         ("streamer.error.reason", letter.reason),
-        ("streamer.error.detail", letter.detail),
+        ("streamer.error.detail", detail),
         ("streamer.error.topic", letter.topic),
         ("streamer.error.partition", str(letter.partition)),
         ("streamer.error.offset", str(letter.offset)),

@@ -10,7 +10,7 @@ from streamer.batch import Batch, DeadLetter
 from streamer.clock import Clock
 from streamer.plan import Topics
 from streamer.stages.commit import TransactionError
-from streamer.stages.encode import Encoder, dead_letter
+from streamer.stages.encode import Encoder, dead_letter, dead_letter_key
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ class Produce:
             letter = outgoing.letters[0]
             value, headers = dead_letter(letter)
             try:
-                producer.produce(self._topics.rejected, value, letter.key, headers=headers)
+                producer.produce(self._topics.rejected, value, dead_letter_key(letter), headers=headers)
             except BufferError:
                 return False
             outgoing.letters.popleft()

@@ -337,6 +337,6 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pauses between attempts, and an end for a worker that hangs."""
     monkeypatch.setattr("streamer.worker._MEND_PAUSE_S", 0.0)
     monkeypatch.setattr("streamer.stages.commit._RETRY_PAUSE_S", 0.0)
-    monkeypatch.setattr("streamer.stages.commit.COMMIT_AGE_BEHIND_S", 0.01)
+    monkeypatch.setattr("streamer.stages.commit.COMMIT_AGE_AT_LEAST_ONCE_S", 0.02)
     monkeypatch.setattr("streamer.stages.commit._NETWORK_TIMEOUT_S", 0.05)
     monkeypatch.setattr("streamer.testing._TURNS_MAX", 2_000)

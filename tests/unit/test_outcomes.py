@@ -30,10 +30,6 @@ def send(test: TopologyTest, rows: int, key: str = "s", value: float | None = No
         test.send_bytes(flows.SOURCE, key.encode(), flows.value_of(key, test.now, number))
 
 
-def reasons(test: TopologyTest) -> list[str]:
-    return [headers(letter)["streamer.error.reason"] for letter in test.read_records(flows.REJECTED)]
-
-
 def rejected(test: TopologyTest) -> list[tuple[str, str]]:
     """Reason and offset of each dead letter."""
     found = [headers(letter) for letter in test.read_records(flows.REJECTED)]
@@ -97,6 +93,18 @@ def test_a_long_value_is_cut_and_its_whole_named_by_length_and_digest() -> None:
             assert found["streamer.error.digest"] == "sha256:" + hashlib.sha256(value).hexdigest()
 
 
+@pytest.mark.parametrize("size", [DEAD_LETTER_BYTES_MAX, DEAD_LETTER_BYTES_MAX + 1, 990_000])
+def test_a_dead_letter_fits_wherever_its_record_did(size: int) -> None:
+    """A record may be all key; with the headers its dead letter would be more than a broker takes."""
+    with flow() as test:
+        test.send_bytes(flows.SOURCE, b"k" * size, flows.value_of("s", test.now, 1.0))
+        (letter,) = test.read_records(flows.REJECTED)
+    found = headers(letter)
+    assert letter.key == (b"k" * size)[:DEAD_LETTER_BYTES_MAX]
+    assert (f"its {size:,} bytes of key" in found["streamer.error.detail"]) == (size > DEAD_LETTER_BYTES_MAX)
+    assert problems("dead_letter", found) == []
+
+
 # ---------------------------------------------------------------------- models that fail
 
 
@@ -134,7 +142,7 @@ def test_a_row_without_a_score_is_a_dead_letter_and_its_neighbours_are_not(model
         assert json.loads(letter.value or b"")["value"] == 7.0
         assert problems("dead_letter", found) == []
         if reason == "model_failed":
-            assert found["streamer.error.detail"] == "seven is not for me"
+            assert found["streamer.error.detail"] == "seven is not for me and here is my stack"
     assert [int(row["id"].rpartition("/")[2]) for row in predictions] == [n for n in range(20) if n not in {3, 11, 12}]
     assert all(row["score"] == row["features"]["total"] * 1.5 + 100 for row in predictions)
 
@@ -150,11 +158,12 @@ def test_a_row_refused_by_the_model_stays_in_its_window() -> None:
 
 def test_a_model_that_refuses_everything_loses_nothing() -> None:
     def never(_: Features) -> Scores:
-        raise RuntimeError("broken")
+        raise RuntimeError
 
     with flow(never) as test:
         send(test, 50)
-        assert reasons(test) == ["model_failed"] * 50
+        details = [headers(letter)["streamer.error.detail"] for letter in test.read_records(flows.REJECTED)]
+        assert details == ["RuntimeError"] * 50
         assert test.read(flows.PREDICTIONS) == []
 
 
@@ -223,6 +232,17 @@ def test_a_flow_without_windows_takes_any_key() -> None:
     assert {row["key"] for row in rows} == {None, "", "a", "\ufffd\ufffd", "k" * 300}
     assert {(row["window_n"], row["flag"], row["time"]) for row in rows} == {(0, False, 1_700_000_000)}
     assert [found for row in rows for found in problems("prediction", row)] == []
+
+
+def test_a_flow_without_windows_refuses_keys_that_are_no_identifiers() -> None:
+    """Every output carries the key: one of a megabyte would make a prediction that no broker takes, again and again."""
+    stateless = Topology("notes").source(Note, rejected="notes.rejected").features(lambda w: {"size": w.event("size")})
+    with TopologyTest(stateless.infer(Model("m")).publish(predictions="scored"), models=constant(1.0), partitions=1) as test:
+        for key, value in ((b"k" * 512, b'{"size":1}'), (b"k" * 513, b'{"size":2}'), (b"k" * 513, b"{"), (None, b'{"size":3}')):
+            test.send_bytes("notes", key, value)
+        found = [headers(letter)["streamer.error.reason"] for letter in test.read_records("notes.rejected")]
+        assert found == ["key_too_long", "invalid_json"]
+        assert [row["id"] for row in test.read("scored")] == ["notes/0/0", "notes/0/3"]
 
 
 # ---------------------------------------------------------------------- keys_max

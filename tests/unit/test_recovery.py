@@ -35,6 +35,7 @@ def test_a_failure_rolls_back_once_and_loses_nothing(call: str, kind: str) -> No
         test.run()
         assert test.script.hits == [(call, test.script.hits[0][1], kind)]
         assert test.worker.metrics.value("streamer_recoveries_total") == 1
+        assert test.worker.metrics.value("streamer_rows_redone_total") == 5
         assert flows.judge(test.log).exactly_once
         assert len(test.log.committed_records(flows.PREDICTIONS)) == 10
 
