@@ -68,13 +68,19 @@ def _check(facts: Facts) -> None:
 
 @dataclass(slots=True)
 class LoadedModel:
-    """A session with its facts. `run` is thread-safe and releases the GIL inside ONNX Runtime."""
+    """A session with its facts. `run` is thread-safe and releases the GIL inside ONNX Runtime.
+
+    Attributes:
+        max_batch: most rows in one run.
+        fixed: whether the model was exported for runs of exactly `max_batch` rows.
+    """
 
     file: ModelFile
     facts: Facts
     inputs: dict[str, tuple[Any, ...]]
     output: str
     max_batch: int
+    fixed: bool
     _session: Any = field(repr=False)
 
     @staticmethod
@@ -103,7 +109,7 @@ class LoadedModel:
             raise ModelError(f"{file.path} has no float output {output!r}; its float outputs are {floats}")
         inputs = {i.name: tuple(i.shape) for i in session.get_inputs()}
         fixed = [shape[0] for shape in inputs.values() if shape and isinstance(shape[0], int)]
-        return LoadedModel(file, facts, inputs, output, min([max_batch, *fixed]), session)
+        return LoadedModel(file, facts, inputs, output, fixed[0] if fixed else max_batch, bool(fixed), session)
 
     def check(self, features: Mapping[str, tuple[int, ...]]) -> None:
         """Hold the features of a topology against the model.
@@ -164,7 +170,7 @@ class LoadedModel:
 
     def _run_once(self, feed: dict[str, NDArray[np.float32]], start: int, end: int) -> NDArray[np.float32]:
         rows = end - start
-        bucket = min(self.max_batch, 1 << (rows - 1).bit_length())
+        bucket = self.max_batch if self.fixed else min(self.max_batch, 1 << (rows - 1).bit_length())
         piece = {name: _padded(column[start:end], bucket) for name, column in feed.items()}
         (scores,) = self._session.run([self.output], piece)
         return np.asarray(scores, np.float32).reshape(bucket, -1)[:rows]
