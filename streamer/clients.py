@@ -5,12 +5,20 @@ from typing import Any, Protocol
 
 from confluent_kafka import Consumer, Producer
 
+from streamer.limits import REST_AFTER_COMMIT_S
+
 # librdkafka's own lines join ours instead of going to stderr as they are.
 CLIENT_LOGGER = logging.getLogger("librdkafka")
 
 
 class Clients(Protocol):
-    """Makes the clients of a worker."""
+    """Makes the clients of a worker.
+
+    Attributes:
+        rest_after_commit_s: how long the coordinator behind them wants to be left alone after a commit.
+    """
+
+    rest_after_commit_s: float
 
     def consumer(self, config: dict[str, Any]) -> Consumer:
         """A consumer with librdkafka's configuration keys."""
@@ -21,6 +29,8 @@ class Clients(Protocol):
 
 class KafkaClients:
     """Real clients."""
+
+    rest_after_commit_s = REST_AFTER_COMMIT_S
 
     def consumer(self, config: dict[str, Any]) -> Consumer:
         """A consumer with librdkafka's configuration keys."""

@@ -41,7 +41,7 @@ def consumer_config(settings: Settings, group: str) -> dict[str, Any]:
 def producer_config(settings: Settings) -> dict[str, Any]:
     """Configuration of the output producer, without a transactional id."""
     return {
-        "linger.ms": 2,
+        "linger.ms": 1,
         "batch.num.messages": 10_000,
         "compression.type": "lz4",
         "queue.buffering.max.messages": limits.PRODUCER_QUEUE_ROWS_MAX,

@@ -34,6 +34,8 @@ ScoreFunction = Callable[[Features], NDArray[np.float32]]
 
 
 class _MemoryClients:
+    rest_after_commit_s = 0.0
+
     def __init__(self, log: MemoryLog) -> None:
         self._log = log
 

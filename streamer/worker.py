@@ -36,8 +36,10 @@ _log = get_logger(__name__)
 _IDLE_S = 0.1
 # While a commit runs: it is noticed this much late, and the thread that runs it gets the processor meanwhile.
 _COMMITTING_S = 0.001
-# After a first record, what else arrives within this joins its batch: fewer, larger batches at a moderate rate.
+# After a first record, what else arrives within this joins its batch: fewer, larger batches at a moderate rate. With
+# transactions a record waits for its commit anyway, so a share of that wait is spent gathering.
 _GATHER_S = 0.001
+_GATHER_SHARE = 0.25
 # Keeping up, a batch is scored at once rather than a turn later; a slow model is not waited for.
 _SCORING_S = 0.001
 _FENCES_MAX = 3
@@ -87,6 +89,7 @@ class Worker:
         self._commit = Commit(
             lambda report: clients.producer({**outputs, "on_delivery": report}),
             topics.source, state, settings.commit_interval, clock, transactional=exactly_once,
+            rest_s=clients.rest_after_commit_s,
         )  # fmt: skip
         reader = reader_config(settings, committed=True)
         self._assignment = Assignment(
@@ -97,6 +100,7 @@ class Worker:
         )  # fmt: skip
         self._book = Bookkeeper(self.metrics, plan, DeadLetterAlarm(self.metrics, settings.dead_letters_stop), clock)
         self._drain_timeout_s = settings.drain_timeout
+        self._gather_s = max(_GATHER_S, _GATHER_SHARE * settings.commit_interval) if exactly_once else _GATHER_S
         self._stopping = threading.Event()
         self._failure: TransactionError | None = None
         self._fences: deque[float] = deque()
@@ -107,7 +111,6 @@ class Worker:
         self.last_turn = clock.monotonic()
 
     # ------------------------------------------------------------------ life
-
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
         """Turn until `stop` is called or `until` says so, then finish what was read and leave the group.
 
@@ -158,7 +161,6 @@ class Worker:
         self._infer.close()
 
     # ------------------------------------------------------------------ the data's way
-
     def turn(self) -> None:
         """Move rows one step further.
 
@@ -204,7 +206,7 @@ class Worker:
         self._full_since = None
         self._book.start()
         timeout = self._idle_for()
-        records = self._consume.poll(rows, timeout, _GATHER_S)
+        records = self._consume.poll(rows, timeout, self._gather_s)
         self._behind = records is not None and len(records) == rows
         self._polled_at = self._book.lap("consume" if timeout == 0 else None)
         return records
@@ -218,7 +220,7 @@ class Worker:
             self._book.lap("flag")
             self._produce.encode(batch)
             self._book.lap("produce")
-        if self._commit.busy:
+        if self._commit.busy or self._commit.resting:
             return
         while len(self._produce):
             self._book.start()
@@ -243,7 +245,6 @@ class Worker:
         self._book.committed(done)
 
     # ------------------------------------------------------------------ room and patience
-
     @property
     def idle(self) -> bool:
         """Whether no row is anywhere between poll and commit."""
@@ -263,9 +264,9 @@ class Worker:
 
     def _idle_for(self) -> float:
         """How long the poll may wait for a record: until something else needs the worker."""
-        if not self._infer_idle() or (len(self._produce) and not self._commit.busy):
+        if not self._infer_idle():
             return 0.0
-        if self._commit.busy:
+        if self._commit.busy or len(self._produce):
             return _COMMITTING_S
         due = self._commit.due_in(behind=self._behind)
         return _IDLE_S if due is None else min(_IDLE_S, due)
@@ -292,7 +293,6 @@ class Worker:
             self._book.blocked("commit", self._settle_commit, 0.01)
 
     # ------------------------------------------------------------------ rebalances (called from inside poll)
-
     def assigned(self, partitions: list[int]) -> None:
         """Partitions are ours: their windows are restored before a row is read."""
         _log.info("partitions_assigned", partitions=partitions)
@@ -337,7 +337,6 @@ class Worker:
         return True
 
     # ------------------------------------------------------------------ after a failure
-
     def _mended(self) -> bool:
         """Roll back to the last commit: abort, forget rows in flight, restore windows, read from the committed offsets."""
         failure = self._failure
@@ -382,7 +381,6 @@ class Worker:
             )
 
     # ------------------------------------------------------------------ the end
-
     def _drain(self) -> None:
         """Finish what was read, within the drain budget."""
         if self._failure is not None:

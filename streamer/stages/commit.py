@@ -104,6 +104,7 @@ class Commit:
         state: where state changes go, None for a flow without windows.
         interval_s: age at which a transaction commits when the flow keeps up.
         clock: for ages.
+        rest_s: pause between a commit and the next transaction.
     """
 
     def __init__(
@@ -115,9 +116,11 @@ class Commit:
         clock: Clock,
         *,
         transactional: bool,
+        rest_s: float = 0.0,
     ) -> None:
         self._make_producer, self._topic, self._state = make_producer, topic, state
         self._interval_s, self._clock, self.transactional = interval_s, clock, transactional
+        self._rest_s = rest_s if transactional else 0.0
         self.places: dict[int, Place] = {}
         self._undelivered: list[KafkaError] = []
         self.producer = self._new_producer()
@@ -126,6 +129,7 @@ class Commit:
         self._jobs: queue.SimpleQueue[tuple[Transaction, Producer] | None] = queue.SimpleQueue()
         self._doubt = False
         self._begun = False
+        self._rested_at = 0.0
         self._thread = threading.Thread(target=self._work, name="streamer-commit", daemon=True)
         self._thread.start()
 
@@ -133,6 +137,11 @@ class Commit:
     def busy(self) -> bool:
         """Whether a commit is under way: nothing may be produced until it is reaped."""
         return self._running is not None
+
+    @property
+    def resting(self) -> bool:
+        """Whether the coordinator is still finishing the last commit: a new transaction would only be sent away."""
+        return not self._begun and self._clock.monotonic() < self._rested_at
 
     @property
     def rows(self) -> int:
@@ -193,6 +202,7 @@ class Commit:
         if running.error is not None:
             raise running.error  # the transaction stays open, and its rows count, until `give_up` ends it
         self._running, self._begun = None, False
+        self._rested_at = running.committed + self._rest_s
         if running.took_s > DOUBT_AFTER_S:
             self._doubt = self.transactional
         for partition, offset in running.offsets().items():

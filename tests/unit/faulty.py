@@ -182,6 +182,8 @@ class FaultyConsumer(MemoryConsumer):
 class FaultyClients:
     """Makes clients of one log under one script, and remembers the newest."""
 
+    rest_after_commit_s = 0.0
+
     def __init__(self, log: MemoryLog, script: Script) -> None:
         self._log, self._script = log, script
         self.producers: list[FaultyProducer] = []
