@@ -5,7 +5,7 @@ import pytest
 from streamer.errors import FencedError, LostOffsetsError, StateError
 from streamer.stages.commit import Commit
 from tests.unit import flows
-from tests.unit.faulty import FaultTest, Script, short_waits
+from tests.unit.faulty import FaultTest, FaultyClients, Script, short_waits
 
 __all__ = ["short_waits"]
 pytestmark = pytest.mark.usefixtures("short_waits")
@@ -69,6 +69,19 @@ def test_a_commit_that_took_too_long_replaces_the_producer_before_the_next_trans
         test.run()
         assert len(test.clients.producers) == 2
         assert recovered(test, "doubt") == 1
+        assert flows.judge(test.log).exactly_once
+
+
+@pytest.mark.parametrize("rest_s", [0.005, 0.05])
+def test_leaving_the_coordinator_alone_holds_nothing_up_for_ever(rest_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FaultyClients, "rest_after_commit_s", rest_s)
+    with flow() as test:
+        for n in range(5):
+            send(test, range(3 * n, 3 * n + 3))
+            test.turns(3)
+            if n == 2:
+                test.script.fail_next("commit", "abortable")
+        test.run()
         assert flows.judge(test.log).exactly_once
 
 
