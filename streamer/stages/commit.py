@@ -18,6 +18,7 @@ from streamer.limits import COMMIT_AGE_AT_LEAST_ONCE_S, COMMIT_AGE_BEHIND_S, COM
 from streamer.state import changelog
 
 _NETWORK_TIMEOUT_S = 30.0
+_MEND_TIMEOUT_S = 2.0
 # A rolled-back batch is thrown out of the queue on purpose.
 _PURGES = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)  # noqa: SLF001 - the names the binding gives them
 _RETRY_PAUSE_S = 0.05
@@ -220,10 +221,15 @@ class Commit:
     def give_up(self, *, replace: bool) -> None:
         """Abort what is open and make the producer usable again; rows are the worker's to redo.
 
-        A commit under way is waited for first: aborting beside it would leave both in doubt.
+        A commit under way must end first (it does, within its own time-outs): aborting beside it would leave both in doubt.
+        Nothing here waits long, so that the worker can answer its group and a stop in between.
+
+        Raises:
+            TransactionError: that commit has not ended yet; call again.
+            KafkaException: no new producer can be had now; call again with `replace`.
         """
-        if self._running is not None and not self._running.finished.wait(_NETWORK_TIMEOUT_S):
-            replace = True
+        if self._running is not None and not self._running.finished.wait(_MEND_TIMEOUT_S):
+            raise TransactionError("commit", "the commit under way has not ended yet", replace=replace)
         running, self._running, self._open = self._running, None, None
         if running is not None and isinstance(running.error, TransactionError):
             replace = replace or running.error.replace
@@ -232,11 +238,11 @@ class Commit:
             self.producer.purge()
         elif begun and not replace and not (running is not None and running.error is None):
             try:
-                self.producer.abort_transaction(_NETWORK_TIMEOUT_S)
+                self.producer.abort_transaction(_MEND_TIMEOUT_S)
             except KafkaException:
                 replace = True
         if replace:
-            self.producer = self._new_producer()
+            self.producer = self._new_producer(_MEND_TIMEOUT_S)
             self._doubt = False
 
     def close(self) -> None:
@@ -244,12 +250,12 @@ class Commit:
         self._jobs.put(None)
         self._thread.join(timeout=5.0)
 
-    def _new_producer(self) -> Producer:
+    def _new_producer(self, timeout_s: float = _NETWORK_TIMEOUT_S) -> Producer:
         self._undelivered.clear()
         producer = self._make_producer(self._failed_delivery)
         if self.transactional:
             # Also fences whoever held this transactional id, and ends what it left open.
-            producer.init_transactions(_NETWORK_TIMEOUT_S)
+            producer.init_transactions(timeout_s)
         return producer
 
     def _work(self) -> None:
