@@ -61,7 +61,8 @@ class Flow:
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder) / "log"
             with log.open("ab") as stderr:
-                worker = subprocess.Popen([sys.executable, "-m", "streamer", *words], cwd=ROOT, env=self.environment, stderr=stderr)
+                command = [sys.executable, "-m", "streamer", *words]
+                worker = subprocess.Popen(command, cwd=ROOT, env=self.environment, stderr=stderr)
             try:
                 self.wait_for_assignment(worker, log)
                 yield worker
