@@ -89,7 +89,6 @@ class Batch:
 
     Attributes:
         topic: input topic.
-        attempt: number of the recovery before which it was polled; rows of an old attempt are dropped.
         owed: partition -> next offset; what a commit of this batch covers, dead letters included.
         dead: records refused so far.
         polled_us: wall time of the poll, microseconds.
@@ -97,6 +96,8 @@ class Batch:
         partitions, offsets, timestamps_ms: origin of each row.
         times_us: event times, microseconds.
         columns: event fields somebody asked for.
+        values: record values, for a row that is refused later; empty once all rows are decided.
+        value_bytes: size of all values polled with it.
         deltas: partition -> what entered the window store.
         counts: (rows,) samples in the window.
         features: feature name -> (rows,) or (rows, width) column.
@@ -105,7 +106,6 @@ class Batch:
     """
 
     topic: str
-    attempt: int
     owed: dict[int, int]
     dead: list[DeadLetter]
     polled_us: int
@@ -116,6 +116,7 @@ class Batch:
     times_us: NDArray[np.int64]
     columns: dict[str, NDArray[Any]]
     values: list[bytes | None]
+    value_bytes: int = 0
     stamps: Stamps = field(default_factory=Stamps)
     deltas: dict[int, Delta] = field(default_factory=dict)
     counts: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))

@@ -1,9 +1,9 @@
 """Every limit of the service, each derived in a comment. Nothing in the data path grows past one of these.
 
 Memory of one worker at these limits, besides window state (which has its own budget, `memory`):
-    prefetch 32 MiB + one fetch response 16 MiB + unscored rows 4,096 x ~1 KiB = 4 MiB + waiting rows
-    16,384 x ~600 bytes = 10 MiB + uncommitted rows 131,072 x ~150 bytes = 19 MiB + producer queue 64 MiB
-    =  at most about 145 MiB.
+    prefetch 32 MiB + one fetch response 16 MiB + unscored values 16 MiB + one batch of at most the prefetch 32 MiB + waiting
+    rows 16,384 x ~600 bytes = 10 MiB + uncommitted rows 131,072 x ~150 bytes = 19 MiB + producer queue 64 MiB
+    =  at most about 190 MiB.
 """
 
 # One batch. 500 rows were faster than 2,000 (the columns stay in the second-level cache); a power of two is a bucket.
@@ -14,6 +14,10 @@ HAND_OVER_S = 0.001
 
 # Polled but not yet scored: eight batches keep a pool of a few threads fed; more would only add waiting time.
 ROWS_UNSCORED_MAX = 8 * ROWS_PER_BATCH_MAX
+
+# Values of those rows: large records fill this long before the rows run out. One batch may pass it, since a poll is asked
+# for rows; the client's prefetch below bounds that batch.
+BYTES_UNSCORED_MAX = 16 * 1024 * 1024
 
 # Encoded and waiting for the producer, which a commit keeps busy for some 50 ms: the room is what a fast flow gives meanwhile.
 ROWS_WAITING_MAX = 32 * ROWS_PER_BATCH_MAX

@@ -104,7 +104,6 @@ class Worker:
         self._stopping = threading.Event()
         self._failure: TransactionError | None = None
         self._fences: deque[float] = deque()
-        self._attempt = 0
         self._behind = False
         self._full_since: float | None = None
         self._polled_at = 0.0
@@ -182,7 +181,7 @@ class Worker:
                 self._assignment.step(0.01 if self.idle else 0.0)
             records = self._polled()
             if records is not None and self._failure is None:
-                batch = self._decode(records, self._attempt)
+                batch = self._decode(records)
                 batch.stamps.polled, batch.stamps.decoded = self._polled_at, self._book.lap("decode")
                 self._window(batch)
                 batch.stamps.windowed = self._book.lap("window")
@@ -231,6 +230,7 @@ class Worker:
                 self._book.blocked("produce", self._commit.producer.poll, 0.01)
                 return
             self._commit.add(sent)
+        self._commit.producer.poll(0)
 
     def _settle_commit(self, wait_s: float) -> None:
         """Stage 7: take note of a commit that ended, start one that is due."""
@@ -259,6 +259,7 @@ class Worker:
             limits.ROWS_PER_BATCH_MAX,
             limits.ROWS_UNSCORED_MAX - self._infer.rows,
             limits.ROWS_WAITING_MAX - self._produce.rows,
+            limits.BYTES_UNSCORED_MAX - self._infer.value_bytes,
             limits.ROWS_UNCOMMITTED_MAX - uncommitted,
         )
 
@@ -287,7 +288,7 @@ class Worker:
             self.metrics.add("streamer_pauses_total")
             _log.info("paused", unscored=self._infer.rows, uncommitted=self._commit.rows)
         self._consume.poll(0, 0.0, 0.0)
-        if self._infer.rows >= limits.ROWS_UNSCORED_MAX:
+        if self._infer.rows >= limits.ROWS_UNSCORED_MAX or self._infer.value_bytes >= limits.BYTES_UNSCORED_MAX:
             self._book.blocked("infer", self._deliver, 0.01)
         else:
             self._book.blocked("commit", self._settle_commit, 0.01)
@@ -344,7 +345,6 @@ class Worker:
         partitions = sorted(self._assignment.partitions)
         self._consume.hold(partitions)
         redone = self._infer.rows + self._produce.rows + self._commit.rows
-        self._attempt += 1
         self._infer.drop()
         self._produce.drop()
         if redone or self._fences == deque():

@@ -40,7 +40,7 @@ class Decode:
     max_ahead_us: int
     keyed: bool
 
-    def __call__(self, records: Records, attempt: int) -> Batch:
+    def __call__(self, records: Records) -> Batch:
         """Decode, check and gather columns; every record is a row or a dead letter of the batch."""
         spec = self.event.__event__
         events, refused = self._parse(records)
@@ -52,7 +52,7 @@ class Decode:
         rows = np.arange(len(records))
         if refused:
             rows = np.array([row for row in range(len(records)) if row not in refused], np.int64)
-        batch = _batch(records, rows, attempt)
+        batch = _batch(records, rows)
         batch.dead = [_dead(records, row, *refusal) for row, refusal in sorted(refused.items())]
         if refused:
             events = [events[row] for row in rows.tolist()]
@@ -219,14 +219,15 @@ def _iso_us(value: str | datetime) -> float:
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1e6)
 
 
-def _batch(records: Records, rows: NDArray[np.int64], attempt: int) -> Batch:
+def _batch(records: Records, rows: NDArray[np.int64]) -> Batch:
     whole = len(rows) == len(records)
     chosen: list[int] = [] if whole else rows.tolist()
     keys = records.keys if whole else [records.keys[row] for row in chosen]
     values = records.values if whole else [records.values[row] for row in chosen]
     return Batch(
-        records.topic, attempt, owed(records.partitions, records.offsets), [], records.polled_us, keys,
+        records.topic, owed(records.partitions, records.offsets), [], records.polled_us, keys,
         records.partitions[rows], records.offsets[rows], records.timestamps_ms[rows], np.empty(0, np.int64), {}, values,
+        sum(map(len, filter(None, records.values))),
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ class Infer:
     """Keeps the order of batches across the pool and bounds nothing itself: the worker asks `rows` before it polls.
 
     Attributes:
+        value_bytes: size of their values as polled.
         rows: records under way, dead letters included: a flood of those must be bounded too.
     """
 
@@ -19,11 +20,13 @@ class Infer:
         self._pool = pool
         self._under_way: deque[tuple[Batch, Task]] = deque()
         self.rows = 0
+        self.value_bytes = 0
 
     def submit(self, batch: Batch) -> None:
         """Queue a batch; one without rows passes through in its turn."""
         self._under_way.append((batch, self._pool.submit(batch.features, len(batch))))
         self.rows += batch.records
+        self.value_bytes += batch.value_bytes
 
     def collect(self, timeout_s: float) -> Batch | None:
         """The oldest batch once it is scored, waiting at most `timeout_s`; None when it is not, or there is none."""
@@ -31,6 +34,7 @@ class Infer:
             return None
         batch, task = self._under_way.popleft()
         self.rows -= batch.records
+        self.value_bytes -= batch.value_bytes
         batch.scores = task.scores
         batch.stamps.run_started, batch.stamps.run_ended = task.started, task.ended
         self._refuse(batch, task)
@@ -52,7 +56,7 @@ class Infer:
     def drop(self) -> None:
         """Forget everything under way; what still runs finishes unread."""
         self._under_way.clear()
-        self.rows = 0
+        self.rows = self.value_bytes = 0
 
     def __len__(self) -> int:
         return len(self._under_way)

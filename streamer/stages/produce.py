@@ -44,6 +44,7 @@ class Produce:
             flagged = batch.flags.nonzero()[0].tolist()
             anomalies = [{"key": batch.keys[row], "value": self._encoder.anomaly(batch, row, values[row])} for row in flagged]
             rows.append((self._topics.anomalies, anomalies))
+        batch.values = []
         batch.stamps.encoded = self._clock.monotonic()
         self._waiting.append(Outgoing(batch, rows, deque(batch.dead)))
         self.rows += batch.records
@@ -66,7 +67,6 @@ class Produce:
         self._waiting.popleft()
         self.rows -= outgoing.batch.records
         outgoing.batch.stamps.produced = self._clock.monotonic()
-        outgoing.batch.values = []
         return outgoing.batch
 
     def _send_letters(self, producer: Producer, outgoing: Outgoing) -> bool:

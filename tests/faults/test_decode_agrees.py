@@ -35,7 +35,7 @@ def _agree(drafts: list[Draft]) -> None:
     keys, values = [d.key for d in drafts], [d.value for d in drafts]
     stamps = np.full(len(drafts), int(NOW_S * 1000))
     zeros = np.zeros(len(drafts), np.int32)
-    batch = _stage()(Records(TOPIC, zeros, rows, stamps, True, keys, values, int(NOW_S * 1e6)), 0)
+    batch = _stage()(Records(TOPIC, zeros, rows, stamps, True, keys, values, int(NOW_S * 1e6)))
     verdicts = [judge(Record(TOPIC, 0, row, d.key, d.value, int(NOW_S * 1000))) for row, d in enumerate(drafts)]
     good = {row: verdict for row, verdict in enumerate(verdicts) if not isinstance(verdict, Bad)}
     assert batch.offsets.tolist() == list(good), drafts

@@ -35,7 +35,7 @@ FRAGMENTS = [
 
 @pytest.mark.parametrize("raw", GOOD, ids=range(len(GOOD)))
 def test_a_good_record_is_a_row(raw: Raw) -> None:
-    batch = decoder()(records([raw]), 0)
+    batch = decoder()(records([raw]))
     assert (len(batch), batch.dead) == (1, [])
     row = json.loads(raw[1] or b"")
     assert batch.columns["value"].tolist() == [float(row["value"])]
@@ -45,7 +45,7 @@ def test_a_good_record_is_a_row(raw: Raw) -> None:
 
 @pytest.mark.parametrize(("reason", "raw"), ALL_BAD, ids=[f"{reason}-{n}" for n, (reason, _) in enumerate(ALL_BAD)])
 def test_a_bad_record_is_a_dead_letter_with_this_reason(reason: str, raw: Raw) -> None:
-    batch = decoder()(records([raw]), 0)
+    batch = decoder()(records([raw]))
     (letter,) = batch.dead
     assert len(batch) == 0
     assert (letter.reason, letter.stage, letter.key, letter.value) == (reason, "decode", *raw)
@@ -56,10 +56,10 @@ def test_a_bad_record_is_a_dead_letter_with_this_reason(reason: str, raw: Raw) -
 
 def together_as_alone(raw: list[Raw], *, keyed: bool = True) -> None:
     stage = decoder(keyed=keyed)
-    batch = stage(records(raw), 3)
+    batch = stage(records(raw))
     alone: dict[tuple[int, int], object] = {}
     for number in range(len(raw)):
-        alone |= outcomes(stage(records(raw).only(np.array([number])), 3))
+        alone |= outcomes(stage(records(raw).only(np.array([number]))))
     assert outcomes(batch) == alone
     assert len(batch) + len(batch.dead) == len(raw)
     assert batch.owed == {p: 100 + (len(raw) - 1 - p) // 2 + 1 for p in (0, 1) if len(raw) > p}
@@ -81,7 +81,7 @@ def test_no_joint_of_neighbours_passes_for_a_record(values: list[bytes]) -> None
 @settings(max_examples=100)
 @given(st.permutations([(b"s", good(value=str(n))) for n in range(5)] + [(b"s", b"{"), (b"s", None), (None, good())]))
 def test_wherever_the_bad_ones_stand_the_good_ones_keep_their_order(raw: list[Raw]) -> None:
-    batch = decoder()(records(raw), 0)
+    batch = decoder()(records(raw))
     wanted = [value for key, value in raw if key and value and value != b"{"]
     by_place = sorted(range(5), key=lambda row: (batch.offsets[row], batch.partitions[row]))
     assert [batch.values[row] for row in by_place] == wanted
@@ -99,7 +99,7 @@ def test_what_passes_is_what_an_ordinary_parser_reads(row: dict[str, Any]) -> No
     value = json.dumps(row).encode()
     sensor = row.get("sensor")
     key = sensor.encode("utf-8", "surrogatepass") if isinstance(sensor, str) else b"s"
-    batch = decoder()(records([(key, value)]), 0)
+    batch = decoder()(records([(key, value)]))
     if len(batch):
         assert isinstance(sensor, str)
         for name in ("value", "load"):
@@ -146,7 +146,7 @@ class Timeless(Event, topic="t", key="k"):
 
 def times(event: type[Event], at: str, **places: Any) -> tuple[list[int], list[str]]:
     value = f'{{"k":"k","at":{at}}}'.encode()
-    batch = decoder(event, ())(records([(b"k", value)], **places), 0)
+    batch = decoder(event, ())(records([(b"k", value)], **places))
     return batch.times_us.tolist(), [letter.reason for letter in batch.dead]
 
 
@@ -175,7 +175,7 @@ def test_iso_times_keep_every_microsecond(moment: datetime) -> None:
 
 @pytest.mark.parametrize("at", ['"yesterday"', '""', '"2023-13-01"', '"1700000000"', '"2023-11-14T22:13:20.250+99:00"'])
 def test_an_iso_time_that_cannot_be_read_says_so(at: str) -> None:
-    batch = decoder(Iso, ())(records([(b"k", f'{{"k":"k","at":{at}}}'.encode())]), 0)
+    batch = decoder(Iso, ())(records([(b"k", f'{{"k":"k","at":{at}}}'.encode())]))
     assert [(letter.reason, "ISO-8601" in letter.detail) for letter in batch.dead] == [("wrong_type", True)]
 
 
@@ -185,7 +185,7 @@ def test_an_iso_time_before_1970_is_negative(at: str) -> None:
 
 
 def test_without_a_time_field_the_record_timestamp_is_the_time() -> None:
-    batch = decoder(Timeless, ())(records([(b"k", b'{"k":"k"}')], timestamp_ms=1_234_567), 0)
+    batch = decoder(Timeless, ())(records([(b"k", b'{"k":"k"}')], timestamp_ms=1_234_567))
     assert batch.times_us.tolist() == [1_234_567_000]
 
 

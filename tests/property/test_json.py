@@ -49,7 +49,7 @@ def batch(
         return np.array(values if values is not None else range(n), dtype)
 
     made = Batch(
-        TOPIC, 0, {}, [], 0, keys, column(partitions, np.int32), column(offsets), column(timestamps_ms), column(times_us), {},
+        TOPIC, {}, [], 0, keys, column(partitions, np.int32), column(offsets), column(timestamps_ms), column(times_us), {},
         [b""] * n,
     )  # fmt: skip
     made.scores, made.counts, made.flags = scores, np.arange(n), np.arange(n) % 2 == 1

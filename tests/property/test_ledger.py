@@ -22,8 +22,8 @@ def batch(passed: list[float], ages: list[int], event_age_us: int) -> Batch:
     stamps = Stamps(**dict(zip(STATIONS, (MONOTONIC + np.cumsum([0.0, *passed[:-1]])).tolist(), strict=True)))
     timestamps = WALL_US // 1000 - np.array(ages)
     return Batch(
-        "t", 0, {}, [], WALL_US, [b"k"] * n, np.zeros(n, np.int32), np.arange(n), timestamps,
-        timestamps * 1000 - event_age_us, {}, [None] * n, stamps,
+        "t", {}, [], WALL_US, [b"k"] * n, np.zeros(n, np.int32), np.arange(n), timestamps,
+        timestamps * 1000 - event_age_us, {}, [None] * n, 0, stamps,
     )  # fmt: skip
 
 

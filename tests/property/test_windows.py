@@ -59,7 +59,7 @@ class Flow:
         n = len(rows)
         partitions = np.array([hash_of(key) % self.partitions for key, *_ in rows], np.int32)
         batch = Batch(
-            "t", 0, {}, [], 0, [key.encode() for key, *_ in rows], partitions, np.arange(n), np.zeros(n, np.int64),
+            "t", {}, [], 0, [key.encode() for key, *_ in rows], partitions, np.arange(n), np.zeros(n, np.int64),
             np.array([time for _, time, *_ in rows], np.int64),
             {"a": np.array([a for *_, a, _ in rows]), "b": np.array([b for *_, b in rows])}, [b""] * n,
         )  # fmt: skip

@@ -148,3 +148,20 @@ def test_a_full_producer_is_waited_for_and_keeps_the_order(test: FaultTest) -> N
     assert len([hit for hit in test.script.hits if hit[2] == "full"]) > 30
     assert test.worker.metrics.value("streamer_stage_blocked_seconds_total", "produce") >= 0
     assert flows.judge(test.log).exactly_once
+
+
+def test_large_records_fill_the_room_before_the_rows_do(test: FaultTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "BYTES_UNSCORED_MAX", 3_000)
+    feed(test, 10)
+    test.run()
+    test.scores_held = True
+    feed(test, UNSCORED, lambda n: flows.value_of(f"s{n % 5}", test.now, float(n)) + b" " * 1_000)
+    most = 0
+    for _ in range(50):
+        test.turns(1)
+        most = max(most, test.worker._infer.value_bytes)
+    # A poll is asked for rows, so one batch may pass the limit; the next one is not polled.
+    assert 3_000 <= most < 3_000 + BATCH * 1_200
+    test.release()
+    test.run()
+    assert flows.judge(test.log).exactly_once
