@@ -27,8 +27,9 @@ ROWS_UNCOMMITTED_MAX = 256 * ROWS_PER_BATCH_MAX
 
 # Commit by age: caught up, readers wait for the commit, so it comes early; behind, fewer commits cost less.
 COMMIT_AGE_BEHIND_S = 0.1
-# At-least-once: nobody waits for a commit, and while one runs the outputs wait; a crash repeats this much.
-COMMIT_AGE_AT_LEAST_ONCE_S = 1.0
+# At-least-once: nobody waits for a commit, and while one runs the outputs wait; a crash repeats at most this much (the
+# default of Kafka's own auto-commit).
+COMMIT_AGE_AT_LEAST_ONCE_S = 5.0
 COMMIT_ROWS_MAX = ROWS_UNCOMMITTED_MAX // 2
 
 # Client queues. librdkafka's own defaults (64 MiB in, 1 GiB out) would decide the memory of the process.
