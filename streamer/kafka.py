@@ -1,9 +1,10 @@
 """How our clients are configured: the user's librdkafka keys with what the guarantees need laid on top."""
 
 import uuid
+from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streamer import limits
@@ -65,6 +66,11 @@ def transactional_config(settings: Settings, group: str) -> dict[str, Any]:
         # A silent server must surface as a time-out of our call, not as a hidden resend of a commit.
         "socket.timeout.ms": timeout_ms + 100,
     }
+
+
+def with_reports(config: dict[str, Any], report: Callable[[KafkaError | None, Message], None]) -> dict[str, Any]:
+    """A producer that tells of failed deliveries. One with transactions needs no telling: its commit fails instead."""
+    return {**config, "delivery.report.only.error": True, "on_delivery": report}
 
 
 def reader_config(settings: Settings, *, committed: bool) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from streamer.clients import Clients, KafkaClients
 from streamer.clock import Clock, SystemClock
 from streamer.errors import FencedError
 from streamer.inference.pool import Pool
-from streamer.kafka import Watermarks, consumer_config, producer_config, reader_config, transactional_config
+from streamer.kafka import Watermarks, consumer_config, producer_config, reader_config, transactional_config, with_reports
 from streamer.plan import Plan
 from streamer.settings import Settings
 from streamer.stages.commit import ChangelogTopic, Commit, Transaction, TransactionError
@@ -74,7 +74,6 @@ class Worker:
         exactly_once = settings.guarantee == "exactly-once"
         topics, model, state = plan.topics, plan.model, _changelog(plan)
         outputs = transactional_config(settings, plan.group) if exactly_once else producer_config(settings)
-        outputs["delivery.report.only.error"] = True
         self._consume = Consume(
             clients.consumer(consumer_config(settings, plan.group)), topics.source, clock
         )
@@ -87,7 +86,7 @@ class Worker:
         names = tuple(name for name in (model.facts.features or plan.feature_shapes) if plan.feature_shapes[name] == ())
         self._produce = Produce(Encoder(topics.source, model, plan.publish_features, names), topics, clock)
         self._commit = Commit(
-            lambda report: clients.producer({**outputs, "on_delivery": report}),
+            lambda report: clients.producer(outputs if exactly_once else with_reports(outputs, report)),
             topics.source, state, settings.commit_interval, clock, transactional=exactly_once,
             rest_s=clients.rest_after_commit_s,
         )  # fmt: skip
