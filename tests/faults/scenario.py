@@ -26,7 +26,7 @@ START_S = 60.0
 SETTLE_S = 40.0
 SETTLE_WITH_A_BUG_S = 12.0  # some bugs leave a lag for ever; the log already shows what they did
 STOP_S = 20.0
-LOAD = Load(events=2_500, seconds=2.5, keys=40, bad_share=0.01, seed=5)
+LOAD = Load(events=2_500, seconds=4.0, keys=40, bad_share=0.01, seed=5)
 UNSETTLED = "unsettled"
 
 

@@ -1,7 +1,7 @@
 """The checker checked on the real service: each seeded bug is caught under the fault that makes it bite.
 
 The same faults on the unchanged service must leave nothing to find, else a catch would prove nothing. The scenarios
-mostly wait, so three run at a time; each test looks at the ending of its own.
+mostly wait, so two run at a time; each test looks at the ending of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
-AT_ONCE = 3
+AT_ONCE = 2
 BITES = {
     "stale_group_metadata": ("pause@3", {"duplicate_prediction"}),
     "no_rewind_after_abort": ("abort@2", {"lost_prediction"}),
