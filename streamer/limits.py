@@ -69,6 +69,5 @@ REVOKE_BUDGET_S = 3.0
 # Samples per key in one window: a pass over the ring per event; 65,536 samples cost about 50 us an event.
 SAMPLES_PER_KEY_MAX = 65_536
 
-# Depth of nested JSON before msgspec stops (its own limit is the interpreter's recursion limit).
 assert ROWS_UNSCORED_MAX <= ROWS_UNCOMMITTED_MAX, "rows are scored before they are committed"
 assert COMMIT_ROWS_MAX <= ROWS_UNCOMMITTED_MAX, "a commit must be due before the room is gone"

@@ -168,22 +168,23 @@ def _reason(error: Exception, value: bytes | None, size_max: int) -> Refusal:
         return "too_deep", "the JSON is nested too deeply"
     if "out of range" in text:
         return "number_out_of_range", text
-    if isinstance(error, msgspec.ValidationError) and not ("missing required field" in text and _malformed(value)):
+    malformed = _malformed(value) if "missing required field" in text else None
+    if isinstance(error, msgspec.ValidationError) and malformed is None:
         return ("missing_field" if "missing required field" in text else "wrong_type"), text
     try:
         value.decode()
     except UnicodeDecodeError as unicode_error:
         return "invalid_utf8", f"the value is not UTF-8: {unicode_error.reason} at byte {unicode_error.start}"
-    return "invalid_json", text
+    return "invalid_json", malformed or text
 
 
-def _malformed(value: bytes) -> bool:
-    """Whether something behind the first object makes it no JSON: fields are judged before the end is read."""
+def _malformed(value: bytes) -> str | None:
+    """What behind the first object makes it no JSON, if anything: fields are judged before the end is read."""
     try:
         msgspec.json.decode(value)
-    except _UNUSABLE:
-        return True
-    return False
+    except _UNUSABLE as error:
+        return str(error)
+    return None
 
 
 def _short(keys: list[bytes]) -> bool:
