@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaException
 
-from streamer.errors import LostOffsetsError
-from streamer.kafka import Watermarks
+from streamer.errors import LostOffsetsError, TopicError
+from streamer.kafka import Watermarks, apart
 from streamer.stages.commit import Commit, Place
 from streamer.stages.consume import Consume
 from streamer.stages.window import WindowStage
@@ -54,21 +54,32 @@ class Assignment:
         Raises:
             KafkaException: committed offsets cannot be read now; call again.
             LostOffsetsError: they are gone from the log and the policy is to stop.
+            TopicError: another input does not have these partitions.
         """
         self.partitions |= set(partitions)
         if not partitions:
             return
-        for partition, (offset, metadata) in self.consume.committed(partitions).items():
+        self._check_others()
+        committed = self.consume.committed(partitions)
+        for partition in partitions:
             self._ready.pop(partition, None)  # restored before, not started yet: that store is given up now
-            seq = sequence(metadata)
+            offsets = [committed[topic, partition][0] for topic in self.consume.topics]
+            seq = sequence(committed[self.consume.lead, partition][1])
             if self.restore is None or self.changelog is None:
-                self._ready[partition] = Restored(partition, offset, seq, 0)
+                self._ready[partition] = Restored(partition, offsets, seq, 0)
                 continue
             store = self.window.open(partition)
             assert store is not None, "a flow with a changelog has stores"
             _, end = self.watermarks.range(self.changelog, partition)
-            self.restore.begin(partition, store, offset, seq, end)
+            self.restore.begin(partition, store, offsets, seq, end)
         self._gauges()
+
+    def _check_others(self) -> None:
+        lead, *others = self.consume.topics
+        count = self.watermarks.partitions(lead) if others else 0
+        for topic in others:
+            if (found := self.watermarks.partitions(topic)) != count:
+                raise TopicError(apart(lead, count, topic, found))
 
     def end(self, partitions: list[int]) -> None:
         """Forget partitions."""
@@ -94,30 +105,34 @@ class Assignment:
                 self.metrics.add("streamer_restored_rows_total", restored.rows)
         for partition, restored in list(self._ready.items()):
             try:
-                offset = self._offset(restored)
-                self.consume.start(partition, offset)
+                offsets = {
+                    topic: self._offset(topic, restored.partition, next_)
+                    for topic, next_ in zip(self.consume.topics, restored.next, strict=True)
+                }
+                self.consume.start(partition, offsets)
             except KafkaException:
                 continue  # no answer, or the assignment is not taken in yet; the next turn tries again
             # Where lost records were jumped over, the next block covers the gap: the chain of blocks stays whole.
-            self.commit.places[partition] = Place(restored.seq, offset if restored.next is None else restored.next)
+            reached = zip(offsets.items(), restored.next, strict=True)
+            next_ = {topic: offset if known is None else known for (topic, offset), known in reached}
+            self.commit.places[partition] = Place(restored.seq, next_)
             del self._ready[partition]
-            _log.info("partition_started", partition=partition, offset=offset, commit=restored.seq, restored_rows=restored.rows)
+            _log.info("partition_started", partition=partition, offsets=offsets, commit=restored.seq, restored_rows=restored.rows)
         self._gauges()
 
-    def _offset(self, restored: Restored) -> int:
-        """Where a partition goes on, its policy for lost offsets applied."""
-        low, high = self.watermarks.range(self.consume.topic, restored.partition)
-        if restored.next is None:
+    def _offset(self, topic: str, partition: int, reached: int | None) -> int:
+        """Where an input goes on, the policy for lost offsets applied."""
+        low, high = self.watermarks.range(topic, partition)
+        if reached is None:
             return low if self.start == "earliest" else high
-        if low <= restored.next:
-            return restored.next
-        where = f"{self.consume.topic}/{restored.partition}"
+        if low <= reached:
+            return reached
         if self.on_lost == "stop":
             raise LostOffsetsError(
-                f"{where}: committed offset {restored.next} was removed by retention, the log now starts at {low} "
-                f"({low - restored.next:,} records are lost). Set on_lost_offsets = earliest to go on from there, or latest"
+                f"{topic}/{partition}: committed offset {reached} was removed by retention, the log now starts at {low} "
+                f"({low - reached:,} records are lost). Set on_lost_offsets = earliest to go on from there, or latest"
             )
-        _log.error("offsets_lost", topic=self.consume.topic, partition=restored.partition, lost=low - restored.next)
+        _log.error("offsets_lost", topic=topic, partition=partition, lost=low - reached)
         return low if self.on_lost == "earliest" else high
 
     def close(self) -> None:

@@ -14,8 +14,11 @@ from streamer.plan import Topics
 from streamer.settings import Settings
 
 
-def consumer_config(settings: Settings, group: str) -> dict[str, Any]:
-    """Configuration of the group's consumer: explicit offsets, bounded prefetch, cooperative rebalancing."""
+def consumer_config(settings: Settings, group: str, *, ends: bool = False) -> dict[str, Any]:
+    """Configuration of the group's consumer: explicit offsets, bounded prefetch, cooperative rebalancing.
+
+    With `ends` the client tells when a partition has nothing more to read: inputs that meet need not wait for one then.
+    """
     user = settings.consumer_config()
     config: dict[str, Any] = {
         "session.timeout.ms": 10_000,
@@ -31,6 +34,7 @@ def consumer_config(settings: Settings, group: str) -> dict[str, Any]:
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",
         "isolation.level": "read_committed",
+        "enable.partition.eof": ends,
     }
     if user.get("group.protocol") == "consumer":
         # KIP-848: the broker assigns and owns the session.
@@ -107,6 +111,11 @@ class Watermarks:
         low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30, cached=False)
         return low, high
 
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has now; 0 where it does not exist."""
+        known = self._consumer.list_topics(topic, timeout=30).topics.get(topic)
+        return 0 if known is None else len(known.partitions)
+
     def close(self) -> None:
         """Let the client go."""
         self._consumer.close()
@@ -134,15 +143,27 @@ def check_topics(settings: Settings, topics: Topics) -> None:
     """Hold the cluster against what a flow needs.
 
     Raises:
-        TopicError: a topic is missing, or the changelog has another number of partitions than the source.
+        TopicError: a topic is missing, or inputs and changelog differ in their number of partitions.
     """
-    found = partitions_of(settings, [topics.source, *topics.outputs()])
+    found = partitions_of(settings, [*topics.sources, *topics.outputs()])
     missing = [name for name, partitions in found.items() if partitions is None]
     if missing:
         raise TopicError(f"missing on {settings.bootstrap}: {', '.join(missing)}. Create them with streamer topics create")
+    for name in topics.joined:
+        if found[name] != found[topics.source]:
+            raise TopicError(apart(topics.source, found[topics.source], name, found[name]))
     if topics.changelog and found[topics.changelog] != found[topics.source]:
         raise TopicError(
             f"{topics.source} has {found[topics.source]} partitions, its changelog {topics.changelog} has "
             f"{found[topics.changelog]}: keys have moved, and the kept windows no longer belong to their partitions. "
             "Run with a new --group (and streamer topics create) to start new windows from the input"
         )
+
+
+def apart(lead: str, count: int | None, other: str, others: int | None) -> str:
+    """What to say of two inputs whose partitions do not belong together."""
+    return (
+        f"{lead} has {count} partitions, {other}, which is joined to it, has {others}: records of one key must lie in "
+        f"partitions of the same number. Give {other} {count} partitions and produce it with the same keys and partitioner "
+        "(murmur2_random in librdkafka, the default of Java's clients), or copy it into a topic of that shape and join that"
+    )

@@ -9,6 +9,7 @@ from typing import Any
 from zlib import crc32
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin._metadata import ClusterMetadata, PartitionMetadata, TopicMetadata
 
 from streamer.clock import Clock
 
@@ -166,10 +167,14 @@ class MemoryConsumer:
         self._paused |= {(tp.topic, tp.partition) for tp in partitions}
 
     def resume(self, partitions: list[TopicPartition]) -> None:
-        self._paused -= {(tp.topic, tp.partition) for tp in partitions}
+        resumed = {(tp.topic, tp.partition) for tp in partitions}
+        self._paused -= resumed
+        for place in resumed:  # the client fetches anew and meets the end again
+            self._at_end.pop(place, None)
 
     def seek(self, partition: TopicPartition) -> None:
         self._position[partition.topic, partition.partition] = partition.offset
+        self._at_end.pop((partition.topic, partition.partition), None)
 
     def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
         found = []
@@ -186,12 +191,18 @@ class MemoryConsumer:
     ) -> tuple[int, int]:  # fmt: skip
         return 0, self._log.end(partition.topic, partition.partition)
 
+    def list_topics(self, topic: str, timeout: float = 0) -> ClusterMetadata:
+        found, known = ClusterMetadata(), TopicMetadata()
+        known.partitions = {number: PartitionMetadata() for number in range(self._log.partitions)}
+        found.topics = {topic: known}
+        return found
+
     def consumer_group_metadata(self) -> str:
         return self._group
 
     def close(self) -> None:
         if self._topics and self._rebalance is None:
-            owned = [TopicPartition(topic, partition) for topic, partition in self._position]
+            owned = [TopicPartition(topic, partition) for topic, partition in self._position if topic in self._topics]
             self._handlers["on_revoke"](self, owned)
 
 

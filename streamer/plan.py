@@ -1,7 +1,7 @@
 """A topology checked and bound to its model and limits: everything a worker needs to know before it starts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar, get_type_hints
@@ -34,17 +34,31 @@ _Step = TypeVar("_Step")
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """Topics of a flow; `changelog` is None without windows, `anomalies` when nobody asked for them."""
+    """Topics of a flow; `changelog` is None without state, `anomalies` when nobody asked for them.
+
+    `joined` are the further inputs, each with the topic of its dead letters.
+    """
 
     source: str
     rejected: str
     predictions: str
     anomalies: str | None
     changelog: str | None
+    joined: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sources(self) -> list[str]:
+        """Topics the worker reads, the lead first."""
+        return [self.source, *self.joined]
+
+    def rejected_of(self, source: str) -> str:
+        """Where dead letters of an input go."""
+        return self.joined.get(source, self.rejected)
 
     def outputs(self) -> list[str]:
         """Topics the worker writes."""
-        return [t for t in (self.rejected, self.predictions, self.anomalies, self.changelog) if t]
+        named = (self.rejected, *self.joined.values(), self.predictions, self.anomalies, self.changelog)
+        return [topic for topic in named if topic]
 
 
 @dataclass(frozen=True, slots=True)

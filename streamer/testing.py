@@ -124,7 +124,8 @@ class TopologyTest:
         """Turn until everything sent is processed and committed."""
         for _ in range(_TURNS_MAX):
             self.worker.turn()
-            if self.worker.idle and self.log.caught_up(self.worker.plan.group, self.worker.plan.topics.source):
+            topics = self.worker.plan.topics.sources
+            if self.worker.idle and all(self.log.caught_up(self.worker.plan.group, topic) for topic in topics):
                 return
             if self.worker.idle or self.log.quiet:
                 # Time stands still between turns; a commit waits for its age.

@@ -75,7 +75,7 @@ class Worker:
         topics, model, state = plan.topics, plan.model, _changelog(plan)
         outputs = transactional_config(settings, plan.group) if exactly_once else producer_config(settings)
         self._consume = Consume(
-            clients.consumer(consumer_config(settings, plan.group)), topics.source, clock
+            clients.consumer(consumer_config(settings, plan.group, ends=len(topics.sources) > 1)), topics.sources, clock
         )
         self._decode = Decode(
             plan.event, plan.columns, settings.record_bytes_max, round(settings.max_ahead * 1e6), keyed=plan.store is not None
@@ -87,7 +87,7 @@ class Worker:
         self._produce = Produce(Encoder(topics.source, model, plan.publish_features, names), topics, clock)
         self._commit = Commit(
             lambda report: clients.producer(outputs if exactly_once else with_reports(outputs, report)),
-            topics.source, state, settings.commit_interval, clock, transactional=exactly_once,
+            topics.sources, state, settings.commit_interval, clock, transactional=exactly_once,
             rest_s=clients.rest_after_commit_s,
         )  # fmt: skip
         reader = reader_config(settings, committed=True)
@@ -178,8 +178,9 @@ class Worker:
                 return
             if self._assignment.restoring:
                 self._assignment.step(0.01 if self.idle else 0.0)
-            records = self._polled()
-            if records is not None and self._failure is None:
+            for records in self._polled():
+                if self._failure is not None:
+                    break
                 batch = self._decode(records)
                 batch.stamps.polled, batch.stamps.decoded = self._polled_at, self._book.lap("decode")
                 self._window(batch)
@@ -192,12 +193,12 @@ class Worker:
             self._failure = failure
         self._book.gauges(self._consume, self._window, self._infer.rows, self._produce.rows + self._commit.rows)
 
-    def _polled(self) -> Records | None:
-        """Stage 1: as many records as there is room for."""
+    def _polled(self) -> list[Records]:
+        """Stage 1: as many records as there is room for, one entry per input."""
         rows = self._room()
         if rows <= 0:
             self._stalled()
-            return None
+            return []
         if self._consume.paused and self._infer.rows + self._produce.rows <= limits.ROWS_UNSCORED_MAX // 2:
             self._consume.resume()
             _log.info("resumed")
@@ -205,7 +206,7 @@ class Worker:
         self._book.start()
         timeout = self._idle_for()
         records = self._consume.poll(rows, timeout, self._gather_s)
-        self._behind = records is not None and len(records) == rows
+        self._behind = sum(map(len, records)) == rows
         self._polled_at = self._book.lap("consume" if timeout == 0 else None)
         return records
 

@@ -75,7 +75,7 @@ def examine(name: str, settings: "Settings") -> "Iterator[Check]":
     except StreamerError as error:
         yield Check(ok=False, what=f"topology {name}", fix=str(error))
         return
-    yield Check(ok=True, what=f"topology {topology.name} reads {topics.source}")
+    yield Check(ok=True, what=f"topology {topology.name} reads {' and '.join(topics.sources)}")
     yield from _until_stuck(lambda: _brokers(settings, topics, settings.group or topology.name))
     yield from _model(lambda: _bind(topology, settings, folder))
 
@@ -127,8 +127,9 @@ def _brokers(settings: "Settings", topics: "Topics", group: str) -> "Iterator[Ch
     for broker in cluster.brokers.values():
         yield reach(f"{broker.host}:{broker.port}", f"advertised listener of broker {broker.id}", advertised=True)
     yield from _topics(admin, cluster, topics)
-    if topics.source in cluster.topics:
-        yield from _group(settings, topics.source, group)
+    for source in topics.sources:
+        if source in cluster.topics:
+            yield from _group(settings, source, group)
 
 
 def reach(address: str, role: str, *, advertised: bool = False) -> Check:
@@ -178,7 +179,7 @@ def _resolved(host: str, port: int) -> list[Any] | OSError:
 
 
 def _topics(admin: "AdminClient", cluster: "ClusterMetadata", topics: "Topics") -> "Iterator[Check]":
-    names = [topics.source, *topics.outputs()]
+    names = [*topics.sources, *topics.outputs()]
     for name in names:
         known = cluster.topics.get(name)
         if known is None or known.error is not None:
@@ -192,6 +193,9 @@ def _topics(admin: "AdminClient", cluster: "ClusterMetadata", topics: "Topics") 
     present = [name for name in names if name in cluster.topics]
     if topics.changelog in present and topics.source in present:
         yield _same_partitions(cluster, topics.source, topics.changelog)
+    for joined in topics.joined:
+        if joined in present and topics.source in present:
+            yield _copartitioned(cluster, topics.source, joined)
     yield from _topic_configs(admin, topics, present)
 
 
@@ -204,6 +208,15 @@ def _same_partitions(cluster: "ClusterMetadata", source: str, changelog: str) ->
         what=f"{source} has {count} partitions, {changelog} has {kept}",
         fix="keys have moved and the kept windows no longer fit; run with a new --group to start new windows from the input",
     )
+
+
+def _copartitioned(cluster: "ClusterMetadata", source: str, joined: str) -> Check:
+    from streamer.kafka import apart  # noqa: PLC0415
+
+    count, others = len(cluster.topics[source].partitions), len(cluster.topics[joined].partitions)
+    if count == others:
+        return Check(ok=True, what=f"{source} and {joined} both have {count} partitions")
+    return Check(ok=False, what=f"{source} and {joined} do not belong together", fix=apart(source, count, joined, others))
 
 
 def _topic_configs(admin: "AdminClient", topics: "Topics", names: list[str]) -> "Iterator[Check]":
@@ -221,8 +234,8 @@ def _topic_configs(admin: "AdminClient", topics: "Topics", names: list[str]) -> 
             why = error.args[0].str() if isinstance(error, KafkaException) else "no answer"
             yield Check(ok=True, warning=True, what=f"configuration of {resource.name} cannot be read ({why})")
             continue
-        if resource.name == topics.source:
-            yield _timestamps(topics.source, config.get("message.timestamp.type"))
+        if resource.name in topics.sources:
+            yield _timestamps(resource.name, config.get("message.timestamp.type"))
         size = int(config.get("max.message.bytes") or 0)
         if size < _MESSAGE_BYTES_MIN:
             yield Check(
@@ -279,8 +292,8 @@ def _group(settings: "Settings", source: str, group: str) -> "Iterator[Check]":
         state = described.state.name.lower()
         yield Check(
             ok=True,
-            what=f"group {group}: {state}, {len(described.members)} members, committed in {started} of {len(places)} partitions, "
-            f"lag {lag:,} records",
+            what=f"group {group}: {state}, {len(described.members)} members; {source}: committed in {started} of "
+            f"{len(places)} partitions, lag {lag:,} records",
         )
     except (KafkaException, TimeoutError) as error:
         why = error.args[0].str() if isinstance(error, KafkaException) else "no answer"

@@ -68,9 +68,11 @@ def create_topics(settings: "Settings", topics: "Topics", *, partitions: int, re
     from streamer.errors import TopicError  # noqa: PLC0415
     from streamer.kafka import admin_config, partitions_of  # noqa: PLC0415
 
-    existing = partitions_of(settings, [topics.source])[topics.source]
+    existing = next((count for count in partitions_of(settings, topics.sources).values() if count), partitions)
+    # Inputs and state belong together partition by partition; outputs are as wide as asked for.
+    alike = {*topics.sources, topics.changelog}
     new = [
-        NewTopic(name, existing if name == topics.changelog and existing else partitions, replication, config=config)
+        NewTopic(name, existing if name in alike else partitions, replication, config=config)
         for name, config in _configs(topics).items()
     ]
     done = {}
@@ -97,7 +99,7 @@ def _topics(name: str, group: str | None) -> "tuple[Topics, str]":
 def _configs(topics: "Topics") -> dict[str, dict[str, str]]:
     """Configuration of each topic. Log time is the broker's: event times are judged against it."""
     plain = {"message.timestamp.type": "LogAppendTime"}
-    configs = {name: plain for name in (topics.source, topics.rejected, topics.predictions, topics.anomalies) if name}
+    configs = {name: plain for name in (*topics.sources, *topics.outputs()) if name != topics.changelog}
     if topics.changelog:
         # The state is what the log says: nothing may be deleted by age.
         configs[topics.changelog] = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
@@ -106,7 +108,7 @@ def _configs(topics: "Topics") -> dict[str, dict[str, str]]:
 
 def acls(topics: "Topics", group: str) -> list[str]:
     """The rights a worker needs, no more, one a line."""
-    lines = [f"allow read,describe topic {topics.source}"]
+    lines = [f"allow read,describe topic {name}" for name in topics.sources]
     lines += [f"allow write,describe topic {name}" for name in topics.outputs()]
     if topics.changelog:
         lines.append(f"allow read topic {topics.changelog}")

@@ -6,7 +6,7 @@ free again. The offsets of a commit come from the batches in it, never from the 
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,21 +68,31 @@ class Transaction:
     error: Exception | None = None
     finished: threading.Event = field(default_factory=threading.Event)
 
-    def offsets(self) -> dict[int, int]:
-        """Partition -> next offset, owed by the batches."""
-        owed: dict[int, int] = {}
+    def offsets(self) -> dict[tuple[str, int], int]:
+        """Topic and partition -> next offset, owed by the batches."""
+        owed: dict[tuple[str, int], int] = {}
         for batch in self.batches:
             for partition, offset in batch.owed.items():
-                owed[partition] = max(offset, owed.get(partition, 0))
+                place = batch.topic, partition
+                owed[place] = max(offset, owed.get(place, 0))
         return owed
+
+    def partitions(self) -> list[int]:
+        """Partitions whose input or state it moves on."""
+        return sorted({partition for batch in self.batches for partition in (*batch.owed, *batch.deltas)})
 
 
 @dataclass(slots=True)
 class Place:
-    """Where the chain of commits of a partition stands: number and input offset of the last one."""
+    """Where the chain of commits of a partition stands.
+
+    Attributes:
+        seq: number of the last commit.
+        next: input topic -> offset after it.
+    """
 
     seq: int
-    next: int
+    next: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +111,7 @@ class Commit:
         make_producer: builds a producer with the worker's transactional id (or none, for at-least-once) that reports
             failed deliveries to the function given.
         transactional: exactly-once.
-        topic: input topic.
+        topics: input topics, the lead first.
         state: where state changes go, None for a flow without windows.
         interval_s: age at which a transaction commits when the flow keeps up.
         clock: for ages.
@@ -111,7 +121,7 @@ class Commit:
     def __init__(
         self,
         make_producer: Callable[[DeliveryReport], Producer],
-        topic: str,
+        topics: Sequence[str],
         state: ChangelogTopic | None,
         interval_s: float,
         clock: Clock,
@@ -119,7 +129,7 @@ class Commit:
         transactional: bool,
         rest_s: float = 0.0,
     ) -> None:
-        self._make_producer, self._topic, self._state = make_producer, topic, state
+        self._make_producer, self._topics, self._state = make_producer, tuple(topics), state
         self._interval_s, self._clock, self.transactional = interval_s, clock, transactional
         self._rest_s = rest_s if transactional else 0.0
         self.places: dict[int, Place] = {}
@@ -206,16 +216,23 @@ class Commit:
         self._rested_at = running.committed + self._rest_s
         if running.took_s > DOUBT_AFTER_S:
             self._doubt = self.transactional
-        for partition, offset in running.offsets().items():
+        offsets = running.offsets()
+        for partition in running.partitions():
             place = self.places[partition]
-            self.places[partition] = Place(place.seq + 1, offset)
+            self.places[partition] = Place(place.seq + 1, self._moved(place, partition, offsets))
         return running
 
+    def _moved(self, place: Place, partition: int, offsets: dict[tuple[str, int], int]) -> dict[str, int]:
+        return {topic: offsets.get((topic, partition), offset) for topic, offset in place.next.items()}
+
     def _numbered(self, transaction: Transaction) -> list[TopicPartition]:
-        """Offsets with the sequence numbers of this commit as metadata."""
+        """Offsets with the sequence numbers of this commit as metadata; an input that did not move is committed anew."""
+        offsets = transaction.offsets()
         return [
-            TopicPartition(self._topic, p, offset, changelog.metadata(self.places[p].seq + 1))
-            for p, offset in sorted(transaction.offsets().items())
+            TopicPartition(topic, partition, offset, changelog.metadata(place.seq + 1))
+            for partition in transaction.partitions()
+            for place in [self.places[partition]]
+            for topic, offset in self._moved(place, partition, offsets).items()
         ]
 
     def give_up(self, *, replace: bool) -> None:
@@ -295,11 +312,14 @@ class Commit:
     def _write_changelog(self, transaction: Transaction, producer: Producer) -> None:
         if self._state is None:
             return
-        for partition, offset in sorted(transaction.offsets().items()):
+        offsets = transaction.offsets()
+        for partition in transaction.partitions():
             place = self.places[partition]
+            next_ = self._moved(place, partition, offsets)
+            covered = [(place.next[topic], next_[topic]) for topic in self._topics]
             deltas = [batch.deltas[partition] for batch in transaction.batches if partition in batch.deltas]
             merged = changelog.merge(deltas, self._state.fields)
-            for value in changelog.encode(merged, self._state.fingerprint, place.seq + 1, place.next, offset):
+            for value in changelog.encode(merged, self._state.fingerprint, place.seq + 1, covered):
                 self._produce_block(producer, partition, value)
 
     def _produce_block(self, producer: Producer, partition: int, value: bytes) -> None:

@@ -1,6 +1,11 @@
-"""consume: owns the group's consumer. Polls no more rows than asked for, and tells the worker of rebalances."""
+"""consume: owns the group's consumer. Polls no more rows than asked for, and tells the worker of rebalances.
 
-from collections.abc import Callable
+A flow with several inputs subscribes to the first, the lead. Partitions of the others are assigned by hand beside it, the
+same numbers, since no assignor of the group promises that: cooperative-sticky does not, nor does KIP-848's `uniform`.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Protocol
 
@@ -28,84 +33,105 @@ class Listener(Protocol):
         """These are somebody else's already: forget, commit nothing."""
 
 
+Place = tuple[str, int]
+
+
 class Consume:
-    """The consumer of one topic.
+    """The consumer of one topic, or of several with equal partitions.
 
     Args:
         consumer: see `kafka.consumer_config`.
-        topic: input topic.
+        topics: input topics, the lead first.
         clock: stamps polls.
     """
 
-    def __init__(self, consumer: Consumer, topic: str, clock: Clock) -> None:
-        self.topic, self._clock = topic, clock
+    def __init__(self, consumer: Consumer, topics: Sequence[str], clock: Clock) -> None:
+        self.topics, self._clock = tuple(topics), clock
         self._consumer = consumer
-        self._position: dict[int, int] = {}
+        self._position: dict[Place, int] = {}
+        self._ended: dict[Place, float] = {}
+        self._waiting: set[Place] = set()
         self._paused = False
+
+    @property
+    def lead(self) -> str:
+        """The topic that the group spreads over its members."""
+        return self.topics[0]
 
     def subscribe(self, listener: Listener) -> None:
         """Join the group."""
 
         def relay(act: Callable[[list[int]], None]) -> Callable[[Any, list[TopicPartition]], None]:
-            return lambda _consumer, partitions: act([tp.partition for tp in partitions])
+            return lambda _consumer, partitions: act([tp.partition for tp in partitions if tp.topic == self.lead])
 
         def assigned(partitions: list[int]) -> None:
-            self._consumer.incremental_assign(self._at(dict.fromkeys(partitions, OFFSET_BEGINNING)))
+            self._consumer.incremental_assign(self._at(self._places(partitions), OFFSET_BEGINNING))
             # Nothing is fetched before the windows are restored and the offset is known.
-            self._consumer.pause(self._at(dict.fromkeys(partitions, 0)))
+            self._consumer.pause(self._at(self._places(partitions)))
             listener.assigned(partitions)
 
         def given_up(act: Callable[[list[int]], None]) -> Callable[[list[int]], None]:
             def handle(partitions: list[int]) -> None:
                 act(partitions)
-                for partition in partitions:
-                    self._position.pop(partition, None)
-                self._consumer.incremental_unassign(self._at(dict.fromkeys(partitions, 0)))
+                self._forget(partitions)
+                self._consumer.incremental_unassign(self._at(self._places(partitions)))
 
             return handle
 
         self._consumer.subscribe(
-            [self.topic],
+            [self.lead],
             on_assign=relay(assigned),
             on_revoke=relay(given_up(listener.revoked)),
             on_lost=relay(given_up(listener.lost)),
         )
 
-    def poll(self, rows: int, timeout_s: float, gather_s: float) -> Records | None:
+    def poll(self, rows: int, timeout_s: float, gather_s: float) -> list[Records]:
         """At most `rows` records: what is there, or, after waiting up to `timeout_s` for a first one, what `gather_s` brings.
+
+        One entry for each topic with records, in the order of the topics.
 
         Rebalance callbacks run in here. With `rows` 0 only they run (the consumer must be polled to stay in the group).
         """
         if rows <= 0:
             self._serve_callbacks()
-            return None
+            return []
         messages = self._consumer.consume(rows, 0)
         if not messages and timeout_s > 0:
             messages = self._consumer.consume(1, timeout_s)
             if messages and rows > 1 and gather_s > 0:
                 messages += self._consumer.consume(rows - 1, gather_s)
-        return self._records(messages) if messages else None
+        return self._records(messages) if messages else []
 
     def _serve_callbacks(self) -> None:
         """Poll without taking a record; polling is what keeps us in the group."""
         if not self._paused and self._position:
             return  # a short stall: a record would come, and there is no room
         for message in self._consumer.consume(1, 0):
-            partition, offset = message.partition(), message.offset()
-            if message.error() is None and partition is not None and offset is not None:
-                self._consumer.seek(TopicPartition(self.topic, partition, offset))
+            topic, partition, offset = message.topic(), message.partition(), message.offset()
+            if message.error() is None and topic is not None and partition is not None and offset is not None:
+                self._consumer.seek(TopicPartition(topic, partition, offset))
 
-    def _records(self, messages: list[Message]) -> Records | None:
+    def _records(self, messages: list[Message]) -> list[Records]:
+        ended: list[Message] = []
         if any(map(Message.error, messages)):
-            for message in messages:
-                self._raise_if_serious(message.error())
+            ended = [message for message in messages if self._is_end(message)]
             messages = [message for message in messages if message.error() is None]
-        if not messages:
-            return None
+        if len(self.topics) == 1:
+            found = [self._columns(self.lead, messages)] if messages else []
+        else:
+            apart: dict[str | None, list[Message]] = defaultdict(list)
+            for message in messages:
+                apart[message.topic()].append(message)
+            found = [self._columns(topic, apart[topic]) for topic in self.topics if topic in apart]
+        fresh = [records for every in found if (records := self._fresh(every)) is not None]
+        self._note_ends(ended)
+        return fresh
+
+    def _columns(self, topic: str, messages: list[Message]) -> Records:
         n = len(messages)
         stamps = list(map(Message.timestamp, messages))
-        records = Records(
-            self.topic,
+        return Records(
+            topic,
             np.fromiter(map(Message.partition, messages), np.int32, n),
             np.fromiter(map(Message.offset, messages), np.int64, n),
             np.fromiter(map(itemgetter(1), stamps), np.int64, n),
@@ -114,78 +140,118 @@ class Consume:
             list(map(Message.value, messages)),
             self._clock.wall_us(),
         )
-        return self._fresh(records)
 
     def _fresh(self, records: Records) -> Records | None:
         """Advance the position; drop what was fetched before a rewind or for a partition that is gone (usually nothing)."""
         stale = np.zeros(len(records), np.bool_)
         for partition, rows in partition_rows(records.partitions):
-            position = self._position.get(partition)
+            place = records.topic, partition
+            position = self._position.get(place)
             if position is None:
                 stale[rows] = True
                 continue
             if records.offsets[rows[0]] < position:
                 stale[rows] = records.offsets[rows] < position
-            self._position[partition] = max(position, int(records.offsets[rows[-1]]) + 1)
+            self._position[place] = max(position, int(records.offsets[rows[-1]]) + 1)
+            self._ended.pop(place, None)
         if not stale.any():
             return records
         return records.only(np.flatnonzero(~stale)) if not stale.all() else None
 
-    def _raise_if_serious(self, error: KafkaError | None) -> None:
+    def _note_ends(self, ended: list[Message]) -> None:
+        """Remember who has nothing more to read; only asked for by flows with several inputs."""
+        now = self._clock.monotonic()
+        for message in ended:
+            topic, partition, offset = message.topic(), message.partition(), message.offset()
+            if topic is None or partition is None or offset is None:
+                continue
+            # An end that was met before a rewind is not the end.
+            if (topic, partition) in self._position and offset >= self._position[topic, partition]:
+                self._ended[topic, partition] = now
+
+    def silence_s(self, partition: int) -> list[float | None]:
+        """Per input how long it has been at its end without a record; None while it may have records that we did not read."""
+        now, places = self._clock.monotonic(), self._places([partition])
+        if self._paused:
+            return [None] * len(places)
+        return [None if (since := self._ended.get(place)) is None else now - since for place in places]
+
+    def _is_end(self, message: Message) -> bool:
+        error = message.error()
         if error is None or error.retriable():
-            return
-        if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - the name librdkafka's binding gives it
+            return False
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the name librdkafka's binding gives it
+            return True
+        topic = message.topic() or self.lead
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
             raise LostOffsetsError(
-                f"{self.topic}: {error.str()}. Retention removed records that were not processed. "
+                f"{topic}: {error.str()}. Retention removed records that were not processed. "
                 "Start with on_lost_offsets = earliest (or latest) to go on from what is left"
             )
         if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION):  # noqa: SLF001
-            raise TopicError(f"input topic {self.topic}: {error.str()}; create it with streamer topics create")
+            raise TopicError(f"input topic {topic}: {error.str()}; create it with streamer topics create")
         if error.fatal() or error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
-            raise TopicError(f"input topic {self.topic}: {error.str()}")
+            raise TopicError(f"input topic {topic}: {error.str()}")
+        return False
 
-    def committed(self, partitions: list[int]) -> dict[int, tuple[int | None, str | None]]:
-        """Committed offset (None where there is none) and its metadata.
+    def committed(self, partitions: list[int]) -> dict[Place, tuple[int | None, str | None]]:
+        """Committed offset (None where there is none) and its metadata, for each topic and partition.
 
         Raises:
             KafkaException: the coordinator did not answer.
         """
-        found = self._consumer.committed([TopicPartition(self.topic, p) for p in partitions], timeout=_NETWORK_TIMEOUT_S)
+        asked = [TopicPartition(*place) for place in self._places(partitions)]
+        found = self._consumer.committed(asked, timeout=_NETWORK_TIMEOUT_S)
         for tp in found:
             if tp.error is not None:
                 raise KafkaException(tp.error)
-        return {tp.partition: (tp.offset if tp.offset >= 0 else None, tp.metadata) for tp in found}
+        return {(tp.topic, tp.partition): (tp.offset if tp.offset >= 0 else None, tp.metadata) for tp in found}
 
-    def lag(self) -> dict[int, int]:
-        """Records between our position and the end of the log as last fetched, per partition."""
+    def lag(self) -> dict[Place, int]:
+        """Records between our position and the end of the log as last fetched, per topic and partition."""
         behind = {}
-        for partition, position in list(self._position.items()):
-            _, high = self._consumer.get_watermark_offsets(TopicPartition(self.topic, partition), cached=True)
-            behind[partition] = max(0, high - position)
+        for place, position in list(self._position.items()):
+            _, high = self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True)
+            behind[place] = max(0, high - position)
         return behind
 
     def hold(self, partitions: list[int]) -> None:
         """Stop reading these until `start`."""
-        for partition in partitions:
-            self._position.pop(partition, None)
-        self._consumer.pause(self._at(dict.fromkeys(partitions, 0)))
+        self._forget(partitions)
+        self._consumer.pause(self._at(self._places(partitions)))
 
-    def start(self, partition: int, offset: int) -> None:
-        """Read a partition from `offset`."""
-        self._consumer.seek(TopicPartition(self.topic, partition, offset))
-        self._position[partition] = offset
+    def start(self, partition: int, offsets: Mapping[str, int]) -> None:
+        """Read a partition of each topic from its offset."""
+        for topic, offset in offsets.items():
+            self._consumer.seek(TopicPartition(topic, partition, offset))
+        for topic, offset in offsets.items():
+            self._position[topic, partition] = offset
         if not self._paused:
-            self._consumer.resume([TopicPartition(self.topic, partition)])
+            self._consumer.resume(self._at(self._places([partition])))
 
     def pause(self) -> None:
         """Stop fetching; the client throws its prefetch away, so do it rarely."""
         self._consumer.pause(self._at(self._position))
+        self._ended.clear()
         self._paused = True
 
     def resume(self) -> None:
         """Fetch again."""
         self._paused = False
-        self._consumer.resume(self._at(self._position))
+        self._consumer.resume(self._at(place for place in self._position if place not in self._waiting))
+
+    def wait_for_others(self, partition: int, topics: Iterable[str]) -> int:
+        """Let these inputs of a partition wait, and no others, until the rest has caught up; returns how many wait."""
+        asked = {(topic, partition) for topic in topics}
+        waiting = {place for place in self._waiting if place[1] == partition}
+        if asked != waiting:
+            for place in asked:
+                self._ended.pop(place, None)
+            self._waiting = self._waiting - waiting | asked
+            if not self._paused:
+                self._consumer.pause(self._at(asked - waiting))
+                self._consumer.resume(self._at(place for place in waiting - asked if place in self._position))
+        return len(asked)
 
     @property
     def paused(self) -> bool:
@@ -207,5 +273,15 @@ class Consume:
         """Leave the group."""
         self._consumer.close()
 
-    def _at(self, offsets: dict[int, int]) -> list[TopicPartition]:
-        return [TopicPartition(self.topic, partition, offset) for partition, offset in offsets.items()]
+    def _places(self, partitions: Iterable[int]) -> list[Place]:
+        return [(topic, partition) for partition in partitions for topic in self.topics]
+
+    def _forget(self, partitions: Iterable[int]) -> None:
+        for place in self._places(partitions):
+            self._position.pop(place, None)
+            self._ended.pop(place, None)
+            self._waiting.discard(place)
+
+    @staticmethod
+    def _at(places: Iterable[Place], offset: int = 0) -> list[TopicPartition]:
+        return [TopicPartition(topic, partition, offset) for topic, partition in places]

@@ -74,7 +74,7 @@ class Produce:
             letter = outgoing.letters[0]
             value, headers = dead_letter(letter)
             try:
-                producer.produce(self._topics.rejected, value, dead_letter_key(letter), headers=headers)
+                producer.produce(self._topics.rejected_of(letter.topic), value, dead_letter_key(letter), headers=headers)
             except BufferError:
                 return False
             outgoing.letters.popleft()

@@ -5,7 +5,7 @@ names the input offsets it covers, `[first, next)`, and a sequence number that t
 committed offset. Restoring is `for block in chain: store.apply(block)`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import msgspec
@@ -29,9 +29,10 @@ class Block(msgspec.Struct, array_like=True):
         format: version of this layout.
         fingerprint: shape of the store it belongs to.
         seq: number of the commit, per partition.
-        first, next: input offsets covered, next exclusive.
+        first, next: offsets of the lead input covered, next exclusive.
         part, parts: a commit too large for one message is cut; only all parts together count.
         keys, slots, times, values: the columns of a `Delta`; times are differences from row to row.
+        others: first and next of further inputs, in their order.
     """
 
     format: int
@@ -45,6 +46,12 @@ class Block(msgspec.Struct, array_like=True):
     slots: bytes
     times: bytes
     values: bytes
+    others: list[tuple[int, int]] = []
+
+    @property
+    def covered(self) -> list[tuple[int, int]]:
+        """Input offsets covered, `[first, next)` for each input."""
+        return [(self.first, self.next), *self.others]
 
     def delta(self, fields: int) -> Delta:
         """The columns, ready to apply."""
@@ -73,8 +80,16 @@ def merge(deltas: Iterable[Delta], fields: int) -> Delta:
     )
 
 
-def encode(delta: Delta, fingerprint: str, seq: int, first: int, next_: int) -> Iterator[bytes]:
-    """Messages of one commit for one partition, each at most CHANGELOG_BYTES_MAX before compression."""
+def encode(delta: Delta, fingerprint: str, seq: int, covered: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+    """Messages of one commit for one partition, each at most CHANGELOG_BYTES_MAX before compression.
+
+    Args:
+        delta: what entered the store.
+        fingerprint: of the store.
+        seq: number of the commit.
+        covered: its offsets, `[first, next)` for each input.
+    """
+    (first, next_), *others = covered
     cuts, keys = _cuts(delta)
     compressor = zstandard.ZstdCompressor(level=1)
     for part, (start, end) in enumerate(pairwise(cuts)):
@@ -83,7 +98,7 @@ def encode(delta: Delta, fingerprint: str, seq: int, first: int, next_: int) -> 
             delta.new_keys[keys[part] : keys[part + 1]],
             delta.slots[start:end].astype("<i4").tobytes(),
             np.diff(delta.times[start:end], prepend=0).astype("<i8").tobytes(),
-            np.ascontiguousarray(delta.values[:, start:end], "<f8").tobytes(),
+            np.ascontiguousarray(delta.values[:, start:end], "<f8").tobytes(), others,
         )  # fmt: skip
         yield compressor.compress(_ENCODER.encode(block))
 

@@ -1,5 +1,6 @@
 """Rebuilding windows from the changelog: the live `apply`, fed from the log, while other partitions go on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -15,35 +16,35 @@ class Progress:
 
     Attributes:
         store: filled block by block.
-        committed: committed input offset, None if the group never committed this partition.
+        committed: committed offset of each input, None where the group never committed this partition.
         seq: sequence number in the metadata of that commit.
         end: offset after the last record of the changelog, uncommitted ones included.
-        next: input offset after the last applied block.
+        next: offset of each input after the last applied block; empty before the first.
         applied: sequence number of the last applied block.
         rows: applied so far.
         reached: how far the changelog was read.
         parts: of the commit that is being read.
-        commit: its number, first and next offset and number of parts; parts of another writer do not belong to it.
+        commit: its number, offsets and number of parts; parts of another writer do not belong to it.
     """
 
     store: Store
-    committed: int | None
+    committed: list[int | None]
     seq: int
     end: int
-    next: int | None = None
+    next: list[int] = field(default_factory=list)
     applied: int = 0
     rows: int = 0
     reached: int = 0
     parts: list[Delta] = field(default_factory=list)
-    commit: tuple[int, int, int, int] | None = None
+    commit: tuple[int, list[tuple[int, int]], int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """A partition that is back: where its input goes on, and the number of its last commit."""
+    """A partition that is back: where each input goes on (None: never read), and the number of its last commit."""
 
     partition: int
-    next: int | None
+    next: list[int | None]
     seq: int
     rows: int
 
@@ -63,8 +64,8 @@ class Restore:
         self._topic, self._strict = topic, strict
         self._under_way: dict[int, Progress] = {}
 
-    def begin(self, partition: int, store: Store, committed: int | None, seq: int, end: int) -> None:
-        """Start with an empty store; `end` is the changelog's uncommitted high watermark."""
+    def begin(self, partition: int, store: Store, committed: list[int | None], seq: int, end: int) -> None:
+        """Start with an empty store; `committed` is for each input, `end` is the changelog's uncommitted high watermark."""
         self.cancel([partition])
         self._under_way[partition] = Progress(store, committed, seq, end)
         self._consumer.incremental_assign([TopicPartition(self._topic, partition, 0)])
@@ -116,12 +117,13 @@ class Restore:
         progress.parts.clear()
         progress.store.apply(delta)
         progress.rows += len(delta.slots)
-        progress.next, progress.applied = block.next, block.seq
+        progress.next, progress.applied = [next_ for _, next_ in block.covered], block.seq
 
     def _follows(self, progress: Progress, block: Block, message: Message) -> bool:
         """Whether a block continues the chain; in strict mode it must."""
-        commit = (block.seq, block.first, block.next, block.parts)
-        if progress.next is None or (block.seq == progress.applied + 1 and block.first == progress.next):
+        commit = (block.seq, block.covered, block.parts)
+        first = [first for first, _ in block.covered]
+        if not progress.next or (block.seq == progress.applied + 1 and first == progress.next):
             if block.part == 0:  # perhaps anew, after a writer that died between its parts
                 progress.parts.clear()
                 progress.commit = commit
@@ -130,22 +132,28 @@ class Restore:
                 return True
         if self._strict:
             raise StateError(
-                f"{self._where(message)} holds commit {block.seq} for input {block.first}..{block.next}, but commit "
-                f"{progress.applied} ended at {progress.next}: the changelog has a gap. Run with a new --group to start "
+                f"{self._where(message)} holds commit {block.seq} for input {_ranges(block)}, but commit "
+                f"{progress.applied} ended at {_listed(progress.next)}: the changelog has a gap. Run with a new --group to start "
                 "new windows from the input"
             )
         return False
 
     def _finish(self, partition: int, progress: Progress) -> Restored:
-        if self._strict and (progress.seq, progress.committed) != (progress.applied, progress.next):
+        if self._strict and not self._agree(progress):
             raise StateError(
-                f"{self._topic}/{partition} ends with commit {progress.applied} at input offset {progress.next}, the group "
-                f"committed number {progress.seq} at {progress.committed}. Offsets were set by another tool, or the changelog "
-                "was deleted. Run with a new --group to start new windows from the input"
+                f"{self._topic}/{partition} ends with commit {progress.applied} at input offset {_listed(progress.next)}, the "
+                f"group committed number {progress.seq} at {_listed(progress.committed)}. Offsets were set by another tool, or "
+                "the changelog was deleted. Run with a new --group to start new windows from the input"
             )
         self.cancel([partition])
-        next_ = progress.committed if progress.next is None else progress.next
-        return Restored(partition, next_, progress.applied, progress.rows)
+        next_ = progress.next or progress.committed
+        return Restored(partition, list(next_), progress.applied, progress.rows)
+
+    @staticmethod
+    def _agree(progress: Progress) -> bool:
+        """Whether chain and committed offsets tell the same."""
+        nothing = not progress.next and all(offset is None for offset in progress.committed)
+        return progress.seq == progress.applied and (nothing or progress.committed == progress.next)
 
     def _where(self, message: Message) -> str:
         return f"{self._topic}/{message.partition()}/{message.offset()}"
@@ -153,3 +161,11 @@ class Restore:
     def close(self) -> None:
         """Let the client go."""
         self._consumer.close()
+
+
+def _ranges(block: Block) -> str:
+    return ", ".join(f"{first}..{next_}" for first, next_ in block.covered)
+
+
+def _listed(offsets: Sequence[int | None]) -> str:
+    return ", ".join(map(str, offsets)) or "None"

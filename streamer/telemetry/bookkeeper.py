@@ -14,12 +14,10 @@ _GAUGES_EVERY_S = 1.0
 
 
 class _Input(Protocol):
-    topic: str
-
     @property
     def paused(self) -> bool: ...
 
-    def lag(self) -> dict[int, int]: ...
+    def lag(self) -> dict[tuple[str, int], int]: ...
 
 
 class Bookkeeper:
@@ -93,5 +91,5 @@ class Bookkeeper:
         metrics.set("streamer_paused", int(source.paused))
         metrics.set("streamer_deadline_missed_total", metrics.ledger.deadline_missed)
         metrics.clear("streamer_consumer_lag_records")
-        for partition, lag in source.lag().items():
-            metrics.set("streamer_consumer_lag_records", lag, source.topic, str(partition))
+        for (topic, partition), lag in source.lag().items():
+            metrics.set("streamer_consumer_lag_records", lag, topic, str(partition))

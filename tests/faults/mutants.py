@@ -25,7 +25,7 @@ from streamer.state.restore import Restore, Restored
 from streamer.state.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from streamer.batch import Batch
 
@@ -63,11 +63,11 @@ def no_rewind_after_abort() -> None:
     """After a rollback reading goes on where the consumer stands, not at the committed offset."""
     start, seen = Consume.start, set[int]()
 
-    def keep_going(self: Consume, partition: int, offset: int) -> None:
-        here = self._consumer.position([TopicPartition(self.topic, partition)])[0].offset
-        again = partition in seen and here > offset
+    def keep_going(self: Consume, partition: int, offsets: Mapping[str, int]) -> None:
+        here = self._consumer.position([TopicPartition(self.lead, partition)])[0].offset
+        again = partition in seen and here > offsets[self.lead]
         seen.add(partition)
-        start(self, partition, here if again else offset)
+        start(self, partition, {self.lead: here} if again else offsets)
 
     Consume.start = keep_going  # type: ignore[method-assign]
 
@@ -79,7 +79,7 @@ def position_committed() -> None:
     def cover_the_polled(self: Commit, transaction: Transaction, producer: Producer) -> None:
         position = Live.consume._position
         for batch in transaction.batches:
-            batch.owed = {p: max(offset, position.get(p, 0)) for p, offset in batch.owed.items()}
+            batch.owed = {p: max(offset, position.get((batch.topic, p), 0)) for p, offset in batch.owed.items()}
         transaction.committing = self._numbered(transaction)
         commit(self, transaction, producer)
 
@@ -115,7 +115,7 @@ def restore_cut_short() -> None:
     """A restore applies the first half of the changelog and takes it for the whole."""
     begin, apply, cuts = Restore.begin, Restore._apply, dict[int, int]()
 
-    def note(self: Restore, partition: int, store: Store, committed: int | None, seq: int, end: int) -> None:
+    def note(self: Restore, partition: int, store: Store, committed: list[int | None], seq: int, end: int) -> None:
         cuts[partition] = end // 2
         begin(self, partition, store, committed, seq, end)
 

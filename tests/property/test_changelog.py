@@ -50,7 +50,7 @@ class Writer:
             deltas.append(delta(self.store, rows))
             self.store.apply(deltas[-1])
         end = self.next + sum(map(len, batches)) + dead
-        messages = list(encode(merge(deltas, 2), SPEC.fingerprint, self.seq + 1, self.next, end))
+        messages = list(encode(merge(deltas, 2), SPEC.fingerprint, self.seq + 1, [(self.next, end)]))
         for message in messages:
             self.log.append(TOPIC, None, message, partition=0)
         self.seq, self.next = self.seq + 1, end
@@ -62,7 +62,7 @@ def restore(log: MemoryLog, committed: int | None, seq: int, *, strict: bool = T
     consumer: Any = MemoryConsumer(log, {"group.id": "r", "enable.partition.eof": True})
     reader = Restore(consumer, TOPIC, strict=strict)
     store = new_store()
-    reader.begin(0, store, committed, seq, log.end(TOPIC, 0))
+    reader.begin(0, store, [committed], seq, log.end(TOPIC, 0))
     for _ in range(1_000):
         if done := reader.step(0.0):
             assert len(reader) == 0
@@ -91,7 +91,7 @@ def test_every_prefix_of_commits_restores_the_live_store(commits: list[list[Rows
         writer.commit(commit)
         store, done = restore(writer.log, writer.next, number)
         assert state(store) == state(writer.store)
-        assert (done.next, done.seq, done.rows) == (writer.next, number, sum(len(r) for c in commits[:number] for r in c))
+        assert (done.next, done.seq, done.rows) == ([writer.next], number, sum(len(r) for c in commits[:number] for r in c))
 
 
 @pytest.mark.usefixtures("_bytes_max")
@@ -104,8 +104,9 @@ def test_a_commit_reads_back_as_it_was(commit: list[Rows]) -> None:
         deltas.append(delta(store, rows))
         store.apply(deltas[-1])
     whole = merge(deltas, 2)
-    blocks = [decode(message, SPEC.fingerprint, "here") for message in encode(whole, SPEC.fingerprint, 9, 5, 77)]
-    assert [(b.part, b.parts, b.seq, b.first, b.next) for b in blocks] == [(n, len(blocks), 9, 5, 77) for n in range(len(blocks))]
+    blocks = [decode(message, SPEC.fingerprint, "here") for message in encode(whole, SPEC.fingerprint, 9, [(5, 77), (3, 4)])]
+    assert [(b.part, b.parts, b.seq) for b in blocks] == [(n, len(blocks), 9) for n in range(len(blocks))]
+    assert all(b.covered == [(5, 77), (3, 4)] for b in blocks)
     back = merge([block.delta(2) for block in blocks], 2)
     assert back.new_keys == whole.new_keys
     for name in ("slots", "times", "values"):
@@ -216,13 +217,13 @@ def test_at_least_once_skips_what_a_zombie_wrote() -> None:
     writer.commit([[("w", 9, 2.0)]])
     store, done = restore(writer.log, 3, 2, strict=False)
     assert state(store) == state(writer.store)
-    assert (done.next, done.seq) == (writer.next, 4)
+    assert (done.next, done.seq) == ([writer.next], 4)
 
 
 def test_at_least_once_goes_on_where_the_chain_ends_and_not_where_the_group_is() -> None:
     writer = Writer()
     writer.commit([[(1, 1, 1.0)]])
-    assert restore(writer.log, 0, 0, strict=False)[1].next == writer.next
+    assert restore(writer.log, 0, 0, strict=False)[1].next == [writer.next]
     assert restore(writer.log, 0, 0, strict=False)[1].seq == 1
 
 
@@ -240,7 +241,7 @@ def test_a_writer_that_died_between_parts_leaves_nothing_behind(monkeypatch: pyt
     writer.commit([[(n, n, 3.0) for n in range(20)]])
     store, done = restore(writer.log, 0, 0, strict=False)
     assert state(store) == state(writer.store)
-    assert done.next == writer.next
+    assert done.next == [writer.next]
 
 
 def test_parts_of_two_writers_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +255,7 @@ def test_parts_of_two_writers_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> Non
         for message in pair:
             log.append(TOPIC, None, message, partition=0)
     store, done = restore(log, 0, 0, strict=False)
-    ends = [(writer.next, state(writer.store)) for writer in (live, zombie)] + [(0, state(new_store()))]
+    ends = [([writer.next], state(writer.store)) for writer in (live, zombie)] + [([0], state(new_store()))]
     assert (done.next, state(store)) in ends
 
 
@@ -269,11 +270,11 @@ def test_a_pending_transaction_is_waited_for() -> None:
     log.append(TOPIC, None, block(seq=2, first=writer.next, next=9, keys=pending.keys), partition=0, transaction="other")
     consumer: Any = MemoryConsumer(log, {"group.id": "r", "enable.partition.eof": True})
     reader = Restore(consumer, TOPIC, strict=True)
-    reader.begin(0, new_store(), 9, 2, log.end(TOPIC, 0))
+    reader.begin(0, new_store(), [9], 2, log.end(TOPIC, 0))
     assert [reader.step(0.0) for _ in range(20)] == [[]] * 20
     log.open["other"][0].state = "committed"
     done = [found for _ in range(5) for found in reader.step(0.0)]
-    assert [(d.next, d.seq) for d in done] == [(9, 2)]
+    assert [(d.next, d.seq) for d in done] == [([9], 2)]
 
 
 def test_a_cancelled_restore_never_comes_back() -> None:
@@ -281,7 +282,7 @@ def test_a_cancelled_restore_never_comes_back() -> None:
     writer.commit([[(1, 1, 1.0)]])
     consumer: Consumer | Any = MemoryConsumer(writer.log, {"group.id": "r", "enable.partition.eof": True})
     reader = Restore(consumer, TOPIC, strict=True)
-    reader.begin(0, new_store(), writer.next, 1, 1)
+    reader.begin(0, new_store(), [writer.next], 1, 1)
     reader.cancel([0])
     consumer.incremental_assign([TopicPartition(TOPIC, 0, 0)])
     assert [reader.step(0.0) for _ in range(3)] == [[]] * 3

@@ -143,10 +143,10 @@ def no_rewind_after_abort(patch: Patch) -> None:
     """After a rollback, reading goes on where the consumer stands."""
     start = Consume.start
 
-    def keep_going(self: Consume, partition: int, offset: int) -> None:
+    def keep_going(self: Consume, partition: int, offsets: dict[str, int]) -> None:
         consumer: Any = self._consumer
-        here = consumer._position.get((self.topic, partition), 0)
-        start(self, partition, max(here, offset))
+        here = {topic: consumer._position.get((topic, partition), 0) for topic in offsets}
+        start(self, partition, {topic: max(here[topic], offset) for topic, offset in offsets.items()})
 
     patch.setattr(Consume, "start", keep_going)
 
@@ -172,7 +172,7 @@ def position_instead_of_owed(patch: Patch) -> None:
         live[:] = [self]
         return place(self)
 
-    def polled(self: Transaction) -> dict[int, int]:
+    def polled(self: Transaction) -> dict[tuple[str, int], int]:
         found = offsets(self)
         return {p: max(offset, live[0]._position.get(p, 0)) for p, offset in found.items()} if live else found
 

@@ -132,7 +132,7 @@ def test_other_partitions_go_on_while_one_is_restored(test: FaultTest) -> None:
     test.turns(2)
     assert test.worker.ready() == "windows are being restored"
     assert test.group_consumer.reading == {0}
-    assert test.worker._consume._position == {0: test.log.end(flows.SOURCE, 0)}
+    assert test.worker._consume._position == {(flows.SOURCE, 0): test.log.end(flows.SOURCE, 0)}
     test.run()
     assert flows.judge(test.log).exactly_once
 
