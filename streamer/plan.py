@@ -186,8 +186,7 @@ def _check_time(source: Source) -> None:
 
 def _trace(features: Features, event: type[Event], windowed: Windowed | None) -> tuple[Needs, dict[str, tuple[int, ...]]]:
     """Call the feature function on two rows of ones and note what it reads and gives."""
-    samples = windowed.window.samples if windowed else 0
-    window = TracingWindow(numeric_fields(event), event.__struct_fields__, samples)
+    window = TracingWindow(numeric_fields(event), event.__struct_fields__, windowed.window if windowed else None)
     try:
         with np.errstate(all="ignore"):
             columns = features.function(window)

@@ -1,7 +1,7 @@
 """What a window is (`rolling`), and what a feature function sees of it (`Window`)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,74 +12,104 @@ from streamer.limits import SAMPLES_PER_KEY_MAX
 from streamer.units import parse_duration_s
 
 Column = NDArray[np.float64]
-Aggregate = Literal["sum", "mean", "std", "min", "max", "first", "last", "delta", "rate"]
-AGGREGATES: tuple[Aggregate, ...] = ("sum", "mean", "std", "min", "max", "first", "last", "delta", "rate")
+Aggregate = Literal["sum", "mean", "std", "min", "max", "first", "last", "delta", "rate", "distinct"]
+AGGREGATES: tuple[Aggregate, ...] = ("sum", "mean", "std", "min", "max", "first", "last", "delta", "rate", "distinct")
 
 
 @dataclass(frozen=True, slots=True)
 class Rolling:
-    """The last samples of a key, seen anew at every event.
+    """The last samples of a key, seen anew at every event through one or more look-backs.
 
     Attributes:
         samples: most samples a key keeps.
-        span_us: width in event time (t - span, t], microseconds; 0 for a window by count in log order.
+        names: the look-backs as they were declared, spans such as "24h" or counts.
+        looks: the same as numbers: widths in event time (t - width, t], microseconds, or counts.
     """
 
     samples: int
-    span_us: int
+    names: tuple[str | int, ...]
+    looks: tuple[int, ...]
 
     @property
     def by_time(self) -> bool:
         """Whether the window is cut by event time and not by count alone."""
-        return self.span_us > 0
+        return isinstance(self.names[0], str)
+
+    @property
+    def widest(self) -> int:
+        """Place of the look-back that sees everything the others see."""
+        return self.looks.index(max(self.looks))
 
 
-def rolling(span: str | None = None, *, count: int | None = None, max_samples: int = 256) -> Rolling:
+def rolling(*spans: str, count: int | Sequence[int] | None = None, max_samples: int = 256) -> Rolling:
     """A window that moves with every event of its key.
 
     Args:
-        span: width in event time, such as "60s": the window of an event at t holds the key's samples in (t - span, t];
-            ties stand in log order. What arrives late changes later windows, never one that was already sent.
-        count: instead of a span: the last `count` events of the key in log order.
-        max_samples: with a span, the most samples kept for a key; beyond it the oldest are dropped and counted
+        spans: widths in event time, such as "60s" or "1h", "24h", "7d": one pass over one store answers all of them, see
+            `Window.over`. The window of an event at t holds the key's samples in (t - span, t]; ties stand in log order.
+            What arrives late changes later windows, never one that was already sent.
+        count: instead of spans: the last `count` events of the key in log order, or several such counts.
+        max_samples: with spans, the most samples kept for a key; beyond it the oldest are dropped and counted
             in `streamer_window_truncated_total`.
 
     Raises:
         TopologyError: neither or both of span and count, or a size out of range; the message starts with the line.
     """
     try:
-        return _rolling(span, count, max_samples)
+        return _rolling(spans, count, max_samples)
     except ValueError as error:
         raise TopologyError(f"{line_of_caller(1)}: rolling(): {error}") from error
 
 
-def _rolling(span: str | None, count: int | None, max_samples: int) -> Rolling:
-    if (span is None) == (count is None):
+def _rolling(spans: tuple[str, ...], count: int | Sequence[int] | None, max_samples: int) -> Rolling:
+    if bool(spans) == (count is not None):
         raise ValueError('give either a span, rolling("60s"), or a count, rolling(count=64)')
-    size = max_samples if count is None else count
-    if not 1 <= size <= SAMPLES_PER_KEY_MAX:
-        raise ValueError(f"a window holds 1 to {SAMPLES_PER_KEY_MAX:,} samples of a key, not {size:,}")
-    span_us = 0 if span is None else round(parse_duration_s(span) * 1e6)
-    if span is not None and span_us < 1:
+    counts = () if count is None else (count,) if isinstance(count, int) else tuple(count)
+    looks = counts or tuple(_span_us(span) for span in spans)
+    if not looks or len(set(looks)) < len(looks):
+        raise ValueError(f"give each look-back once, not {spans or counts}")
+    for size in counts or (max_samples,):
+        if not 1 <= size <= SAMPLES_PER_KEY_MAX:
+            raise ValueError(f"a window holds 1 to {SAMPLES_PER_KEY_MAX:,} samples of a key, not {size:,}")
+    return Rolling(max(counts, default=max_samples), spans or counts, looks)
+
+
+def _span_us(span: str) -> int:
+    span_us = round(parse_duration_s(span) * 1e6)
+    if span_us < 1:
         raise ValueError(f"a window by time is at least a microsecond wide, not {span!r}")
-    return Rolling(size, span_us)
+    return span_us
 
 
 @dataclass(slots=True)
 class Needs:
-    """What a feature function asked of its window when it was tried: only this is computed and kept."""
+    """What a feature function asked of its window when it was tried: only this is computed and kept.
+
+    Attributes:
+        aggregates: (field, aggregate).
+        matrices: fields whose samples are wanted as they are.
+        events: fields of the event itself.
+        quantiles: (field, q).
+        further: the same for the second and later look-backs; what stands here belongs to the first.
+    """
 
     aggregates: set[tuple[str, str]] = field(default_factory=set)
     matrices: set[str] = field(default_factory=set)
     events: set[str] = field(default_factory=set)
+    quantiles: set[tuple[str, float]] = field(default_factory=set)
+    further: list["Needs"] = field(default_factory=list)
 
     def window_fields(self) -> set[str]:
         """Fields whose samples the window must keep."""
-        return {f for f, _ in self.aggregates} | self.matrices
+        return {
+            name
+            for look in (self, *self.further)
+            for name in (*(f for f, _ in look.aggregates), *look.matrices, *(f for f, _ in look.quantiles))
+        }
 
 
-class Window:
-    """The windows of one batch, one row per event, in the order of the events.
+class Look:
+    """One look-back of the windows of a batch, one row per event, in the order of the events.
 
     Every method returns a float64 array of shape (rows,), `w[field]` one of shape (rows, samples).
     The event itself is the newest sample of its window.
@@ -90,9 +120,9 @@ class Window:
         count: Column,
         aggregates: dict[tuple[str, str], Column],
         matrices: dict[str, Column],
-        events: dict[str, NDArray[Any]],
+        quantiles: dict[tuple[str, float], Column],
     ) -> None:
-        self._count, self._aggregates, self._matrices, self._events = count, aggregates, matrices, events
+        self._count, self._aggregates, self._matrices, self._quantiles = count, aggregates, matrices, quantiles
 
     @property
     def count(self) -> Column:
@@ -135,9 +165,13 @@ class Window:
         """Delta per second of event time between oldest and newest sample; 0 where that time is not positive."""
         return self._aggregate(name, "rate")
 
-    def event(self, name: str) -> NDArray[Any]:
-        """The event's own field, shape (rows,): float64 for numbers, object for anything else."""
-        return self._events[name]
+    def distinct(self, name: str) -> Column:
+        """How many different values there are. Exact over the samples kept, so never more than `max_samples` or `count`."""
+        return self._aggregate(name, "distinct")
+
+    def quantile(self, name: str, q: float) -> Column:
+        """The q-quantile of the samples kept, q from 0 to 1; between two samples linear, as `numpy.quantile` does it."""
+        return self._quantiles[name, q]
 
     def __getitem__(self, name: str) -> Column:
         """Samples as (rows, samples), newest in the last column, NaN on the left where there are fewer."""
@@ -147,36 +181,119 @@ class Window:
         return self._aggregates[name, aggregate]
 
 
-class TracingWindow(Window):
-    """Stands in for a window of two rows and notes what a feature function asks for."""
+class Window(Look):
+    """The windows of one batch. With one look-back they answer themselves, with several through `over`.
 
-    def __init__(self, numeric: Sequence[str], fields: Sequence[str], samples: int) -> None:
+    Args:
+        looks: look-back, as it was declared -> its windows.
+        events: fields of the events themselves.
+    """
+
+    def __init__(self, looks: Mapping[str | int, Look], events: dict[str, NDArray[Any]]) -> None:
+        self._looks, self._events = looks, events
+
+    def over(self, look: str | int) -> Look:
+        """The windows over one look-back, as it was declared: `w.over("24h").mean("value")`, or by count `w.over(64)`."""
+        if look not in self._looks:
+            raise KeyError(f"the window does not look back {look!r}; add it to rolling(), which has {self._names()}")
+        return self._looks[look]
+
+    def event(self, name: str) -> NDArray[Any]:
+        """The event's own field, shape (rows,): float64 for numbers, object for anything else."""
+        return self._events[name]
+
+    @property
+    def count(self) -> Column:
+        """Samples in the window."""
+        return self._only(".count").count
+
+    def quantile(self, name: str, q: float) -> Column:
+        """The q-quantile of the samples kept, q from 0 to 1; between two samples linear, as `numpy.quantile` does it."""
+        return self._only(f".quantile({name!r}, {q})").quantile(name, q)
+
+    def __getitem__(self, name: str) -> Column:
+        """Samples as (rows, samples), newest in the last column, NaN on the left where there are fewer."""
+        return self._only(f"[{name!r}]")[name]
+
+    def _aggregate(self, name: str, aggregate: Aggregate) -> Column:
+        return self._only(f".{aggregate}({name!r})")._aggregate(name, aggregate)  # noqa: SLF001 - a look of our own
+
+    def _only(self, what: str) -> Look:
+        """The one look-back there is; `what` is how the call is written behind `w`."""
+        if len(self._looks) == 1:
+            return next(iter(self._looks.values()))
+        asked = f"w{what}" if what.startswith("[") else what[1:]
+        raise KeyError(
+            f"{asked} over which look-back? The window has {self._names()}; name one, w.over({next(iter(self._looks))!r}){what}"
+        )
+
+    def _names(self) -> str:
+        return ", ".join(map(repr, self._looks))
+
+
+class TracingLook(Look):
+    """Stands in for a look-back of two rows and notes what a feature function asks of it."""
+
+    def __init__(self, numeric: tuple[str, ...], samples: int) -> None:
         super().__init__(np.ones(2), {}, {}, {})
         self.needs = Needs()
-        self._numeric, self._fields, self._samples = tuple(numeric), tuple(fields), samples
+        self._numeric, self._samples = numeric, samples
 
     def __getitem__(self, name: str) -> Column:
         self._need_samples(f"w[{name!r}]")
-        self.needs.matrices.add(self._known(name, self._numeric))
+        self.needs.matrices.add(_known(name, self._numeric))
         matrix = np.full((2, self._samples), np.nan)
         matrix[:, -1] = 1.0
         return matrix
 
-    def event(self, name: str) -> NDArray[Any]:
-        """Note that the event's own field is wanted."""
-        self.needs.events.add(self._known(name, self._fields))
-        return np.ones(2) if name in self._numeric else np.array([""] * 2, dtype=object)
+    def quantile(self, name: str, q: float) -> Column:
+        """Note the quantile, and refuse one that is none."""
+        self._need_samples(f"quantile({name!r}, {q})")
+        if not 0 <= q <= 1:
+            raise KeyError(f"quantile({name!r}, {q}): q is a share of the samples, from 0 to 1")
+        self.needs.quantiles.add((_known(name, self._numeric), float(q)))
+        return np.ones(2)
 
     def _aggregate(self, name: str, aggregate: Aggregate) -> Column:
         self._need_samples(f"{aggregate}({name!r})")
-        self.needs.aggregates.add((self._known(name, self._numeric), aggregate))
+        self.needs.aggregates.add((_known(name, self._numeric), aggregate))
         return np.ones(2)
 
     def _need_samples(self, what: str) -> None:
         if self._samples == 0:
             raise KeyError(f"{what} needs a window; add .window(rolling(count=64)) before .features()")
 
-    def _known(self, name: str, allowed: tuple[str, ...]) -> str:
-        if name not in allowed:
-            raise KeyError(f"the event has no such field {name!r} here; there are: {', '.join(allowed)}")
-        return name
+
+class TracingWindow(Window):
+    """Stands in for a window of two rows and notes what a feature function asks for; `window` is None without one."""
+
+    def __init__(self, numeric: Sequence[str], fields: Sequence[str], window: Rolling | None) -> None:
+        self._numeric, self._fields, self._window = tuple(numeric), tuple(fields), window
+        self._tracers: dict[str | int, TracingLook] = {}
+        for name, look in zip(window.names, window.looks, strict=True) if window else [(0, 0)]:
+            self._tracers[name] = TracingLook(self._numeric, min(look, window.samples) if window else 0)
+        super().__init__(self._tracers, {})
+
+    @property
+    def needs(self) -> Needs:
+        """What was asked so far."""
+        first, *further = (tracer.needs for tracer in self._tracers.values())
+        return replace(first, events=set(self._events), further=further)
+
+    def over(self, look: str | int) -> Look:
+        """Refuse a look-back without a window."""
+        if self._window is None:
+            raise KeyError(f'over({look!r}) needs a window; add .window(rolling("1h", "24h")) before .features()')
+        return super().over(look)
+
+    def event(self, name: str) -> NDArray[Any]:
+        """Note that the event's own field is wanted."""
+        _known(name, self._fields)
+        self._events[name] = np.ones(2) if name in self._numeric else np.array([""] * 2, dtype=object)
+        return self._events[name]
+
+
+def _known(name: str, allowed: tuple[str, ...]) -> str:
+    if name not in allowed:
+        raise KeyError(f"the event has no such field {name!r} here; there are: {', '.join(allowed)}")
+    return name

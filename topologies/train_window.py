@@ -7,7 +7,7 @@ It is slow and simple on purpose, so that it can be an oracle for the compiled k
 import numpy as np
 
 from streamer import Window
-from streamer.windows import Column
+from streamer.windows import Column, Look
 
 
 class SeriesWindow(Window):
@@ -41,6 +41,5 @@ class SeriesWindow(Window):
             "delta": delta,
             "rate": np.where(span > 0, delta / np.where(span > 0, span, 1.0), 0.0),
         }
-        super().__init__(
-            count, {("value", name): column for name, column in columns.items()}, {"value": matrix}, {"value": value}
-        )
+        look = Look(count, {("value", name): column for name, column in columns.items()}, {"value": matrix}, {})
+        super().__init__({samples: look}, {"value": value})

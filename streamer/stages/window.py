@@ -10,7 +10,7 @@ from streamer.errors import TopologyError
 from streamer.state import kernels
 from streamer.state.store import Delta, Results, Store, StoreSpec
 from streamer.topology import FeatureFunction
-from streamer.windows import Needs, Window
+from streamer.windows import Look, Needs, Window
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class WindowStage:
     def __call__(self, batch: Batch) -> None:
         """Advance the windows by the rows of the batch and compute their features."""
         results = self._advance(batch) if self.spec else None
-        batch.counts = results.count if results else np.zeros(len(batch), np.int64)
+        batch.counts = results.count[self.spec.window.widest] if self.spec and results else np.zeros(len(batch), np.int64)
         if len(batch):
             batch.features = self._features(batch, results)
 
@@ -108,14 +108,25 @@ class WindowStage:
     def _view(self, batch: Batch, results: Results | None) -> Window:
         events = {name: batch.columns[name] for name in self.needs.events}
         if results is None or self.spec is None:
-            return Window(np.ones(len(batch)), {}, {}, events)
-        count = results.count.astype(np.float64)
-        at = {name: place for place, name in enumerate(self.spec.fields)}
-        aggregates = {
-            (name, aggregate): _column(aggregate, results.aggregates[at[name]], batch.columns[name], results.span_us)
-            for name, aggregate in self.needs.aggregates
-        }
-        return Window(count, aggregates, {name: results.matrix[at[name]] for name in self.needs.matrices}, events)
+            return Window({0: Look(np.ones(len(batch)), {}, {}, {})}, events)
+        looks = (self.needs, *self.needs.further)
+        names = self.spec.window.names
+        return Window({name: self._look(place, batch, results, looks[place]) for place, name in enumerate(names)}, events)
+
+    def _look(self, look: int, batch: Batch, results: Results, needs: Needs) -> Look:
+        assert self.spec is not None
+        spec = self.spec
+        at = {name: spec.column(look, name) for name in spec.fields}
+        width = spec.window.samples if spec.window.by_time else spec.window.looks[look]
+        return Look(
+            results.count[look].astype(np.float64),
+            {
+                (name, aggregate): _column(aggregate, results.aggregates[at[name]], batch.columns[name], results.span_us[look])
+                for name, aggregate in needs.aggregates
+            },
+            {name: results.matrix[spec.matrices[at[name]]][:, -width:] for name in needs.matrices},
+            {(name, q): results.aggregates[at[name], spec.quantile_row(at[name], q)] for name, q in needs.quantiles},
+        )
 
 
 def _column(
@@ -134,6 +145,6 @@ def _column(
         return np.divide(delta, span_us / 1e6, out=np.zeros_like(delta), where=span_us > 0)
     rows = {
         "sum": kernels.SUM, "mean": kernels.MEAN, "std": kernels.STD,
-        "min": kernels.MIN, "max": kernels.MAX, "first": kernels.FIRST,
+        "min": kernels.MIN, "max": kernels.MAX, "first": kernels.FIRST, "distinct": kernels.DISTINCT,
     }  # fmt: skip
     return np.asarray(block[rows[aggregate]])

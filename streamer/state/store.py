@@ -22,25 +22,46 @@ class StoreSpec:
     Attributes:
         window: the window.
         fields: fields whose samples are kept, in order.
-        needs: (fields,) bits of `kernels.NEED_*`.
+        needs: bits of `kernels.NEED_*` per column, which is a look-back and a field: look * fields + field.
+        quantiles: asked of each column.
         keeps_time: whether event times are kept beside the samples.
     """
 
     window: Rolling
     fields: tuple[str, ...]
     needs: tuple[int, ...]
+    quantiles: tuple[tuple[float, ...], ...]
     keeps_time: bool
 
     @staticmethod
     def of(window: Rolling, needs: Needs) -> "StoreSpec":
         """The smallest store that answers what a feature function needs."""
-        fields = tuple(sorted(needs.window_fields()))
+        fields, looks = tuple(sorted(needs.window_fields())), (needs, *needs.further)
+        columns = [(name, look) for look in looks for name in fields]
         return StoreSpec(
             window,
             fields,
-            tuple(_bits(name, needs) for name in fields),
-            window.by_time or any(aggregate == "rate" for _, aggregate in needs.aggregates),
+            tuple(_bits(name, look) for name, look in columns),
+            tuple(tuple(sorted(q for f, q in look.quantiles if f == name)) for name, look in columns),
+            window.by_time or any(aggregate == "rate" for look in looks for _, aggregate in look.aggregates),
         )
+
+    def column(self, look: int, name: str) -> int:
+        """Where the results of a field over a look-back stand."""
+        return look * len(self.fields) + self.fields.index(name)
+
+    def quantile_row(self, column: int, q: float) -> int:
+        """Where a quantile stands in its column's block of aggregates."""
+        return kernels.AGGREGATE_ROWS + self.quantiles[column].index(q)
+
+    @property
+    def matrices(self) -> tuple[int, ...]:
+        """Which matrix each column fills; columns whose samples nobody wants fill none and say -1."""
+        places, wide = [], 0
+        for bits in self.needs:
+            places.append(wide if bits & kernels.NEED_MATRIX else -1)
+            wide += bits & kernels.NEED_MATRIX > 0
+        return tuple(places)
 
     @property
     def bytes_per_key(self) -> int:
@@ -52,14 +73,18 @@ class StoreSpec:
     def fingerprint(self) -> str:
         """Changes exactly when a changelog written for another shape cannot be read as this one."""
         window = self.window
-        return f"rolling/{window.samples}/{window.span_us}/{','.join(self.fields)}"
+        spans = "+".join(map(str, window.looks)) if window.by_time else "0"
+        return f"rolling/{window.samples}/{spans}/{','.join(self.fields)}"
 
 
 def _bits(name: str, needs: Needs) -> int:
+    """What one look-back is asked of a field."""
     wanted = {aggregate for f, aggregate in needs.aggregates if f == name}
     bits = kernels.NEED_SUM if wanted & {"sum", "mean"} else 0
     bits |= kernels.NEED_STD if "std" in wanted else 0
     bits |= kernels.NEED_RANGE if wanted & {"min", "max"} else 0
+    bits |= kernels.NEED_FIRST if wanted & {"first", "delta", "rate"} else 0
+    bits |= kernels.NEED_ORDER if "distinct" in wanted or any(f == name for f, _ in needs.quantiles) else 0
     return bits | (kernels.NEED_MATRIX if name in needs.matrices else 0)
 
 
@@ -85,10 +110,10 @@ class Results:
     """What the windows of one batch came to, filled partition by partition.
 
     Attributes:
-        count: (rows,) samples in the window.
-        span_us: (rows,) event time between oldest and newest sample.
-        aggregates: (fields, kernels.AGGREGATE_ROWS, rows).
-        matrix: (fields, rows, samples), or empty when nobody asked.
+        count: (looks, rows) samples in the window.
+        span_us: (looks, rows) event time between oldest and newest sample.
+        aggregates: (columns, kernels.AGGREGATE_ROWS and one more for each quantile, rows).
+        matrix: (matrices, rows, samples), one for each column whose samples are wanted; see `StoreSpec.matrices`.
     """
 
     count: NDArray[np.int64]
@@ -99,14 +124,12 @@ class Results:
     @staticmethod
     def empty(spec: StoreSpec, rows: int) -> "Results":
         """Room for the results of `rows` events."""
-        fields = len(spec.fields)
-        wide = any(bits & kernels.NEED_MATRIX for bits in spec.needs)
-        shape = (fields, rows, spec.window.samples) if wide else (0, 0, 0)
+        looks, block = len(spec.window.looks), kernels.AGGREGATE_ROWS + max(map(len, spec.quantiles), default=0)
         return Results(
-            np.zeros(rows, np.int64),
-            np.zeros(rows, np.int64),
-            np.zeros((fields, kernels.AGGREGATE_ROWS, rows)),
-            np.full(shape, np.nan),
+            np.zeros((looks, rows), np.int64),
+            np.zeros((looks, rows), np.int64),
+            np.zeros((len(spec.needs), block, rows)),
+            np.full((max(spec.matrices, default=-1) + 1, rows, spec.window.samples), np.nan),
         )
 
 
@@ -124,11 +147,16 @@ class Store:
     _start: NDArray[np.int64] = field(init=False)
     _ring: NDArray[np.float64] = field(init=False)
     _ring_t: NDArray[np.int64] = field(init=False)
-    _needs: NDArray[np.uint8] = field(init=False)
+    _looks: NDArray[np.int64] = field(init=False)
+    _asked: tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.int64]] = field(init=False)
 
     def __post_init__(self) -> None:
         spec, capacity = self.spec, min(_FIRST_CAPACITY, self.keys_max)
-        self._needs = np.array(spec.needs, np.uint8)
+        self._looks = np.array(spec.window.looks, np.int64)
+        quantiles = np.full((len(spec.needs), max(map(len, spec.quantiles), default=0)), np.nan)
+        for column, asked in enumerate(spec.quantiles):
+            quantiles[column, : len(asked)] = asked
+        self._asked = np.array(spec.needs, np.uint8), quantiles, np.array(spec.matrices, np.int64)
         self._seen = np.zeros(capacity, np.int64)
         self._start = np.zeros(capacity if spec.window.by_time else 0, np.int64)
         self._ring = np.zeros((capacity, len(spec.fields), spec.window.samples))
@@ -168,13 +196,13 @@ class Store:
         room = results or _NOWHERE
         if self.spec.window.by_time:
             truncated: int = kernels.roll_by_time(
-                delta.slots, delta.times, delta.values, rows, self.spec.window.span_us, self._start, self._seen,
-                self._ring, self._ring_t, self._needs, room.count, room.span_us, room.aggregates, room.matrix,
+                delta.slots, delta.times, delta.values, rows, self._looks, self._start, self._seen,
+                self._ring, self._ring_t, *self._asked, room.count, room.span_us, room.aggregates, room.matrix,
             )  # fmt: skip
             return truncated
         kernels.roll_by_count(
-            delta.slots, delta.times, delta.values, rows, self._seen,
-            self._ring, self._ring_t, self._needs, room.count, room.span_us, room.aggregates, room.matrix,
+            delta.slots, delta.times, delta.values, rows, self._looks, self._seen,
+            self._ring, self._ring_t, *self._asked, room.count, room.span_us, room.aggregates, room.matrix,
         )  # fmt: skip
         return 0
 
@@ -208,4 +236,4 @@ def _grown(array: NDArray[Any], rows: int) -> NDArray[Any]:
     return grown
 
 
-_NOWHERE = Results(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 0, 0)), np.empty((0, 0, 0)))
+_NOWHERE = Results(np.empty((0, 0), np.int64), np.empty((0, 0), np.int64), np.empty((0, 0, 0)), np.empty((0, 0, 0)))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from streamer.batch import Batch
 from streamer.stages.window import WindowStage
+from streamer.state import kernels
 from streamer.state.store import Store, StoreSpec
 from streamer.windows import AGGREGATES, Needs, Rolling, Window, rolling
 
@@ -26,9 +27,20 @@ Row = tuple[str, int, float, float]
 Floats = NDArray[np.float64]
 
 
-def needs() -> Needs:
-    """Everything there is, of both fields."""
-    return Needs({(f, a) for f in FIELDS for a in AGGREGATES}, set(FIELDS), {"a"})
+QUANTILES = (0.0, 0.25, 0.5, 0.95, 1.0)
+
+
+def needs(looks: int = 1) -> Needs:
+    """Everything there is, of both fields and in every look-back."""
+
+    def every() -> Needs:
+        return Needs(
+            {(f, a) for f in FIELDS for a in AGGREGATES}, set(FIELDS), quantiles={(f, q) for f in FIELDS for q in QUANTILES}
+        )
+
+    first = every()
+    first.events, first.further = {"a"}, [every() for _ in range(looks - 1)]
+    return first
 
 
 @dataclass(slots=True)
@@ -41,18 +53,23 @@ class Flow:
     stage: WindowStage = field(init=False)
 
     def __post_init__(self) -> None:
-        asked = needs()
+        asked = needs(len(self.window.looks))
         self.stage = WindowStage(StoreSpec.of(self.window, asked), asked, self.look, 10_000)
         for partition in range(self.partitions):
             self.stage.open(partition)
 
     def look(self, w: Window) -> dict[str, Floats]:
-        row: dict[str, Floats] = {"n": w.count, "event": w.event("a")}
-        for name in FIELDS:
-            row |= {f"{aggregate}({name})": getattr(w, aggregate)(name) for aggregate in AGGREGATES}
-            row[f"matrix({name})"] = w[name]
+        row: dict[str, Floats] = {}
+        looks = [w] if len(self.window.names) == 1 else [w.over(name) for name in self.window.names]
+        for place, look in enumerate(looks):
+            seen = {"n": look.count, "event": w.event("a")}
+            for name in FIELDS:
+                seen |= {f"{aggregate}({name})": getattr(look, aggregate)(name) for aggregate in AGGREGATES}
+                seen |= {f"quantile({name}, {q})": look.quantile(name, q) for q in QUANTILES}
+                seen[f"matrix({name})"] = look[name]
+            row |= {f"{place}/{called}": column for called, column in seen.items()}
         self.seen.append(row)
-        return {"n": w.count}
+        return {"n": looks[0].count}
 
     def feed(self, rows: Sequence[Row]) -> Batch:
         """One batch."""
@@ -71,9 +88,11 @@ class Flow:
         edges = [0, *sorted(cut % (len(rows) + 1) for cut in cuts), len(rows)]
         return [self.feed(rows[start:end]) for start, end in pairwise(edges) if end > start]
 
-    def columns(self) -> dict[str, Floats]:
-        """What was seen, all batches joined."""
-        return {name: np.concatenate([part[name] for part in self.seen]) for name in self.seen[0]}
+    def columns(self, look: int = 0) -> dict[str, Floats]:
+        """What was seen over one look-back, all batches joined."""
+        start = f"{look}/"
+        called = [name for name in self.seen[0] if name.startswith(start)]
+        return {name.removeprefix(start): np.concatenate([part[name] for part in self.seen]) for name in called}
 
 
 def hash_of(key: str) -> int:
@@ -162,6 +181,9 @@ def check_field(seen: dict[str, Any], name: str, want: Expected, samples: int) -
     assert seen[f"delta({name})"] == numbers[-1] - numbers[0]
     seconds = (want.samples[-1][0] - want.samples[0][0]) / 1e6
     assert seen[f"rate({name})"] == ((numbers[-1] - numbers[0]) / seconds if seconds > 0 else 0.0)
+    assert seen[f"distinct({name})"] == len(set(numbers))
+    for q in QUANTILES:
+        assert seen[f"quantile({name}, {q})"] == np.quantile(numbers, q)
     matrix = seen[f"matrix({name})"]
     assert matrix.shape == (samples,)
     assert np.isnan(matrix[: samples - n]).all()
@@ -199,15 +221,43 @@ def test_windows_by_time_equal_the_oracle_however_they_are_cut(rows: list[Row], 
 
 
 @settings(max_examples=100)
+@given(rows=rows_, spans=st.lists(st.integers(1, 12), min_size=2, max_size=3, unique=True), most=st.integers(1, 9), cuts=cuts_)
+def test_several_look_backs_by_time_are_each_what_it_would_be_alone(
+    rows: list[Row], spans: list[int], most: int, cuts: list[int]
+) -> None:
+    flow = Flow(rolling(*(f"{span * 500}ms" for span in spans), max_samples=most))
+    flow.feed_cut(rows, cuts)
+    for place, span in enumerate(spans):
+        check(flow.columns(place), by_time(rows, span * SECOND // 2, most)[0], most)
+        alone = Flow(rolling(f"{span * 500}ms", max_samples=most))
+        alone.feed(rows)
+        for name, column in alone.columns().items():
+            assert column.tobytes() == flow.columns(place)[name].tobytes(), name
+    assert flow.stage.truncated == by_time(rows, max(spans) * SECOND // 2, most)[1]
+
+
+@settings(max_examples=100)
+@given(rows=rows_, counts=st.lists(st.integers(1, 9), min_size=2, max_size=3, unique=True), cuts=cuts_)
+def test_several_look_backs_by_count_equal_the_oracle(rows: list[Row], counts: list[int], cuts: list[int]) -> None:
+    flow = Flow(rolling(count=counts))
+    batches = flow.feed_cut(rows, cuts)
+    for place, count in enumerate(counts):
+        check(flow.columns(place), by_count(rows, count), count)
+    widest = [len(window.samples) for window in by_count(rows, max(counts))]
+    assert np.concatenate([batch.counts for batch in batches]).tolist() == widest
+
+
+@settings(max_examples=100)
 @given(rows=rows_, size=st.integers(1, 9), cuts=cuts_, timed=st.booleans())
 @example(rows=[("a", 0, 0.1, 0.2)] * 9, size=4, cuts=[1, 5, 6], timed=False)
 def test_batches_show_nowhere(rows: list[Row], size: int, cuts: list[int], timed: bool) -> None:
-    window = rolling("3s", max_samples=size) if timed else rolling(count=size)
+    window = rolling("3s", "1s", max_samples=size) if timed else rolling(count=(size, 10))
     whole, cut, replayed = Flow(window), Flow(window), Flow(window)
     whole.feed(rows)
     batches = cut.feed_cut(rows, cuts)
-    for name, column in whole.columns().items():
-        assert column.tobytes() == cut.columns()[name].tobytes(), name
+    for look in range(2):
+        for name, column in whole.columns(look).items():
+            assert column.tobytes() == cut.columns(look)[name].tobytes(), name
     for batch in batches:  # a restore: the same columns, no results
         for partition, delta in batch.deltas.items():
             replayed.stage.stores[partition].apply(delta)
@@ -264,4 +314,9 @@ def test_many_keys_keep_apart() -> None:
 def test_what_nobody_asks_for_is_neither_kept_nor_computed() -> None:
     spec = StoreSpec.of(rolling(count=4), Needs({("a", "last")}, set(), {"b"}))
     assert (spec.fields, spec.needs, spec.keeps_time) == (("a",), (0,), False)
+    asked = Needs({("a", "mean")}, further=[Needs({("b", "min")}, {"b"})])
+    spec = StoreSpec.of(rolling("1s", "2s"), asked)
+    assert spec.fields == ("a", "b")
+    assert spec.needs == (kernels.NEED_SUM, 0, 0, kernels.NEED_RANGE | kernels.NEED_MATRIX)
+    assert spec.matrices == (-1, -1, -1, 0)
     assert StoreSpec.of(rolling(count=4), Needs({("a", "rate")})).keeps_time

@@ -134,6 +134,25 @@ MISTAKES = {
         changed(FEATURES, '.features(lambda w: {"m": w["a"]})').replace(f"    {WINDOW}\n", ""),
         "w['a'] needs a window; add .window(rolling(count=64))",
     ),
+    "no look-back named": (
+        changed(FEATURES, FEATURES).replace(WINDOW, '.window(rolling("1h", "24h"))'),
+        "mean('a') over which look-back? The window has '1h', '24h'; name one, w.over('1h').mean('a')",
+    ),
+    "samples over no look-back": (
+        changed(FEATURES, '.features(lambda w: {"m": w["a"]})').replace(WINDOW, ".window(rolling(count=(4, 8)))"),
+        "w['a'] over which look-back? The window has 4, 8; name one, w.over(4)['a']",
+    ),
+    "unknown look-back": (
+        changed(FEATURES, '.features(lambda w: {"m": w.over("7d").mean("a")})'),
+        "the window does not look back '7d'; add it to rolling(), which has 4",
+    ),
+    "look-back without window": (
+        changed(FEATURES, '.features(lambda w: {"m": w.over("7d").count})').replace(f"    {WINDOW}\n", ""),
+        "over('7d') needs a window",
+    ),
+    "no quantile": (changed(FEATURES, '.features(lambda w: {"m": w.quantile("a", 95)})'), "a share of the samples, from 0 to 1"),
+    "look-back given twice": (changed(WINDOW, '.window(rolling("60m", "1h"))'), "give each look-back once, not ('60m', '1h')"),
+    "no look-back": (changed(WINDOW, ".window(rolling(count=()))"), "give each look-back once, not ()"),
     "model is a name": (changed(INFER, '.infer("m")'), ".infer() takes Model('name'), not 'm'"),
     "bare deadline": (changed(INFER, '.infer(Model("m"), deadline="250")'), "deadline: '250' has no unit"),
     "deadline is a number": (changed(INFER, '.infer(Model("m"), deadline=0.25)'), "deadline: 0.25 has no unit"),
