@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.state.store import Delta
+from streamer.state.delta import Delta
 
 
 @dataclass(slots=True)

@@ -139,8 +139,8 @@ def partitions_of(settings: Settings, topics: list[str], timeout_s: float = 15.0
 
 
 
-def check_topics(settings: Settings, topics: Topics) -> None:
-    """Hold the cluster against what a flow needs.
+def check_topics(settings: Settings, topics: Topics) -> int:
+    """Hold the cluster against what a flow needs; returns the number of partitions of the source.
 
     Raises:
         TopicError: a topic is missing, or inputs and changelog differ in their number of partitions.
@@ -158,6 +158,7 @@ def check_topics(settings: Settings, topics: Topics) -> None:
             f"{found[topics.changelog]}: keys have moved, and the kept windows no longer belong to their partitions. "
             "Run with a new --group (and streamer topics create) to start new windows from the input"
         )
+    return found[topics.source] or 0
 
 
 def apart(lead: str, count: int | None, other: str, others: int | None) -> str:

@@ -143,7 +143,7 @@ def bind(topology: Topology, settings: Settings, models: Path, *, model: LoadedM
     store = None
     if windowed:
         store = StoreSpec.of(windowed.window, needs)
-        _check_memory(store, settings, windowed.where)
+        check_memory(store, settings, windowed.where)
     model = model or _load(infer, models, settings)
     try:
         model.check(shapes)
@@ -207,13 +207,22 @@ def _trace(features: Features, event: type[Event], windowed: Windowed | None) ->
     return window.needs, shapes
 
 
-def _check_memory(store: StoreSpec, settings: Settings, where: str) -> None:
-    total = store.bytes_per_key * settings.keys_max
+def check_memory(store: StoreSpec, settings: Settings, where: str, partitions: int | None = None) -> None:
+    """Whether the windows fit in the budget: bytes per key x keys_max x partitions of the source.
+
+    One worker may have to hold them all. Before that number is known (None), one is counted.
+
+    Raises:
+        TopologyError: they do not.
+    """
+    each = store.bytes_per_key * (partitions or 1)
+    total = each * settings.keys_max
     if total > settings.memory:
+        counted = "1 partition at the least" if partitions is None else f"{partitions} partition{'s'[: partitions > 1]}"
         raise TopologyError(
-            f"{where}: {store.bytes_per_key:,} bytes per key x {settings.keys_max:,} keys = {total:,} bytes, over the "
-            f"memory budget of {format_bytes(settings.memory)}. Lower keys_max to {settings.memory // store.bytes_per_key:,} "
-            "(STREAMER_KEYS_MAX), raise memory (STREAMER_MEMORY), or keep fewer samples"
+            f"{where}: {store.bytes_per_key:,} bytes per key x {settings.keys_max:,} keys per partition (keys_max) x {counted} = "
+            f"{total:,} bytes, over the memory budget of {format_bytes(settings.memory)}. Lower keys_max to "
+            f"{settings.memory // each:,} (STREAMER_KEYS_MAX), raise memory (STREAMER_MEMORY), or keep fewer samples"
         )
 
 

@@ -119,10 +119,10 @@ class Settings(_Part):
     """Model repository. None: the `models` folder beside the topology."""
     memory: Annotated[Bytes, Field(ge=1024**2)] = parse_bytes("1GiB")
     """Budget for window state; a topology that may need more is refused at start."""
-    # 1 GiB / 100,000 = 10.7 kB a key: a window of 64 samples with a time and 19 float64 fields still fits,
-    # and the sensor topology (64 samples, one field: about 1 KiB a key) uses a tenth of the budget.
+    # 1 GiB / 100,000 = 10.7 kB a key, of all partitions together: the sensor topology (64 samples, one field: about 750 bytes
+    # a key) fits in the budget with 14 partitions.
     keys_max: Annotated[int, Field(ge=1)] = 100_000
-    """Live keys of one worker; events of further keys become dead letters that say so."""
+    """Live keys of one partition; when there are more, the key seen longest ago is forgotten."""
     commit_interval: Annotated[Seconds, Field(ge=0.001, le=10)] = parse_duration_s("20ms")
     """Age at which an open transaction commits; it bounds the latency a reader sees."""
     drain_timeout: Annotated[Seconds, Field(ge=0, le=600)] = parse_duration_s("10s")

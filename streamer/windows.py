@@ -24,11 +24,13 @@ class Rolling:
         samples: most samples a key keeps.
         names: the look-backs as they were declared, spans such as "24h" or counts.
         looks: the same as numbers: widths in event time (t - width, t], microseconds, or counts.
+        ttl_us: a key silent for longer than this in event time starts anew, microseconds; 0 for never.
     """
 
     samples: int
     names: tuple[str | int, ...]
     looks: tuple[int, ...]
+    ttl_us: int = 0
 
     @property
     def by_time(self) -> bool:
@@ -41,7 +43,9 @@ class Rolling:
         return self.looks.index(max(self.looks))
 
 
-def rolling(*spans: str, count: int | Sequence[int] | None = None, max_samples: int = 256) -> Rolling:
+def rolling(
+    *spans: str, count: int | Sequence[int] | None = None, max_samples: int = 256, ttl: str | None = None
+) -> Rolling:
     """A window that moves with every event of its key.
 
     Args:
@@ -51,17 +55,19 @@ def rolling(*spans: str, count: int | Sequence[int] | None = None, max_samples: 
         count: instead of spans: the last `count` events of the key in log order, or several such counts.
         max_samples: with spans, the most samples kept for a key; beyond it the oldest are dropped and counted
             in `streamer_window_truncated_total`.
+        ttl: a key whose last sample is older than this before the watermark (the largest event time of its partition) starts
+            anew, as "7d"; without it only a full store forgets keys.
 
     Raises:
         TopologyError: neither or both of span and count, or a size out of range; the message starts with the line.
     """
     try:
-        return _rolling(spans, count, max_samples)
+        return _rolling(spans, count, max_samples, ttl)
     except ValueError as error:
         raise TopologyError(f"{line_of_caller(1)}: rolling(): {error}") from error
 
 
-def _rolling(spans: tuple[str, ...], count: int | Sequence[int] | None, max_samples: int) -> Rolling:
+def _rolling(spans: tuple[str, ...], count: int | Sequence[int] | None, max_samples: int, ttl: str | None) -> Rolling:
     if bool(spans) == (count is not None):
         raise ValueError('give either a span, rolling("60s"), or a count, rolling(count=64)')
     counts = () if count is None else (count,) if isinstance(count, int) else tuple(count)
@@ -71,7 +77,8 @@ def _rolling(spans: tuple[str, ...], count: int | Sequence[int] | None, max_samp
     for size in counts or (max_samples,):
         if not 1 <= size <= SAMPLES_PER_KEY_MAX:
             raise ValueError(f"a window holds 1 to {SAMPLES_PER_KEY_MAX:,} samples of a key, not {size:,}")
-    return Rolling(max(counts, default=max_samples), spans or counts, looks)
+    ttl_us = _ttl_us(ttl, max(looks) if spans else 0)
+    return Rolling(max(counts, default=max_samples), spans or counts, looks, ttl_us)
 
 
 def _span_us(span: str) -> int:
@@ -79,6 +86,15 @@ def _span_us(span: str) -> int:
     if span_us < 1:
         raise ValueError(f"a window by time is at least a microsecond wide, not {span!r}")
     return span_us
+
+
+def _ttl_us(ttl: str | None, widest_us: int) -> int:
+    ttl_us = 0 if ttl is None else round(parse_duration_s(ttl) * 1e6)
+    if ttl is not None and ttl_us < 1:
+        raise ValueError(f"a ttl is at least a microsecond, not {ttl!r}")
+    if 0 < ttl_us < widest_us:
+        raise ValueError(f"ttl={ttl!r} is shorter than the window: it would forget samples that are still inside")
+    return ttl_us
 
 
 @dataclass(slots=True)

@@ -48,7 +48,7 @@ def serve(name: str, settings: "Settings") -> None:
     """Bind, check topics, run one worker with its web server."""
     from streamer.kafka import check_topics  # noqa: PLC0415
     from streamer.loading import load_topology  # noqa: PLC0415
-    from streamer.plan import bind  # noqa: PLC0415
+    from streamer.plan import bind, check_memory  # noqa: PLC0415
     from streamer.telemetry.logs import configure_logs, get_logger  # noqa: PLC0415
     from streamer.web.server import serve_in_background  # noqa: PLC0415
     from streamer.worker import Worker  # noqa: PLC0415
@@ -60,11 +60,13 @@ def serve(name: str, settings: "Settings") -> None:
         log.warning("unsafe_setting", problem=warning)
     topology, folder = load_topology(name)
     plan = bind(topology, settings, settings.models or folder / "models")
-    check_topics(settings, plan.topics)
+    partitions = check_topics(settings, plan.topics)
+    if plan.store is not None:
+        check_memory(plan.store, settings, plan.name, partitions)
     plan.model.warm_up(plan.feature_shapes)
     worker = Worker(plan, settings)
     stopper.hand_over(worker.stop)
-    _announce(plan, settings)
+    _announce(plan, settings, partitions)
     with serve_in_background(worker, settings.http):
         worker.run()
     log.info("stopped")
@@ -87,14 +89,15 @@ class _Stopper:
         raise SystemExit(0)
 
 
-def _announce(plan: "Plan", settings: "Settings") -> None:
+def _announce(plan: "Plan", settings: "Settings", partitions: int) -> None:
     from streamer.telemetry.logs import get_logger  # noqa: PLC0415
 
     per_key = plan.store.bytes_per_key if plan.store else 0
     get_logger(__name__).info(
         "starting", topology=plan.name, group=plan.group, guarantee=settings.guarantee, source=plan.topics.source,
         model=plan.model.file.name, version=plan.model.file.version, threshold=plan.threshold, new_group_starts=settings.start,
-        bytes_per_key=per_key, keys_max=settings.keys_max, state_bytes_max=per_key * settings.keys_max,
+        bytes_per_key=per_key, keys_max=settings.keys_max, partitions=partitions,
+        state_bytes_max=per_key * settings.keys_max * partitions,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from streamer.batch import Batch
 from streamer.clock import Clock
 from streamer.limits import COMMIT_AGE_AT_LEAST_ONCE_S, COMMIT_AGE_BEHIND_S, COMMIT_ROWS_MAX, DOUBT_AFTER_S
 from streamer.state import changelog
+from streamer.state.delta import merge
 
 _NETWORK_TIMEOUT_S = 30.0
 _MEND_TIMEOUT_S = 2.0
@@ -318,7 +319,7 @@ class Commit:
             next_ = self._moved(place, partition, offsets)
             covered = [(place.next[topic], next_[topic]) for topic in self._topics]
             deltas = [batch.deltas[partition] for batch in transaction.batches if partition in batch.deltas]
-            merged = changelog.merge(deltas, self._state.fields)
+            merged = merge(deltas, self._state.fields)
             for value in changelog.encode(merged, self._state.fingerprint, place.seq + 1, covered):
                 self._produce_block(producer, partition, value)
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from streamer.batch import Batch, partition_rows
 from streamer.errors import TopologyError
 from streamer.state import kernels
-from streamer.state.store import Delta, Results, Store, StoreSpec
+from streamer.state.store import Results, Store, StoreSpec
 from streamer.topology import FeatureFunction
 from streamer.windows import Look, Needs, Window
 
@@ -21,9 +21,10 @@ class WindowStage:
         spec: shape of the stores, or None for a flow without windows.
         needs: what the feature function reads.
         features: the user's function.
-        keys_max: live keys of all stores together; rows of further keys are dead letters.
+        keys_max: live keys of each store; beyond, the key seen longest ago is forgotten.
         stores: partition -> store.
         truncated: windows by time so far that lost samples to `max_samples`.
+        evicted: keys forgotten for want of room so far.
     """
 
     spec: StoreSpec | None
@@ -32,6 +33,7 @@ class WindowStage:
     keys_max: int
     stores: dict[int, Store] = field(default_factory=dict)
     truncated: int = 0
+    evicted: int = 0
 
     def open(self, partition: int) -> Store | None:
         """A new, empty store for a partition; replaces the one there was."""
@@ -58,36 +60,22 @@ class WindowStage:
 
     def _advance(self, batch: Batch) -> Results:
         assert self.spec is not None
-        addressed = self._address(batch)
-        refused = [rows[slots < 0] for _, rows, slots, _ in addressed]
-        if any(map(len, refused)):
-            bad = np.zeros(len(batch), np.bool_)
-            bad[np.concatenate(refused)] = True
-            detail = f"the worker holds {self.keys:,} live keys, keys_max is {self.keys_max:,}; add replicas or raise it"
-            batch.dead += batch.letters(bad, "window", "too_many_keys", detail)
-            batch.keep(np.flatnonzero(~bad))
-            addressed = self._address(batch)
         results = Results.empty(self.spec, len(batch))
         values = np.array([batch.columns[name] for name in self.spec.fields]).reshape(len(self.spec.fields), len(batch))
-        for partition, rows, slots, fresh in addressed:
-            whole = len(rows) == len(batch)
-            # Rows picked from a matrix come back column by column; the kernels take them row by row.
-            picked = values if whole else np.ascontiguousarray(values[:, rows])
-            delta = Delta(fresh, slots, batch.times_us if whole else batch.times_us[rows], picked)
-            self.truncated += self.stores[partition].apply(delta, rows, results)
-            batch.deltas[partition] = delta
-        return results
-
-    def _address(self, batch: Batch) -> list[tuple[int, NDArray[np.int64], NDArray[np.int32], list[bytes]]]:
-        """Partition, its rows, their slots and the keys that are new, for each partition in the batch."""
-        found = []
-        room = self.keys_max - self.keys
         for partition, rows in partition_rows(batch.partitions):
-            keys = batch.keys if len(rows) == len(batch) else [batch.keys[row] for row in rows.tolist()]
-            slots, fresh = self.stores[partition].address(keys, room)
-            room -= len(fresh)
-            found.append((partition, rows, slots, fresh))
-        return found
+            store = self.stores[partition]
+            evicted = store.keys.evicted
+            if len(rows) == len(batch):
+                delta, truncated = store.advance(batch.keys, batch.times_us, values, rows, results)
+            else:
+                keys = list(map(batch.keys.__getitem__, rows.tolist()))
+                # Rows picked from a matrix come back column by column; the kernels take them row by row.
+                picked = np.ascontiguousarray(values[:, rows])
+                delta, truncated = store.advance(keys, batch.times_us[rows], picked, rows, results)
+            batch.deltas[partition] = delta
+            self.truncated += truncated
+            self.evicted += store.keys.evicted - evicted
+        return results
 
     def _features(self, batch: Batch, results: Results | None) -> dict[str, NDArray[np.float32]]:
         window = self._view(batch, results)

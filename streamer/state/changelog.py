@@ -5,7 +5,7 @@ names the input offsets it covers, `[first, next)`, and a sequence number that t
 committed offset. Restoring is `for block in chain: store.apply(block)`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import msgspec
@@ -14,9 +14,9 @@ import zstandard
 
 from streamer.errors import StateError
 from streamer.limits import CHANGELOG_BYTES_MAX
-from streamer.state.store import Delta
+from streamer.state.delta import TICK, Delta
 
-FORMAT = 1
+FORMAT = 2
 _METADATA = "streamer/1 seq="
 # MessagePack writes at most this much in front of a key.
 _KEY_HEADER_BYTES = 5
@@ -31,7 +31,7 @@ class Block(msgspec.Struct, array_like=True):
         seq: number of the commit, per partition.
         first, next: offsets of the lead input covered, next exclusive.
         part, parts: a commit too large for one message is cut; only all parts together count.
-        keys, slots, times, values: the columns of a `Delta`; times are differences from row to row.
+        keys, slots, times, values: the columns of a `Delta`, its operations; times are differences from row to row.
         others: first and next of further inputs, in their order.
     """
 
@@ -65,21 +65,6 @@ _DECODER = msgspec.msgpack.Decoder(Block)
 _ENCODER = msgspec.msgpack.Encoder()
 
 
-def merge(deltas: Iterable[Delta], fields: int) -> Delta:
-    """Join deltas of one store in order."""
-    parts = list(deltas)
-    if len(parts) == 1:
-        return parts[0]
-    if not parts:
-        return Delta([], np.empty(0, np.int32), np.empty(0, np.int64), np.empty((fields, 0)))
-    return Delta(
-        [key for part in parts for key in part.new_keys],
-        np.concatenate([part.slots for part in parts]),
-        np.concatenate([part.times for part in parts]),
-        np.concatenate([part.values for part in parts], axis=1),
-    )
-
-
 def encode(delta: Delta, fingerprint: str, seq: int, covered: Sequence[tuple[int, int]]) -> Iterator[bytes]:
     """Messages of one commit for one partition, each at most CHANGELOG_BYTES_MAX before compression.
 
@@ -106,16 +91,13 @@ def encode(delta: Delta, fingerprint: str, seq: int, covered: Sequence[tuple[int
 def _cuts(delta: Delta) -> tuple[list[int], list[int]]:
     """Where the parts of a commit begin and the last one ends: as rows, and as new keys.
 
-    A new key travels with the first row that uses it. New keys take the next slots in the order of their first rows, so
-    the highest slot so far tells how many of them the rows up to here need.
+    A new key travels with the row that gives it a slot.
     """
     rows, width = len(delta.slots), 12 + 8 * delta.values.shape[0]
     sizes = np.zeros(len(delta.new_keys) + 1, np.int64)
     np.cumsum([len(key) + _KEY_HEADER_BYTES for key in delta.new_keys], out=sizes[1:])
     known = np.zeros(rows + 1, np.int64)
-    if delta.new_keys:
-        highest = np.maximum.accumulate(delta.slots).astype(np.int64)
-        known[1:] = np.maximum(highest + 1 - (highest[-1] + 1 - len(delta.new_keys)), 0)
+    np.cumsum(delta.slots < TICK, out=known[1:])
     taken = np.arange(rows + 1) * width + sizes[known]
     cuts = [0]
     while cuts[-1] < rows:

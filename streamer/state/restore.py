@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streamer.errors import StateError
-from streamer.state.changelog import Block, decode, merge
-from streamer.state.store import Delta, Store
+from streamer.state.changelog import Block, decode
+from streamer.state.delta import Delta, merge
+from streamer.state.store import Store
 
 
 @dataclass(slots=True)
@@ -116,7 +117,7 @@ class Restore:
         delta = merge(progress.parts, len(progress.store.spec.fields))
         progress.parts.clear()
         progress.store.apply(delta)
-        progress.rows += len(delta.slots)
+        progress.rows += delta.samples
         progress.next, progress.applied = [next_ for _, next_ in block.covered], block.seq
 
     def _follows(self, progress: Progress, block: Block, message: Message) -> bool:

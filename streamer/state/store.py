@@ -1,17 +1,18 @@
 """The windows of one stage and partition: keys in slots, samples in arrays. Moved and rebuilt as one thing."""
 
 from dataclasses import dataclass, field
-from itertools import repeat
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamer.state import kernels
+from streamer.state.delta import Delta, merge
+from streamer.state.keys import Keys, grown, grown_capacity
 from streamer.windows import Needs, Rolling
 
-# A key costs its samples plus: dict entry, key bytes and counters, measured at 100,000 keys of 12 bytes.
-KEY_OVERHEAD_BYTES = 220
+# A key costs its samples plus: dict entry, name, key bytes and counters, measured at 100,000 keys of 12 bytes.
+KEY_OVERHEAD_BYTES = 240
 _FIRST_CAPACITY = 256
 
 
@@ -25,6 +26,7 @@ class StoreSpec:
         needs: bits of `kernels.NEED_*` per column, which is a look-back and a field: look * fields + field.
         quantiles: asked of each column.
         keeps_time: whether event times are kept beside the samples.
+        own_time: whether samples advance the watermark, and not ticks alone (as where several inputs meet).
     """
 
     window: Rolling
@@ -32,6 +34,7 @@ class StoreSpec:
     needs: tuple[int, ...]
     quantiles: tuple[tuple[float, ...], ...]
     keeps_time: bool
+    own_time: bool = True
 
     @staticmethod
     def of(window: Rolling, needs: Needs) -> "StoreSpec":
@@ -67,7 +70,7 @@ class StoreSpec:
     def bytes_per_key(self) -> int:
         """Memory of one live key."""
         columns = len(self.fields) + self.keeps_time
-        return self.window.samples * columns * 8 + KEY_OVERHEAD_BYTES
+        return self.window.samples * columns * 8 + KEY_OVERHEAD_BYTES + (8 if self.window.ttl_us else 0)
 
     @property
     def fingerprint(self) -> str:
@@ -86,23 +89,6 @@ def _bits(name: str, needs: Needs) -> int:
     bits |= kernels.NEED_FIRST if wanted & {"first", "delta", "rate"} else 0
     bits |= kernels.NEED_ORDER if "distinct" in wanted or any(f == name for f, _ in needs.quantiles) else 0
     return bits | (kernels.NEED_MATRIX if name in needs.matrices else 0)
-
-
-@dataclass(slots=True)
-class Delta:
-    """What entered a store: the columns the changelog keeps, and all that is needed to advance it.
-
-    Attributes:
-        new_keys: keys seen for the first time; they take the next slots in this order.
-        slots: (n,) int32.
-        times: (n,) int64 event times, microseconds.
-        values: (fields, n) float64.
-    """
-
-    new_keys: list[bytes]
-    slots: NDArray[np.int32]
-    times: NDArray[np.int64]
-    values: NDArray[np.float64]
 
 
 @dataclass(slots=True)
@@ -133,107 +119,194 @@ class Results:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """Everything a store holds, copied; equal dumps mean equal states, bit for bit.
+
+    Attributes:
+        keys: by slot; None where a slot is empty.
+        arrays: the rest, by name, cut to the slots in use.
+    """
+
+    keys: list[bytes | None]
+    arrays: dict[str, NDArray[Any]]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Dump) and self._comparable() == other._comparable()
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.keys))
+
+    def _comparable(self) -> tuple[object, ...]:
+        return self.keys, {name: (array.dtype, array.shape, array.tobytes()) for name, array in self.arrays.items()}
+
+
 _NO_ROWS = np.empty(0, np.int64)
 
 
 @dataclass(slots=True)
 class Store:
-    """Windows of all keys of one partition. `apply` is the only way its state changes, live and in a restore."""
+    """Windows of all keys of one partition. `apply` is the only way its state changes, live and in a restore.
+
+    Attributes:
+        spec: its shape.
+        keys_max: slots there are; beyond, the key seen longest ago goes.
+        keys: who holds which slot.
+        arrays: the windows, by name, one row a slot.
+    """
 
     spec: StoreSpec
     keys_max: int
-    _slots: dict[bytes, int] = field(default_factory=dict)
-    _seen: NDArray[np.int64] = field(init=False)
-    _start: NDArray[np.int64] = field(init=False)
-    _ring: NDArray[np.float64] = field(init=False)
-    _ring_t: NDArray[np.int64] = field(init=False)
+    keys: Keys = field(init=False)
+    arrays: dict[str, NDArray[Any]] = field(init=False)
     _looks: NDArray[np.int64] = field(init=False)
     _asked: tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.int64]] = field(init=False)
 
     def __post_init__(self) -> None:
-        spec, capacity = self.spec, min(_FIRST_CAPACITY, self.keys_max)
+        spec = self.spec
+        self.keys = Keys(self.keys_max, spec.window.ttl_us, spec.own_time)
         self._looks = np.array(spec.window.looks, np.int64)
         quantiles = np.full((len(spec.needs), max(map(len, spec.quantiles), default=0)), np.nan)
         for column, asked in enumerate(spec.quantiles):
             quantiles[column, : len(asked)] = asked
         self._asked = np.array(spec.needs, np.uint8), quantiles, np.array(spec.matrices, np.int64)
-        self._seen = np.zeros(capacity, np.int64)
-        self._start = np.zeros(capacity if spec.window.by_time else 0, np.int64)
-        self._ring = np.zeros((capacity, len(spec.fields), spec.window.samples))
-        self._ring_t = np.zeros((capacity, spec.window.samples if spec.keeps_time else 0), np.int64)
+        self.arrays = self._empty_arrays()
+
+    def _empty_arrays(self) -> dict[str, NDArray[Any]]:
+        spec, capacity = self.spec, min(_FIRST_CAPACITY, self.keys_max)
+        return {
+            "seen": np.zeros(capacity, np.int64),
+            "start": np.zeros(capacity if spec.window.by_time else 0, np.int64),
+            "ring": np.zeros((capacity, len(spec.fields), spec.window.samples)),
+            "ring_t": np.zeros((capacity, spec.window.samples if spec.keeps_time else 0), np.int64),
+        }
 
     def __len__(self) -> int:
-        return len(self._slots)
+        return len(self.keys)
 
-    def address(self, keys: list[bytes], room: int) -> tuple[NDArray[np.int32], list[bytes]]:
-        """Slots of these keys, and the keys that are new, in the order of their slots; changes nothing.
+    @property
+    def watermark(self) -> int:
+        """Largest event time admitted or ticked, microseconds; `keys.NEVER` at first."""
+        return self.keys.watermark
 
-        At most `room` keys may be new: a further one gets slot -1, and its rows must be refused.
+    def advance(
+        self, keys: list[bytes], times: NDArray[np.int64], values: NDArray[np.float64], rows: NDArray[np.int64], results: Results
+    ) -> tuple[Delta, int]:
+        """The live way: find slots for rows of this partition and apply what follows from them.
+
+        Args:
+            keys: (n,).
+            times: (n,) event times, microseconds.
+            values: (fields, n) samples.
+            rows: (n,) places of the rows in `results`.
+            results: where it is written what each event's window came to.
+
+        Returns:
+            What was applied, and how many windows lost samples that were still inside their span.
         """
-        slots = np.fromiter(map(self._slots.get, keys, repeat(-1)), np.int32, len(keys))
-        fresh: dict[bytes, int] = {}
-        for row in np.flatnonzero(slots < 0).tolist():
-            slot = fresh.get(keys[row], -1)
-            if slot < 0 and len(fresh) < room:
-                slot = fresh[keys[row]] = len(self._slots) + len(fresh)
-            slots[row] = slot
-        return slots, list(fresh)
+        admission = self.keys.admit(keys, times)
+        delta, done = admission.delta(times, values), len(admission.slots)
+        truncated = self.apply(delta, rows[:done], results)
+        if done == len(keys):
+            return delta, truncated
+        deltas = [delta]
+        while done < len(keys):
+            admission = self.keys.admit(keys[done:], times[done:])
+            deltas.append(admission.delta(times[done:], values[:, done:]))
+            start, done = done, done + len(admission.slots)
+            truncated += self.apply(deltas[-1], rows[start:done], results)
+        return merge(deltas, len(self.spec.fields)), truncated
 
     def apply(self, delta: Delta, rows: NDArray[np.int64] = _NO_ROWS, results: Results | None = None) -> int:
-        """Advance the windows; with `rows` and `results` also write what each event's window came to.
+        """Carry operations out; with `rows` and `results` also write what each event's window came to.
 
         Args:
             delta: what enters.
-            rows: (n,) places of the delta's rows in `results`.
+            rows: places of the delta's samples in `results`, in order.
             results: where they go.
 
         Returns:
             How many windows lost samples that were still inside their span.
         """
-        for key in delta.new_keys:
-            self._slots[key] = len(self._slots)
-        self._grow(len(self._slots))
-        room = results or _NOWHERE
+        truncated = start = written = 0
+        new_keys = iter(delta.new_keys)
+        while start < len(delta.slots):
+            end, samples, emptied = self.keys.enter(delta, start, new_keys)
+            self._grow(len(self.keys))
+            if len(emptied):
+                self._empty(emptied)
+            if samples == len(delta.slots):
+                return self._roll(delta.slots, delta.times, delta.values, rows, results or _NOWHERE)
+            part = _samples(delta, start, end)
+            truncated += self._roll(*part, rows[written : written + samples], results or _NOWHERE)
+            start, written = end, written + samples
+        return truncated
+
+    def _roll(
+        self, slots: NDArray[np.int32], times: NDArray[np.int64], values: NDArray[np.float64], rows: NDArray[np.int64],
+        room: Results,
+    ) -> int:  # fmt: skip
+        seen, start, ring, ring_t = (self.arrays[name] for name in ("seen", "start", "ring", "ring_t"))
         if self.spec.window.by_time:
             truncated: int = kernels.roll_by_time(
-                delta.slots, delta.times, delta.values, rows, self._looks, self._start, self._seen,
-                self._ring, self._ring_t, *self._asked, room.count, room.span_us, room.aggregates, room.matrix,
+                slots, times, values, rows, self._looks, start, seen,
+                ring, ring_t, *self._asked, room.count, room.span_us, room.aggregates, room.matrix,
             )  # fmt: skip
             return truncated
         kernels.roll_by_count(
-            delta.slots, delta.times, delta.values, rows, self._looks, self._seen,
-            self._ring, self._ring_t, *self._asked, room.count, room.span_us, room.aggregates, room.matrix,
+            slots, times, values, rows, self._looks, seen,
+            ring, ring_t, *self._asked, room.count, room.span_us, room.aggregates, room.matrix,
         )  # fmt: skip
         return 0
 
+    def _empty(self, slots: NDArray[np.int32]) -> None:
+        for array in self.arrays.values():
+            if len(array):
+                array[slots] = 0
+
     def _grow(self, keys: int) -> None:
-        capacity = self._seen.shape[0]
+        capacity = len(self.arrays["seen"])
         if keys <= capacity:
             return
-        capacity = min(max(2 * capacity, keys), max(self.keys_max, keys))
-        self._seen = _grown(self._seen, capacity)
-        self._ring = _grown(self._ring, capacity)
-        self._ring_t = _grown(self._ring_t, capacity)
-        if self.spec.window.by_time:
-            self._start = _grown(self._start, capacity)
+        capacity = grown_capacity(capacity, keys, self.keys_max)
+        for name, array in self.arrays.items():
+            if len(array):
+                self.arrays[name] = grown(array, capacity)
+
+    def dump(self) -> Dump:
+        """Everything there is to know, copied."""
+        used = len(self.keys)
+        arrays = {name: array[:used].copy() for name, array in self.arrays.items()}
+        return Dump(list(self.keys.names), self.keys.dump() | arrays)
+
+    def load(self, dump: Dump) -> None:
+        """Become what was dumped, by a store of the same spec; what was here is gone."""
+        names = [key for key in dump.keys if key is not None]
+        assert len(names) == len(dump.keys), "a slot that was given keeps a key"
+        self.keys.load(names, dump.arrays)
+        self.arrays = self._empty_arrays()
+        self._grow(len(names))
+        for name, array in self.arrays.items():
+            array[: len(dump.arrays[name])] = dump.arrays[name]
 
     def samples(self, key: bytes) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
         """Event times (n,) (empty where not kept) and samples (fields, n) of a key, oldest first; None if unknown."""
-        slot = self._slots.get(key)
+        slot = self.keys.slots.get(key)
         if slot is None:
             return None
-        size, seen = self.spec.window.samples, int(self._seen[slot])
+        size, seen = self.spec.window.samples, int(self.arrays["seen"][slot])
         n = min(seen, size)
-        start = int(self._start[slot]) if self.spec.window.by_time else (seen % size if n == size else 0)
+        start = int(self.arrays["start"][slot]) if self.spec.window.by_time else (seen % size if n == size else 0)
         order = (start + np.arange(n)) % size
-        times = self._ring_t[slot][order] if self.spec.keeps_time else np.empty(0, np.int64)
-        return times, self._ring[slot][:, order]
+        times = self.arrays["ring_t"][slot][order] if self.spec.keeps_time else np.empty(0, np.int64)
+        return times, self.arrays["ring"][slot][:, order]
 
 
-def _grown(array: NDArray[Any], rows: int) -> NDArray[Any]:
-    grown = np.zeros((rows, *array.shape[1:]), array.dtype)
-    grown[: array.shape[0]] = array
-    return grown
+def _samples(delta: Delta, start: int, end: int) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.float64]]:
+    """Slots, times and values of the samples among rows `start` to `end`."""
+    kept = start + np.flatnonzero(delta.slots[start:end] >= 0)
+    # Columns picked from a matrix come back column by column; the kernels take them row by row.
+    return delta.slots[kept], delta.times[kept], np.ascontiguousarray(delta.values[:, kept])
 
 
 _NOWHERE = Results(np.empty((0, 0), np.int64), np.empty((0, 0), np.int64), np.empty((0, 0, 0)), np.empty((0, 0, 0)))

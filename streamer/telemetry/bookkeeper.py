@@ -88,6 +88,7 @@ class Bookkeeper:
         metrics.set("streamer_rows_in_flight", uncommitted, "uncommitted")
         metrics.set("streamer_live_keys", window.keys)
         metrics.set("streamer_window_truncated_total", window.truncated)
+        metrics.set("streamer_keys_evicted_total", window.evicted)
         metrics.set("streamer_paused", int(source.paused))
         metrics.set("streamer_deadline_missed_total", metrics.ledger.deadline_missed)
         metrics.clear("streamer_consumer_lag_records")

@@ -40,6 +40,7 @@ TABLE = (
     Metric("streamer_pauses_total", "counter", (), "Times input was paused because the model or the producer was full."),
     Metric("streamer_deadline_missed_total", "counter", (), "Predictions later than the deadline of the topology."),
     Metric("streamer_window_truncated_total", "counter", (), "Windows by time that lost samples to max_samples: raise it."),
+    Metric("streamer_keys_evicted_total", "counter", (), "Keys forgotten because keys_max were live: raise it, or add replicas."),
     Metric("streamer_restored_rows_total", "counter", (), "Rows applied from the changelog."),
     Metric("streamer_stage_busy_seconds_total", "counter", ("stage",), "Time the worker spent in a stage."),
     Metric("streamer_stage_blocked_seconds_total", "counter", ("stage",), "Time the worker waited for a stage that was full."),

@@ -49,7 +49,6 @@ RECORD: dict[str, tuple[Bytes, Bytes]] = {
     "key_too_long": (b"k" * 513, good("k" * 513)),
     "time_too_far_ahead": (b"k", good(ts="1700000000000")),
     "time_negative": (b"k", good(ts="-1")),
-    "too_many_keys": (b"new", good("new")),
     "model_failed": (b"k", good(value="13")),
     "score_not_finite": (b"k", good(value="7")),
 }
@@ -72,7 +71,7 @@ def test_every_reason_has_a_record() -> None:
 @pytest.mark.parametrize("reason", RECORD)
 def test_record_is_given_this_reason(reason: str) -> None:
     key, value = RECORD[reason]
-    settings: dict[str, Any] = {"keys_max": 1}
+    settings: dict[str, Any] = {}
     if reason == "oversize":
         settings["record_bytes_max"] = 4_096
     with TopologyTest(flow, models=model, partitions=1, settings=settings) as test:

@@ -100,7 +100,7 @@ def test_metrics_named_anywhere_exist() -> None:
 
 def test_dead_letter_reasons_are_all_there() -> None:
     written = {(reason, stage) for stage in ("decode", "window", "infer") for reason in reasons(stage)}
-    assert {"oversize", "too_many_keys", "model_failed"} <= {reason for reason, _ in written}
+    assert {"oversize", "model_failed"} <= {reason for reason, _ in written}
     documented = [(code(row[0])[0], row[1]) for row in rows(DOCS / "topologies.md", "reason")]
     assert sorted(documented) == sorted(written)
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 from confluent_kafka import Producer
 
@@ -20,6 +19,7 @@ from streamer.stages.decode import Decode
 from streamer.stages.infer import Infer
 from streamer.stages.produce import Outgoing, Produce
 from streamer.stages.window import WindowStage
+from streamer.state.keys import Admission, Keys
 from streamer.state.restore import Progress, Restore, Restored
 from streamer.state.store import Store
 from tests.property.test_worker_faults import Step, play, windows_are_right
@@ -237,13 +237,12 @@ def rows_in_flight_survive_a_rollback(patch: Patch) -> None:
 
 def keys_mixed(patch: Patch) -> None:
     """All keys of a partition share one window."""
-    address = Store.address
+    admit = Keys.admit
 
-    def one(self: Store, keys: list[bytes], room: int) -> tuple[Any, list[bytes]]:
-        slots, fresh = address(self, keys, room)
-        return np.zeros_like(slots), fresh
+    def one(self: Keys, keys: list[bytes], times: Any) -> Admission:
+        return admit(self, keys[:1] * len(keys), times)
 
-    patch.setattr(Store, "address", one)
+    patch.setattr(Keys, "admit", one)
 
 
 def half_accepted_batches_sent_again(patch: Patch) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streamer import Event, Model, Topology, Window
+from streamer import Event, Model, Topology, Window, rolling
 from streamer.errors import StreamerError
 from streamer.inference.model import Features
 from streamer.limits import DEAD_LETTER_BYTES_MAX
@@ -248,29 +248,48 @@ def test_a_flow_without_windows_refuses_keys_that_are_no_identifiers() -> None:
 # ---------------------------------------------------------------------- keys_max
 
 
-def test_keys_beyond_the_limit_are_refused_and_known_ones_go_on() -> None:
+def test_the_key_seen_longest_ago_makes_room() -> None:
     with flow(partitions=1, keys_max=3) as test:
-        for key in "abcdeabcde":
+        for key in "abcadab":
             send(test, 1, key)
-        test.run()
-        assert rejected(test) == [("too_many_keys", "3"), ("too_many_keys", "4"), ("too_many_keys", "8"), ("too_many_keys", "9")]
-        assert [row["key"] for row in test.read(flows.PREDICTIONS)] == list("abcabc")
+        found = [(row["key"], row["window_n"]) for row in test.read(flows.PREDICTIONS)]
+        assert found == [("a", 1), ("b", 1), ("c", 1), ("a", 2), ("d", 1), ("a", 3), ("b", 1)]
         test.restart()
-        for key in "xa":
+        for key in "abdc":
             send(test, 1, key)
-        test.run()
-        assert [reason for reason, _ in rejected(test)] == ["too_many_keys"]
-        assert [(row["key"], row["window_n"]) for row in test.read(flows.PREDICTIONS)] == [("a", 3)]
+        found = [(row["key"], row["window_n"]) for row in test.read(flows.PREDICTIONS)]
+        assert found == [("a", 3), ("b", 2), ("d", 2), ("c", 1)]
+        assert rejected(test) == []
+        test.clock.advance(1.0)
+        test.worker.turn()
+        assert test.worker.metrics.value("streamer_keys_evicted_total") == 1  # since the start of this worker
+        assert test.worker.metrics.value("streamer_live_keys") == 3
 
 
-def test_the_limit_counts_the_keys_of_all_partitions() -> None:
-    with flow(partitions=4, keys_max=5) as test:
+def test_the_limit_counts_the_keys_of_a_partition() -> None:
+    with flow(partitions=4, keys_max=4) as test:
         for n in range(40):
             send(test, 1, f"k{n % 20}")
         test.run()
-        assert test.worker._window.keys == 5
-        assert len(test.read(flows.PREDICTIONS)) == 10
-        assert len(rejected(test)) == 30
+        stores = test.worker._window.stores
+        assert {len(store) for store in stores.values()} == {4}
+        assert len(test.read(flows.PREDICTIONS)) == 40
+
+
+def test_a_key_that_was_silent_for_longer_than_its_ttl_starts_anew() -> None:
+    forgetful = (
+        Topology("forgetful").source(flows.Reading, rejected=flows.REJECTED).window(rolling(count=9, ttl="10s"))
+        .features(lambda w: {"n": w.count}).infer(Model("m")).publish(predictions=flows.PREDICTIONS)
+    )  # fmt: skip
+    with TopologyTest(forgetful, models=constant(1.0), partitions=1) as test:
+        start = test.now
+        for key, second in (("a", 0), ("a", 1), ("b", 11), ("a", 11), ("b", 22), ("a", 22), ("a", 5), ("a", 22)):
+            test.send_bytes(flows.SOURCE, key.encode(), flows.value_of(key, start + second, 1.0))
+            if second == 11:
+                test.run()
+                test.restart()
+        found = [(row["key"], row["window_n"]) for row in test.read(flows.PREDICTIONS)]
+        assert found == [("a", 1), ("a", 2), ("b", 1), ("a", 3), ("b", 1), ("a", 1), ("a", 2), ("a", 3)]
 
 
 # ---------------------------------------------------------------------- a flood of dead letters

@@ -1,0 +1,299 @@
+"""Keys and their slots in the arrays of a store: who gets which slot, and who must go when there is none left.
+
+`admit` decides and changes nothing; `enter` carries decisions out, live and in a restore alike. A key is given a slot by an
+operation of the delta, so that a replay repeats the decision and need not make it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from streamer.state.delta import TICK, Delta, opening
+
+# Before any event time.
+NEVER = np.iinfo(np.int64).min
+_FIRST_CAPACITY = 256
+# Keys that may go are lined up this many at a time: a pass over all keys for each of them would cost milliseconds.
+_QUEUE_MIN = 1024
+_QUEUE_SHARE = 16
+
+
+@njit(
+    "UniTuple(int64, 3)(int32[::1], int64[::1], int64, int64, int64, boolean, int64[::1], int64[::1])", cache=True, nogil=True
+)
+def _touch(slots, times, start, clock, watermark, own_time, last, newest):  # type: ignore[no-untyped-def]
+    """Note from `start` on when keys were seen; stops before a slot is given away that had a sample since `start`.
+
+    Returns:
+        Where it stopped, the watermark there, and how many rows until there are samples.
+    """
+    keeps_newest = newest.shape[0] > 0
+    samples = 0
+    for i in range(start, slots.shape[0]):
+        slot, time = slots[i], times[i]
+        if slot >= 0:
+            last[slot] = clock + i
+            samples += 1
+            if keeps_newest:
+                newest[slot] = max(newest[slot], time)
+            if own_time:
+                watermark = max(watermark, time)
+        elif slot == -1:
+            watermark = max(watermark, time)
+        else:
+            slot = -2 - slot
+            if last[slot] >= clock + start:
+                return i, watermark, samples
+            last[slot] = -1
+            if keeps_newest:
+                newest[slot] = NEVER
+    return slots.shape[0], watermark, samples
+
+
+@njit(
+    "UniTuple(int64, 2)(int32[::1], int64[::1], int64, int64, int64, int64, int64, boolean, int64[::1], int64[::1],"
+    " int64[::1], int64[::1], boolean[::1], int32[::1], int32[::1], int64[::1])",
+    cache=True,
+    nogil=True,
+)
+def _admit(  # type: ignore[no-untyped-def]
+    slots, times, used, most, ttl, clock, watermark, own_time, last, newest, queue, queue_last, stolen, place, out, opened
+):
+    """Slots of rows in their order, as `enter` will give them; `last` and `newest` are as before when it returns.
+
+    It stops early where the decision needs what the rows before it change: no candidate is left, or a key of this call
+    has lost its slot. `slots` are known ones, or -1 - u for the new key number u. `queue` and `queue_last` say who may go,
+    longest unseen first; an entry is stale where `last` has changed. `stolen` is all False and `place` all -1. `out` (n,) and
+    `opened` (n,) are filled: the slots, and the rows whose key is given its slot anew. The rest is as in `Keys`.
+
+    Returns:
+        How many rows were decided, and how many of them are in `opened`.
+    """
+    n, opens, head = slots.shape[0], 0, 0
+    before_last, before_newest = np.empty(n, np.int64), np.empty(n, np.int64)
+    done = n
+    for i in range(n):
+        if own_time:
+            watermark = max(watermark, times[i])
+        slot = slots[i] if slots[i] >= 0 else place[-1 - slots[i]]
+        anew = False
+        if slot >= 0:
+            if stolen[slot] and slots[i] >= 0:
+                done = i
+                break
+            anew = ttl > 0 and newest[slot] < watermark - ttl
+        else:
+            anew = True
+            if used < most:
+                slot = used
+                used += 1
+            else:
+                while head < queue.shape[0] and last[queue[head]] != queue_last[head]:
+                    head += 1
+                if head == queue.shape[0]:
+                    done = i
+                    break
+                slot = queue[head]
+                stolen[slot] = True
+            place[-1 - slots[i]] = slot
+        if anew:
+            opened[opens] = i
+            opens += 1
+        out[i] = slot
+        before_last[i] = last[slot]
+        last[slot] = clock + n + i
+        if ttl > 0:
+            before_newest[i] = newest[slot]
+            newest[slot] = times[i] if anew else max(newest[slot], times[i])
+    for i in range(done - 1, -1, -1):
+        last[out[i]] = before_last[i]
+        stolen[out[i]] = False
+        if ttl > 0:
+            newest[out[i]] = before_newest[i]
+    return done, opens
+
+
+@dataclass(slots=True)
+class Admission:
+    """Slots for the first `len(slots)` rows asked for; a further call decides about the rest once these are applied.
+
+    Attributes:
+        slots: (rows,) int32.
+        opened: rows before which their slot is given to their key.
+        new_keys: the key of each of them.
+    """
+
+    slots: NDArray[np.int32]
+    opened: NDArray[np.int64]
+    new_keys: list[bytes]
+
+    def delta(self, times: NDArray[np.int64], values: NDArray[np.float64]) -> Delta:
+        """The operations, from event times (n,) and samples (fields, n) of at least these rows."""
+        rows, opened = len(self.slots), self.opened
+        if rows < values.shape[1]:
+            times, values = times[:rows], values[:, :rows]
+        if not len(opened):
+            return Delta([], self.slots, times, np.ascontiguousarray(values))
+        return Delta(
+            self.new_keys,
+            np.insert(self.slots, opened, opening(self.slots[opened])),
+            np.insert(times, opened, times[opened]),
+            np.insert(values, opened, 0.0, axis=1),
+        )
+
+
+_NOBODY = np.empty(0, np.int64)
+_NO_SLOTS = np.empty(0, np.int32)
+
+
+@dataclass(slots=True)
+class Keys:
+    """The keys of one store.
+
+    Attributes:
+        most: slots to give; then the key seen longest ago goes.
+        ttl_us: a key whose last sample is older than this before the watermark starts anew; 0 for never.
+        own_time: whether samples advance the watermark, and not ticks alone.
+        names: key of each slot given so far.
+        slots: key -> slot.
+        last: (capacity,) number of the operation that saw the key last.
+        newest: (capacity,) largest event time of the key, microseconds; (0,) without a ttl.
+        clock: operations so far.
+        watermark: largest event time so far, microseconds.
+    """
+
+    most: int
+    ttl_us: int
+    own_time: bool
+    names: list[bytes] = field(default_factory=list)
+    slots: dict[bytes, int] = field(default_factory=dict)
+    last: NDArray[np.int64] = field(default_factory=lambda: np.full(_FIRST_CAPACITY, -1))
+    newest: NDArray[np.int64] = field(init=False)
+    clock: int = 0
+    watermark: int = NEVER
+    evicted: int = 0
+    _queue: NDArray[np.int64] = field(default_factory=lambda: _NOBODY)
+    _queue_last: NDArray[np.int64] = field(default_factory=lambda: _NOBODY)
+    _stolen: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(_FIRST_CAPACITY, np.bool_))
+
+    def __post_init__(self) -> None:
+        self.newest = np.full(_FIRST_CAPACITY if self.ttl_us else 0, NEVER)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def admit(self, keys: list[bytes], times: NDArray[np.int64]) -> Admission:
+        """Decide the slots of rows, in their order; nothing that counts is changed."""
+        if not self.ttl_us:
+            try:
+                # All are known, as nearly always: a third cheaper than asking with a default.
+                return Admission(np.fromiter(map(self.slots.__getitem__, keys), np.int32, len(keys)), _NOBODY, [])
+            except KeyError:
+                pass
+        slots = np.fromiter(map(self.slots.get, keys, repeat(-1)), np.int32, len(keys))
+        unknown = np.flatnonzero(slots < 0)
+        new: dict[bytes, int] = {}
+        for row in unknown.tolist():
+            slots[row] = -1 - new.setdefault(keys[row], len(new))
+        self._grow(min(len(self.names) + len(new), max(self.most, len(self.names))))
+        self._line_up(len(new))
+        out, opened = np.empty(len(keys), np.int32), np.empty(len(keys), np.int64)
+        done, opens = _admit(
+            slots, times, len(self.names), self.most, self.ttl_us, self.clock, self.watermark, self.own_time,
+            self.last, self.newest, self._queue, self._queue_last, self._stolen, np.full(len(new), -1, np.int32), out, opened,
+        )  # fmt: skip
+        opened = opened[:opens]
+        return Admission(out[:done], opened, [keys[row] for row in opened.tolist()])
+
+    def _line_up(self, new: int) -> None:
+        """Have somebody in the queue when there are fewer free slots than new keys."""
+        names = len(self.names)
+        if names + new <= self.most:
+            return
+        stays = self.last[self._queue] == self._queue_last
+        self._queue, self._queue_last = self._queue[stays], self._queue_last[stays]
+        if len(self._queue):
+            return
+        last, length = self.last[:names], min(names, max(_QUEUE_MIN, names // _QUEUE_SHARE))
+        chosen = np.argpartition(last, length - 1)[:length]
+        self._queue = chosen[np.argsort(last[chosen])]
+        self._queue_last = last[self._queue]
+
+    def enter(self, delta: Delta, start: int, new_keys: Iterator[bytes]) -> tuple[int, int, NDArray[np.int32]]:
+        """Take operations in, from row `start` on; `new_keys` are those of the delta that were not taken before.
+
+        Returns:
+            Where it stopped: at the end, or before a slot changes hands that had a sample since `start`. How many of the rows
+            until there are samples. And the slots that changed hands among them: nothing of their old keys may be left when
+            the samples come.
+        """
+        if delta.new_keys:
+            self._grow(-1 - int(delta.slots.min()))
+        end, self.watermark, samples = _touch(
+            delta.slots, delta.times, start, self.clock, self.watermark, self.own_time, self.last, self.newest
+        )
+        emptied = _NO_SLOTS
+        if delta.new_keys:
+            used, given = len(self.names), delta.slots[start:end]
+            given = opening(given[given < TICK])
+            for slot, key in zip(given.tolist(), new_keys, strict=False):
+                self._give(slot, key)
+            emptied = given[given < used]
+        if end == len(delta.slots):
+            self.clock += end
+        return end, samples, emptied
+
+    def _give(self, slot: int, key: bytes) -> None:
+        if slot == len(self.names):
+            self.names.append(key)
+        else:
+            old = self.names[slot]
+            self.evicted += old != key
+            del self.slots[old]
+            self.names[slot] = key
+        self.slots[key] = slot
+
+    def _grow(self, keys: int) -> None:
+        if keys > len(self.last):
+            capacity = grown_capacity(len(self.last), keys, self.most)
+            self.last = grown(self.last, capacity, -1)
+            self._stolen = grown(self._stolen, capacity)
+            if self.ttl_us:
+                self.newest = grown(self.newest, capacity, NEVER)
+
+    def dump(self) -> dict[str, NDArray[Any]]:
+        """All there is to know besides the names, copied."""
+        used = len(self.names)
+        return {
+            "counters": np.array([self.clock, self.watermark], np.int64),
+            "last": self.last[:used].copy(),
+            "newest": self.newest[:used].copy(),
+        }
+
+    def load(self, names: list[bytes], arrays: dict[str, NDArray[Any]]) -> None:
+        """Become what was dumped."""
+        self.names, self.slots = list(names), {key: slot for slot, key in enumerate(names)}
+        self.clock, self.watermark = arrays["counters"].tolist()
+        self._grow(len(names))
+        self.last[: len(names)] = arrays["last"]
+        self.newest[: len(names)] = arrays["newest"]
+        self._queue = self._queue_last = _NOBODY
+
+
+def grown_capacity(capacity: int, keys: int, most: int) -> int:
+    """Room for `keys`: doubled each time, but not beyond `most` unless that many there are."""
+    return min(max(2 * capacity, keys), max(most, keys))
+
+
+def grown(array: NDArray[Any], rows: int, filler: int = 0) -> NDArray[Any]:
+    """The array with more rows."""
+    longer = np.zeros((rows, *array.shape[1:]), array.dtype)
+    longer[: len(array)] = array
+    if filler:
+        longer[len(array) :] = filler
+    return longer
