@@ -13,6 +13,10 @@ ROWS_PER_BATCH_MAX = 2048
 # A run of the model shorter than this is done by the worker itself: two thread switches on busy cores cost as much.
 HAND_OVER_S = 0.001
 
+# Objects of Python's youngest generation before its collector looks for cycles: several batches with their events, keys and
+# outputs (about 12 objects a row), so that it looks only when something does pile up.
+YOUNG_OBJECTS_MAX = 100_000
+
 # Polled but not yet scored: a few batches keep a pool of a few threads fed; more would only add waiting time.
 ROWS_UNSCORED_MAX = 4 * ROWS_PER_BATCH_MAX
 
@@ -31,6 +35,8 @@ COMMIT_AGE_BEHIND_S = 0.1
 # At-least-once: nobody waits for a commit, and while one runs the outputs wait; a crash repeats at most this much (the
 # default of Kafka's own auto-commit).
 COMMIT_AGE_AT_LEAST_ONCE_S = 5.0
+# ... unless nothing has come for this long: then a commit holds nobody up, and nothing is left to repeat.
+COMMIT_QUIET_S = 0.1
 COMMIT_ROWS_MAX = ROWS_UNCOMMITTED_MAX // 2
 
 # Client queues. librdkafka's own defaults (64 MiB in, 1 GiB out) would decide the memory of the process.

@@ -14,7 +14,13 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 
 from streamer.batch import Batch
 from streamer.clock import Clock
-from streamer.limits import COMMIT_AGE_AT_LEAST_ONCE_S, COMMIT_AGE_BEHIND_S, COMMIT_ROWS_MAX, DOUBT_AFTER_S
+from streamer.limits import (
+    COMMIT_AGE_AT_LEAST_ONCE_S,
+    COMMIT_AGE_BEHIND_S,
+    COMMIT_QUIET_S,
+    COMMIT_ROWS_MAX,
+    DOUBT_AFTER_S,
+)
 from streamer.state import changelog
 from streamer.state.delta import merge
 
@@ -48,7 +54,7 @@ class Transaction:
     """What is committed together.
 
     Attributes:
-        opened: monotonic seconds of the poll of its oldest batch.
+        opened, newest: monotonic seconds of the poll of its oldest and its newest batch.
         batches: produced in it.
         committing: its offsets, with sequence numbers as metadata; set when the commit starts.
         metadata: the group's member and generation, read when the commit starts.
@@ -60,6 +66,7 @@ class Transaction:
     """
 
     opened: float
+    newest: float = 0.0
     batches: list[Batch] = field(default_factory=list)
     committing: list[TopicPartition] = field(default_factory=list)
     metadata: Any = None
@@ -178,6 +185,7 @@ class Commit:
         if self._open is None:
             self._open = Transaction(batch.stamps.polled)
         self._open.batches.append(batch)
+        self._open.newest = batch.stamps.polled
         self._open.rows += batch.records
 
     def due_in(self, *, behind: bool) -> float | None:
@@ -186,11 +194,11 @@ class Commit:
             return None
         if self._open.rows >= COMMIT_ROWS_MAX:
             return 0.0
-        if not self.transactional:
-            age_max = COMMIT_AGE_AT_LEAST_ONCE_S
+        if self.transactional:
+            due = self._open.opened + (max(self._interval_s, COMMIT_AGE_BEHIND_S) if behind else self._interval_s)
         else:
-            age_max = max(self._interval_s, COMMIT_AGE_BEHIND_S) if behind else self._interval_s
-        return max(0.0, self._open.opened + age_max - self._clock.monotonic())
+            due = min(self._open.opened + COMMIT_AGE_AT_LEAST_ONCE_S, self._open.newest + COMMIT_QUIET_S)
+        return max(0.0, due - self._clock.monotonic())
 
     def start(self, metadata: Any) -> None:
         """Hand the open transaction to the committing thread."""

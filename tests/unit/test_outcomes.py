@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from streamer import Event, Model, Topology, Window, rolling
 from streamer.errors import StreamerError
 from streamer.inference.model import Features
-from streamer.limits import DEAD_LETTER_BYTES_MAX
+from streamer.limits import COMMIT_AGE_AT_LEAST_ONCE_S, DEAD_LETTER_BYTES_MAX
 from streamer.testing import TopologyTest, constant
 from tests.unit import flows
 from tests.unit.records import BAD, NOW_S, Raw
@@ -348,3 +348,11 @@ def test_counts_add_up() -> None:
         assert metrics.value("streamer_records_total", "dead") == metrics.value("streamer_dead_letters_total") == 3
         assert metrics.value("streamer_anomalies_total") == len(test.log.committed_records(flows.ANOMALIES))
         assert metrics.ledger.end_to_end["record"].rows == 30
+
+
+def test_at_least_once_commits_as_soon_as_the_input_is_quiet() -> None:
+    with flow(guarantee="at-least-once") as test:
+        send(test, 3)
+        sent = test.now
+        test.run()  # to rest: everything committed
+        assert test.now - sent < COMMIT_AGE_AT_LEAST_ONCE_S / 10
