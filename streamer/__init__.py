@@ -17,6 +17,7 @@ from streamer.errors import (
     TopologyError,
 )
 from streamer.event import Event
+from streamer.joins import delayed, interval, latest
 from streamer.topology import Model, Topology
 from streamer.windows import Window, rolling
 
@@ -34,5 +35,8 @@ __all__ = [
     "Topology",
     "TopologyError",
     "Window",
+    "delayed",
+    "interval",
+    "latest",
     "rolling",
 ]

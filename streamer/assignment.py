@@ -12,6 +12,7 @@ from streamer.errors import LostOffsetsError, TopicError
 from streamer.kafka import Watermarks, apart
 from streamer.stages.commit import Commit, Place
 from streamer.stages.consume import Consume
+from streamer.stages.join import JoinStage
 from streamer.stages.window import WindowStage
 from streamer.state.changelog import sequence
 from streamer.state.restore import Restore, Restored
@@ -37,7 +38,7 @@ class Assignment:
     """
 
     consume: Consume
-    window: WindowStage
+    window: WindowStage | JoinStage
     commit: Commit
     restore: Restore | None
     watermarks: Watermarks

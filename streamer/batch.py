@@ -103,6 +103,8 @@ class Batch:
         features: feature name -> (rows,) or (rows, width) column.
         scores: (rows, columns) float32 model output.
         flags: (rows,) bool.
+        folded: rows that entered state and are no rows of the batch any more.
+        joined: whether those are of another input than the source, so that nothing else becomes of them.
     """
 
     topic: str
@@ -123,14 +125,16 @@ class Batch:
     features: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     scores: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 1), np.float32))
     flags: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
+    folded: int = 0
+    joined: bool = False
 
     def __len__(self) -> int:
         return len(self.offsets)
 
     @property
     def records(self) -> int:
-        """Input records it stands for: rows and dead letters. A row that is refused later changes nothing here."""
-        return len(self.offsets) + len(self.dead)
+        """Input records it stands for: rows, dead letters, rows in state. A row that is refused later changes nothing here."""
+        return len(self.offsets) + len(self.dead) + self.folded
 
     def letters(self, bad: NDArray[np.bool_], stage: str, reason: str, detail: str) -> list[DeadLetter]:
         """Dead letters of these rows."""

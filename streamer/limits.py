@@ -39,6 +39,13 @@ COMMIT_AGE_AT_LEAST_ONCE_S = 5.0
 COMMIT_QUIET_S = 0.1
 COMMIT_ROWS_MAX = ROWS_UNCOMMITTED_MAX // 2
 
+# Rows of one input and partition that lie ready while another input has not been read as far: some 5 MiB. Beyond, the input
+# that is ahead waits in its topic; pausing throws the prefetch away, so it is done rarely.
+JOIN_ROWS_AHEAD_MAX = 32 * ROWS_PER_BATCH_MAX
+
+# Events of a partition that wait for what a join may still show them: 100 bytes each, so some 100 MiB beside the windows.
+JOIN_ROWS_WAITING_MAX = 1_000_000
+
 # Client queues. librdkafka's own defaults (64 MiB in, 1 GiB out) would decide the memory of the process.
 PREFETCH_KIB_MAX = 32 * 1024
 FETCH_BYTES_MAX = 16 * 1024 * 1024

@@ -12,7 +12,9 @@ from streamer.errors import ModelError, TopologyError
 from streamer.event import Event, EventSpec, numeric_fields
 from streamer.inference.model import LoadedModel
 from streamer.inference.repository import find
+from streamer.join_plan import Joins, check_joins, tracers_of
 from streamer.settings import Settings
+from streamer.state.join_spec import JoinSpec
 from streamer.state.store import StoreSpec
 from streamer.topology import (
     NAME_RULE,
@@ -20,6 +22,7 @@ from streamer.topology import (
     Features,
     Flag,
     Infer,
+    Joined,
     Publish,
     Source,
     Topology,
@@ -79,6 +82,7 @@ class Plan:
         threshold: flag scores above it; None flags nothing.
         deadline_s: latency aimed for, or None.
         publish_features: whether predictions carry the model's inputs.
+        joins: further inputs, if there are any.
     """
 
     name: str
@@ -86,7 +90,7 @@ class Plan:
     event: type[Event]
     spec: EventSpec
     topics: Topics
-    store: StoreSpec | None
+    store: StoreSpec | JoinSpec | None
     needs: Needs
     columns: tuple[str, ...]
     features: FeatureFunction
@@ -95,6 +99,7 @@ class Plan:
     threshold: float | None
     deadline_s: float | None
     publish_features: bool
+    joins: Joins | None = None
 
 
 def topics_of(topology: Topology, group: str | None) -> Topics:
@@ -104,17 +109,22 @@ def topics_of(topology: Topology, group: str | None) -> Topics:
         TopologyError: a step is missing.
     """
     source, publish = _need(topology, Source), _need(topology, Publish)
-    windowed = _step(topology, Windowed)
-    changelog = f"{group or topology.name}-{topology.name}-window-changelog" if windowed else None
-    topics = Topics(source.event.__event__.topic, source.rejected, publish.predictions, publish.anomalies, changelog)
-    _check_names(topics, source, publish)
+    joined, windowed = _steps(topology, Joined), _step(topology, Windowed)
+    changelog = f"{group or topology.name}-{topology.name}-window-changelog" if joined or windowed else None
+    topics = Topics(
+        source.event.__event__.topic, source.rejected, publish.predictions, publish.anomalies, changelog,
+        {step.join.event.__event__.topic: step.rejected for step in joined},
+    )  # fmt: skip
+    _check_names(topics, source, joined, publish)
     return topics
 
 
-def _check_names(topics: Topics, source: Source, publish: Publish) -> None:
+def _check_names(topics: Topics, source: Source, joined: list[Joined], publish: Publish) -> None:
     taken: dict[str, str] = {}
     for role, name, where in (
         ("topic", topics.source, source.where), ("rejected", topics.rejected, source.where),
+        *(("topic", step.join.event.__event__.topic, step.where) for step in joined),
+        *(("rejected", step.rejected, step.where) for step in joined),
         ("predictions", topics.predictions, publish.where), ("anomalies", topics.anomalies, publish.where),
     ):  # fmt: skip
         if name is None:
@@ -138,12 +148,14 @@ def bind(topology: Topology, settings: Settings, models: Path, *, model: LoadedM
     spec = source.event.__event__
     if windowed and spec.key is None:
         raise TopologyError(f"{windowed.where}: windows are kept per key; give the event class a key, class R(..., key='field')")
-    _check_time(source)
-    needs, shapes = _trace(features, source.event, windowed)
-    store = None
-    if windowed:
-        store = StoreSpec.of(windowed.window, needs)
-        check_memory(store, settings, windowed.where)
+    _check_time(source.event, source.where)
+    joined = _steps(topology, Joined)
+    tracers = tracers_of(joined)
+    needs, shapes = _trace(features, source.event, windowed, tracers)
+    joins = _joins(source, windowed, needs, joined, tracers)
+    store = joins.spec if joins else StoreSpec.of(windowed.window, needs) if windowed else None
+    if store:
+        check_memory(store, settings, joined[0].where if joined else windowed.where if windowed else "")
     model = model or _load(infer, models, settings)
     try:
         model.check(shapes)
@@ -154,11 +166,27 @@ def bind(topology: Topology, settings: Settings, models: Path, *, model: LoadedM
     return Plan(
         topology.name, group, source.event, spec, topics_of(topology, group), store, needs, tuple(columns),
         features.function, shapes, model, _threshold(_step(topology, Flag), publish, model), infer.deadline_s, publish.features,
+        joins,
     )  # fmt: skip
 
 
 def _step(topology: Topology, kind: type[_Step]) -> _Step | None:
     return next((step for step in topology.steps if isinstance(step, kind)), None)
+
+
+def _steps(topology: Topology, kind: type[_Step]) -> list[_Step]:
+    return [step for step in topology.steps if isinstance(step, kind)]
+
+
+def _joins(
+    source: Source, windowed: Windowed | None, needs: Needs, joined: list[Joined], tracers: dict[type[Event], TracingWindow]
+) -> Joins | None:
+    if not joined:
+        return None
+    check_joins(source, windowed, joined)
+    for step in joined:
+        _check_time(step.join.event, step.where)
+    return Joins.of(source, windowed, needs, joined, tracers)
 
 
 def _need(topology: Topology, kind: type[_Step]) -> _Step:
@@ -169,24 +197,28 @@ def _need(topology: Topology, kind: type[_Step]) -> _Step:
     return step
 
 
-def _check_time(source: Source) -> None:
+def _check_time(event: type[Event], where: str) -> None:
     """Whether the type of the time field is one that its unit can be read from."""
-    spec = source.event.__event__
+    spec = event.__event__
     if spec.time is None:
         return
-    declared = get_type_hints(source.event)[spec.time]
+    declared = get_type_hints(event)[spec.time]
     fitting = (str, datetime) if spec.time_unit == "iso" else (float, int)
     if declared not in fitting:
         names = " or ".join(kind.__name__ for kind in fitting)
         raise TopologyError(
-            f"{source.where}: {source.event.__name__}.{spec.time} holds times with time_unit={spec.time_unit!r}, so its type "
+            f"{where}: {event.__name__}.{spec.time} holds times with time_unit={spec.time_unit!r}, so its type "
             f"must be {names}, not {getattr(declared, '__name__', declared)}"
         )
 
 
-def _trace(features: Features, event: type[Event], windowed: Windowed | None) -> tuple[Needs, dict[str, tuple[int, ...]]]:
+def _trace(
+    features: Features, event: type[Event], windowed: Windowed | None, tracers: dict[type[Event], TracingWindow]
+) -> tuple[Needs, dict[str, tuple[int, ...]]]:
     """Call the feature function on two rows of ones and note what it reads and gives."""
-    window = TracingWindow(numeric_fields(event), event.__struct_fields__, windowed.window if windowed else None)
+    # Rows that wait for another input are state, and only numbers are kept there.
+    fields = numeric_fields(event) if tracers else event.__struct_fields__
+    window = TracingWindow(numeric_fields(event), fields, windowed.window if windowed else None, tracers)
     try:
         with np.errstate(all="ignore"):
             columns = features.function(window)
@@ -207,7 +239,7 @@ def _trace(features: Features, event: type[Event], windowed: Windowed | None) ->
     return window.needs, shapes
 
 
-def check_memory(store: StoreSpec, settings: Settings, where: str, partitions: int | None = None) -> None:
+def check_memory(store: StoreSpec | JoinSpec, settings: Settings, where: str, partitions: int | None = None) -> None:
     """Whether the windows fit in the budget: bytes per key x keys_max x partitions of the source.
 
     One worker may have to hold them all. Before that number is known (None), one is counted.

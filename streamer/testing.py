@@ -125,7 +125,8 @@ class TopologyTest:
         for _ in range(_TURNS_MAX):
             self.worker.turn()
             topics = self.worker.plan.topics.sources
-            if self.worker.idle and all(self.log.caught_up(self.worker.plan.group, topic) for topic in topics):
+            rests = self.worker.idle and not self.worker.held_back
+            if rests and all(self.log.caught_up(self.worker.plan.group, topic) for topic in topics):
                 return
             if self.worker.idle or self.log.quiet:
                 # Time stands still between turns; a commit waits for its age.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from streamer.errors import TopologyError, line_of_caller
 from streamer.event import Event
+from streamer.joins import Join
 from streamer.units import parse_duration_s
 from streamer.windows import Rolling, Window
 
@@ -46,6 +47,17 @@ class Source:
 
     event: type[Event]
     rejected: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """`.join()`: another stream, and the topic of those of its records that could not be read."""
+
+    join: Join
+    rejected: str
+    late_us: int
+    idle_s: float
     where: str
 
 
@@ -120,6 +132,27 @@ class Topology:
             raise TopologyError(f"{where}: .source() takes an Event class with a topic, such as class R(Event, topic='t')")
         return self._add(Source(event, rejected, where))
 
+    def join(self, join: Join, *, rejected: str, late: str = "0s", idle: str = "200ms") -> "Topology":
+        """Let events see those of another stream with the same key: `interval`, `latest` or `delayed`.
+
+        The topic must have as many partitions as the source's, its records the same keys, and the same partitioner. Events
+        leave in the order of event time, once both streams have passed what they may see.
+
+        Args:
+            join: which stream, and how near to an event.
+            rejected: topic of its records that cannot be used.
+            late: how far out of order records of either stream may be; with several joins the largest holds for all.
+            idle: a stream that had no record for so long, and has none unread, is not waited for.
+        """
+        where = line_of_caller(1)
+        if not isinstance(join, Join):
+            raise TopologyError(f"{where}: .join() takes interval(...), latest(...) or delayed(...), not {join!r}")
+        try:
+            late_us, idle_s = round(parse_duration_s(late) * 1e6), parse_duration_s(idle)
+        except ValueError as error:
+            raise TopologyError(f"{where}: .join(): {error}") from error
+        return self._add(Joined(join, rejected, late_us, idle_s, where))
+
     def window(self, window: Rolling) -> "Topology":
         """Keep samples per key; see `rolling`."""
         where = line_of_caller(1)
@@ -170,13 +203,14 @@ class Topology:
             raise TopologyError(f"{line_of_caller(2)}: Topology({self.name!r}): {NAME_RULE}")
 
     def _add(self, step: Any) -> "Topology":
-        kinds = (Source, Windowed, Features, Infer, Flag, Publish)
+        kinds = (Source, Joined, Windowed, Features, Infer, Flag, Publish)
         place = kinds.index(type(step))
         for earlier in self.steps:
-            if kinds.index(type(earlier)) >= place:
-                names = ("source", "window", "features", "infer", "flag", "publish")
+            before = kinds.index(type(earlier)) - isinstance(step, Joined)  # there may be several
+            if before >= place:
+                names = ("source", "join", "window", "features", "infer", "flag", "publish")
                 raise TopologyError(
                     f"{step.where}: .{names[place]}() comes after .{names[kinds.index(type(earlier))]}() "
-                    f"({earlier.where}); the order is {' -> '.join(names)}, each once"
+                    f"({earlier.where}); the order is {' -> '.join(names)}, each once, but several joins"
                 )
         return replace(self, steps=(*self.steps, step))

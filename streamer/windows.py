@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.errors import TopologyError, line_of_caller
+from streamer.event import Event
 from streamer.limits import SAMPLES_PER_KEY_MAX
 from streamer.units import parse_duration_s
 
@@ -203,10 +204,31 @@ class Window(Look):
     Args:
         looks: look-back, as it was declared -> its windows.
         events: fields of the events themselves.
+        joined: class of another stream -> what is seen of it.
     """
 
-    def __init__(self, looks: Mapping[str | int, Look], events: dict[str, NDArray[Any]]) -> None:
-        self._looks, self._events = looks, events
+    def __init__(
+        self,
+        looks: Mapping[str | int, Look],
+        events: dict[str, NDArray[Any]],
+        joined: "Mapping[type[Event], Window] | None" = None,
+    ) -> None:
+        self._looks, self._events, self._joined = looks, events, joined or {}
+
+    @property
+    def looks(self) -> Mapping[str | int, Look]:
+        """The look-backs, as they were declared."""
+        return self._looks
+
+    def of(self, event: type[Event]) -> "Window":
+        """What the events see of a joined stream, row by row: `w.of(Login).count`.
+
+        Where an event sees nothing, `count` and `sum` are 0 and everything else is NaN. `last` is the newest sample seen.
+        """
+        if event not in self._joined:
+            names = ", ".join(joined.__name__ for joined in self._joined) or "no other stream"
+            raise KeyError(f"of({getattr(event, '__name__', event)}) needs a join; the flow joins {names}: add .join(...)")
+        return self._joined[event]
 
     def over(self, look: str | int) -> Look:
         """The windows over one look-back, as it was declared: `w.over("24h").mean("value")`, or by count `w.over(64)`."""
@@ -283,12 +305,18 @@ class TracingLook(Look):
 class TracingWindow(Window):
     """Stands in for a window of two rows and notes what a feature function asks for; `window` is None without one."""
 
-    def __init__(self, numeric: Sequence[str], fields: Sequence[str], window: Rolling | None) -> None:
+    def __init__(
+        self,
+        numeric: Sequence[str],
+        fields: Sequence[str],
+        window: Rolling | None,
+        joined: "Mapping[type[Event], TracingWindow] | None" = None,
+    ) -> None:
         self._numeric, self._fields, self._window = tuple(numeric), tuple(fields), window
         self._tracers: dict[str | int, TracingLook] = {}
         for name, look in zip(window.names, window.looks, strict=True) if window else [(0, 0)]:
             self._tracers[name] = TracingLook(self._numeric, min(look, window.samples) if window else 0)
-        super().__init__(self._tracers, {})
+        super().__init__(self._tracers, {}, joined)
 
     @property
     def needs(self) -> Needs:

@@ -14,16 +14,15 @@ from streamer.clock import Clock, SystemClock
 from streamer.errors import FencedError
 from streamer.inference.pool import Pool
 from streamer.kafka import Watermarks, consumer_config, producer_config, reader_config, transactional_config, with_reports
+from streamer.merging import changelog_of, decode_of, merging_of, window_of
 from streamer.plan import Plan
 from streamer.settings import Settings
-from streamer.stages.commit import ChangelogTopic, Commit, Transaction, TransactionError
+from streamer.stages.commit import Commit, Transaction, TransactionError
 from streamer.stages.consume import Consume
-from streamer.stages.decode import Decode
 from streamer.stages.encode import Encoder
 from streamer.stages.flag import Flag
 from streamer.stages.infer import Infer
 from streamer.stages.produce import Produce
-from streamer.stages.window import WindowStage
 from streamer.state.restore import Restore
 from streamer.telemetry.alarm import DeadLetterAlarm
 from streamer.telemetry.bookkeeper import Bookkeeper
@@ -72,15 +71,12 @@ class Worker:
         clients, clock = clients or KafkaClients(), clock or SystemClock()
         self.plan, self.clock, self.metrics = plan, clock, metrics or Metrics()
         exactly_once = settings.guarantee == "exactly-once"
-        topics, model, state = plan.topics, plan.model, _changelog(plan)
+        topics, model, state = plan.topics, plan.model, changelog_of(plan)
         outputs = transactional_config(settings, plan.group) if exactly_once else producer_config(settings)
-        self._consume = Consume(
-            clients.consumer(consumer_config(settings, plan.group, ends=len(topics.sources) > 1)), topics.sources, clock
-        )
-        self._decode = Decode(
-            plan.event, plan.columns, settings.record_bytes_max, round(settings.max_ahead * 1e6), keyed=plan.store is not None
-        )
-        self._window = WindowStage(plan.store, plan.needs, plan.features, settings.keys_max)
+        config = consumer_config(settings, plan.group, ends=len(topics.sources) > 1)
+        self._consume = Consume(clients.consumer(config), topics.sources, clock)
+        self._decode, self._window = decode_of(plan, settings), window_of(plan, settings)
+        self._merging = merging_of(self._consume, self._window, clock, self.metrics)
         self._infer = Infer(Pool(model, settings.inference.threads, clock))
         self._flag = Flag(plan.threshold, model.score_column)
         names = tuple(name for name in (model.facts.features or plan.feature_shapes) if plan.feature_shapes[name] == ())
@@ -179,14 +175,13 @@ class Worker:
             if self._assignment.restoring:
                 self._assignment.step(0.01 if self.idle else 0.0)
             for records in self._polled():
-                if self._failure is not None:
-                    break
                 batch = self._decode(records)
                 batch.stamps.polled, batch.stamps.decoded = self._polled_at, self._book.lap("decode")
                 self._window(batch)
                 batch.stamps.windowed = self._book.lap("window")
                 self._infer.submit(batch)
             if self._failure is None:
+                self._merge()
                 self._deliver(self._patience())
                 self._settle_commit(0.0)
         except TransactionError as failure:
@@ -208,7 +203,12 @@ class Worker:
         records = self._consume.poll(rows, timeout, self._gather_s)
         self._behind = sum(map(len, records)) == rows
         self._polled_at = self._book.lap("consume" if timeout == 0 else None)
-        return records
+        return records if self._failure is None else []  # a rebalance may have come with them
+
+    def _merge(self) -> None:
+        """Stages 3 and 4 where inputs meet: rows for which all of them have been read go to the pool."""
+        for batch in self._merging.released(self._room) if self._merging else ():
+            self._infer.submit(batch)
 
     def _deliver(self, wait_s: float) -> None:
         """Stages 4 to 6: scored batches are flagged, encoded and handed to the producer."""
@@ -249,6 +249,11 @@ class Worker:
     def idle(self) -> bool:
         """Whether no row is anywhere between poll and commit."""
         return self._infer_idle() and not len(self._produce) and self._commit.rows == 0 and not self._commit.busy
+
+    @property
+    def held_back(self) -> bool:
+        """Whether rows wait only until it is certain that nothing comes before them."""
+        return self._merging is not None and self._merging.due
 
     def _infer_idle(self) -> bool:
         return len(self._infer) == 0
@@ -392,9 +397,3 @@ class Worker:
         except TransactionError as failure:
             clean, self._failure = False, failure
         _log.info("drained", clean=clean)
-
-
-def _changelog(plan: Plan) -> ChangelogTopic | None:
-    if plan.store is None or plan.topics.changelog is None:
-        return None
-    return ChangelogTopic(plan.topics.changelog, plan.store.fingerprint, len(plan.store.fields))

@@ -169,6 +169,10 @@ class Consume:
             if (topic, partition) in self._position and offset >= self._position[topic, partition]:
                 self._ended[topic, partition] = now
 
+    def reading(self) -> list[int]:
+        """Partitions that were started."""
+        return sorted(partition for topic, partition in self._position if topic == self.lead)
+
     def silence_s(self, partition: int) -> list[float | None]:
         """Per input how long it has been at its end without a record; None while it may have records that we did not read."""
         now, places = self._clock.monotonic(), self._places([partition])

@@ -1,5 +1,6 @@
 """decode: bytes become columns. A record that cannot be used becomes a dead letter with a reason; its neighbours go on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -133,6 +134,17 @@ class Decode:
             return np.array([_iso_us(value) for value in values], np.float64)
         with np.errstate(over="ignore"):  # a time like 1e308 becomes infinite and is refused
             return np.round(_numbers(values) * _UNIT_US[spec.time_unit])
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeEach:
+    """Decodes records of several inputs, each by its own rules: topic -> decoder."""
+
+    inputs: Mapping[str, Decode]
+
+    def __call__(self, records: Records) -> Batch:
+        """Decode records of one of them."""
+        return self.inputs[records.topic](records)
 
 
 _DECODERS: dict[type[Event], msgspec.json.Decoder[Any]] = {}

@@ -56,7 +56,7 @@ class WindowStage:
         results = self._advance(batch) if self.spec else None
         batch.counts = results.count[self.spec.window.widest] if self.spec and results else np.zeros(len(batch), np.int64)
         if len(batch):
-            batch.features = self._features(batch, results)
+            batch.features = features_of(self.features, self._view(batch, results), len(batch))
 
     def _advance(self, batch: Batch) -> Results:
         assert self.spec is not None
@@ -77,22 +77,6 @@ class WindowStage:
             self.evicted += store.keys.evicted - evicted
         return results
 
-    def _features(self, batch: Batch, results: Results | None) -> dict[str, NDArray[np.float32]]:
-        window = self._view(batch, results)
-        try:
-            with np.errstate(all="ignore"):
-                columns = self.features(window)
-                features = {name: np.asarray(column, np.float32) for name, column in columns.items()}
-        except Exception as error:
-            raise TopologyError(
-                f"the feature function failed on a batch of {len(batch)} rows ({type(error).__name__}: {error}); "
-                "it must accept any number of rows, any count of samples, and constant values"
-            ) from error
-        for name, column in features.items():
-            if column.shape[0] != len(batch):
-                raise TopologyError(f"feature {name!r} has {column.shape[0]} rows for {len(batch)} events")
-        return features
-
     def _view(self, batch: Batch, results: Results | None) -> Window:
         events = {name: batch.columns[name] for name in self.needs.events}
         if results is None or self.spec is None:
@@ -109,7 +93,7 @@ class WindowStage:
         return Look(
             results.count[look].astype(np.float64),
             {
-                (name, aggregate): _column(aggregate, results.aggregates[at[name]], batch.columns[name], results.span_us[look])
+                (name, aggregate): column_of(aggregate, results.aggregates[at[name]], batch.columns[name], results.span_us[look])
                 for name, aggregate in needs.aggregates
             },
             {name: results.matrix[spec.matrices[at[name]]][:, -width:] for name in needs.matrices},
@@ -117,7 +101,28 @@ class WindowStage:
         )
 
 
-def _column(
+def features_of(function: FeatureFunction, window: Window, rows: int) -> dict[str, NDArray[np.float32]]:
+    """Call the user's function on the windows of so many rows.
+
+    Raises:
+        TopologyError: it failed, or gave columns of another length.
+    """
+    try:
+        with np.errstate(all="ignore"):
+            columns = function(window)
+            features = {name: np.asarray(column, np.float32) for name, column in columns.items()}
+    except Exception as error:
+        raise TopologyError(
+            f"the feature function failed on a batch of {rows} rows ({type(error).__name__}: {error}); "
+            "it must accept any number of rows, any count of samples, and constant values"
+        ) from error
+    for name, column in features.items():
+        if column.shape[0] != rows:
+            raise TopologyError(f"feature {name!r} has {column.shape[0]} rows for {rows} events")
+    return features
+
+
+def column_of(
     aggregate: str,
     block: NDArray[np.float64],
     newest: NDArray[np.float64],

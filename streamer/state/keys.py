@@ -57,12 +57,13 @@ def _touch(slots, times, start, clock, watermark, own_time, last, newest):  # ty
 
 @njit(
     "UniTuple(int64, 2)(int32[::1], int64[::1], int64, int64, int64, int64, int64, boolean, int64[::1], int64[::1],"
-    " int64[::1], int64[::1], boolean[::1], int32[::1], int32[::1], int64[::1])",
+    " int64[::1], int64[::1], int64[::1], boolean[::1], int32[::1], int32[::1], int64[::1])",
     cache=True,
     nogil=True,
 )
 def _admit(  # type: ignore[no-untyped-def]
-    slots, times, used, most, ttl, clock, watermark, own_time, last, newest, queue, queue_last, stolen, place, out, opened
+    slots, times, used, most, ttl, clock, watermark, own_time, last, newest, queue, queue_last, busy, stolen, place, out,
+    opened
 ):
     """Slots of rows in their order, as `enter` will give them; `last` and `newest` are as before when it returns.
 
@@ -93,7 +94,9 @@ def _admit(  # type: ignore[no-untyped-def]
                 slot = used
                 used += 1
             else:
-                while head < queue.shape[0] and last[queue[head]] != queue_last[head]:
+                while head < queue.shape[0] and (
+                    last[queue[head]] != queue_last[head] or (busy.shape[0] > 0 and busy[queue[head]] > 0)
+                ):
                     head += 1
                 if head == queue.shape[0]:
                     done = i
@@ -187,8 +190,12 @@ class Keys:
     def __len__(self) -> int:
         return len(self.names)
 
-    def admit(self, keys: list[bytes], times: NDArray[np.int64]) -> Admission:
-        """Decide the slots of rows, in their order; nothing that counts is changed."""
+    def admit(self, keys: list[bytes], times: NDArray[np.int64], busy: NDArray[np.int64] = _NOBODY) -> Admission:
+        """Decide the slots of rows, in their order; nothing that counts is changed.
+
+        Slots where `busy` (slots,) is above 0 do not go. When none can go the admission ends before the first new key, with
+        no row at all if that is the first.
+        """
         if not self.ttl_us:
             try:
                 # All are known, as nearly always: a third cheaper than asking with a default.
@@ -201,26 +208,34 @@ class Keys:
         for row in unknown.tolist():
             slots[row] = -1 - new.setdefault(keys[row], len(new))
         self._grow(min(len(self.names) + len(new), max(self.most, len(self.names))))
-        self._line_up(len(new))
+        self._line_up(len(new), busy)
         out, opened = np.empty(len(keys), np.int32), np.empty(len(keys), np.int64)
         done, opens = _admit(
             slots, times, len(self.names), self.most, self.ttl_us, self.clock, self.watermark, self.own_time,
-            self.last, self.newest, self._queue, self._queue_last, self._stolen, np.full(len(new), -1, np.int32), out, opened,
+            self.last, self.newest, self._queue, self._queue_last, busy, self._stolen, np.full(len(new), -1, np.int32), out,
+            opened,
         )  # fmt: skip
         opened = opened[:opens]
         return Admission(out[:done], opened, [keys[row] for row in opened.tolist()])
 
-    def _line_up(self, new: int) -> None:
+    def _line_up(self, new: int, busy: NDArray[np.int64]) -> None:
         """Have somebody in the queue when there are fewer free slots than new keys."""
         names = len(self.names)
         if names + new <= self.most:
             return
         stays = self.last[self._queue] == self._queue_last
+        if len(busy):
+            stays &= busy[self._queue] == 0
         self._queue, self._queue_last = self._queue[stays], self._queue_last[stays]
         if len(self._queue):
             return
         last, length = self.last[:names], min(names, max(_QUEUE_MIN, names // _QUEUE_SHARE))
-        chosen = np.argpartition(last, length - 1)[:length]
+        if len(busy) and busy[:names].any():
+            free = np.flatnonzero(busy[:names] == 0)
+            length = min(length, len(free))
+            chosen = free[np.argpartition(last[free], length - 1)[:length]] if length else _NOBODY
+        else:
+            chosen = np.argpartition(last, length - 1)[:length]
         self._queue = chosen[np.argsort(last[chosen])]
         self._queue_last = last[self._queue]
 

@@ -8,6 +8,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from streamer.errors import StateError
 from streamer.state.changelog import Block, decode
 from streamer.state.delta import Delta, merge
+from streamer.state.join_store import JoinStore
 from streamer.state.store import Store
 
 
@@ -28,7 +29,7 @@ class Progress:
         commit: its number, offsets and number of parts; parts of another writer do not belong to it.
     """
 
-    store: Store
+    store: Store | JoinStore
     committed: list[int | None]
     seq: int
     end: int
@@ -65,7 +66,7 @@ class Restore:
         self._topic, self._strict = topic, strict
         self._under_way: dict[int, Progress] = {}
 
-    def begin(self, partition: int, store: Store, committed: list[int | None], seq: int, end: int) -> None:
+    def begin(self, partition: int, store: Store | JoinStore, committed: list[int | None], seq: int, end: int) -> None:
         """Start with an empty store; `committed` is for each input, `end` is the changelog's uncommitted high watermark."""
         self.cancel([partition])
         self._under_way[partition] = Progress(store, committed, seq, end)

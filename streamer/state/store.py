@@ -44,7 +44,7 @@ class StoreSpec:
         return StoreSpec(
             window,
             fields,
-            tuple(_bits(name, look) for name, look in columns),
+            tuple(asked_bits(name, look) for name, look in columns),
             tuple(tuple(sorted(q for f, q in look.quantiles if f == name)) for name, look in columns),
             window.by_time or any(aggregate == "rate" for look in looks for _, aggregate in look.aggregates),
         )
@@ -80,7 +80,7 @@ class StoreSpec:
         return f"rolling/{window.samples}/{spans}/{','.join(self.fields)}"
 
 
-def _bits(name: str, needs: Needs) -> int:
+def asked_bits(name: str, needs: Needs) -> int:
     """What one look-back is asked of a field."""
     wanted = {aggregate for f, aggregate in needs.aggregates if f == name}
     bits = kernels.NEED_SUM if wanted & {"sum", "mean"} else 0

@@ -6,6 +6,7 @@ from typing import Protocol
 from streamer.clock import Clock
 from streamer.plan import Plan
 from streamer.stages.commit import Transaction
+from streamer.stages.join import JoinStage
 from streamer.stages.window import WindowStage
 from streamer.telemetry.alarm import DeadLetterAlarm
 from streamer.telemetry.metrics import Metrics
@@ -61,11 +62,12 @@ class Bookkeeper:
         """
         metrics, model = self._metrics, self._plan.model.file
         rows = sum(map(len, done.batches))
-        dead = done.rows - rows
+        dead = sum(len(batch.dead) for batch in done.batches)
         metrics.ledger.record(done.batches, done.committed, self._plan.deadline_s)
         metrics.add("streamer_commits_total")
         metrics.add("streamer_records_total", rows, "predicted")
         metrics.add("streamer_records_total", dead, "dead")
+        metrics.add("streamer_records_total", sum(batch.folded for batch in done.batches if batch.joined), "joined")
         metrics.add("streamer_inference_rows_total", rows, model.name, str(model.version))
         metrics.add("streamer_inference_batches_total", len(done.batches))
         metrics.add("streamer_anomalies_total", sum(int(batch.flags.sum()) for batch in done.batches))
@@ -78,7 +80,7 @@ class Bookkeeper:
                 metrics.add("streamer_dead_letters_total", 1, letter.stage, letter.reason)
         self._alarm.note(self._clock.monotonic(), done.rows, dead)
 
-    def gauges(self, source: _Input, window: WindowStage, unscored: int, uncommitted: int) -> None:
+    def gauges(self, source: _Input, window: WindowStage | JoinStage, unscored: int, uncommitted: int) -> None:
         """Refresh the gauges, once a second."""
         now = self._clock.monotonic()
         if now < self._gauges_at:

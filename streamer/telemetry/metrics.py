@@ -28,7 +28,8 @@ class Metric(NamedTuple):
 
 TABLE = (
     Metric("streamer_records_total", "counter", ("outcome",),
-           "Committed input records by outcome: predicted or dead. A rising share of dead: see streamer_dead_letters_total."),
+           "Committed records by outcome: predicted, dead, or joined (of another input, kept for events to see). A rising share "
+           "of dead: see streamer_dead_letters_total."),
     Metric("streamer_anomalies_total", "counter", (), "Committed predictions that were flagged."),
     Metric("streamer_dead_letters_total", "counter", ("stage", "reason"), "Committed dead letters; streamer tail shows them."),
     Metric("streamer_commits_total", "counter", (), "Commits. None for a minute while there is lag: look at the log."),
@@ -54,6 +55,9 @@ TABLE = (
     Metric("streamer_consumer_lag_records", "gauge", ("topic", "partition"), "Records from our position to the end of the log."),
     Metric("streamer_rows_in_flight", "gauge", ("state",), "Rows polled and not committed: unscored or uncommitted."),
     Metric("streamer_live_keys", "gauge", (), "Keys with a window."),
+    Metric("streamer_join_rows_waiting", "gauge", (), "Rows of all inputs that wait for another input, or for what may follow."),
+    Metric("streamer_join_inputs_waiting", "gauge", (),
+           "Partitions of inputs that are not read because another input is behind: see its lag."),
     Metric("streamer_paused", "gauge", (), "1 while input is paused."),
     Metric("streamer_dead_letter_alarm", "gauge", (), "1 while dead letters are a large share of the input of the last minute."),
 )  # fmt: skip

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from streamer.batch import Batch
+    from streamer.state.join_store import JoinStore
 
 FAULT_VARIABLE = "MUTANT_FAULT"
 HIT = "scripted fault hit"
@@ -115,7 +116,7 @@ def restore_cut_short() -> None:
     """A restore applies the first half of the changelog and takes it for the whole."""
     begin, apply, cuts = Restore.begin, Restore._apply, dict[int, int]()
 
-    def note(self: Restore, partition: int, store: Store, committed: list[int | None], seq: int, end: int) -> None:
+    def note(self: Restore, partition: int, store: Store | JoinStore, committed: list[int | None], seq: int, end: int) -> None:
         cuts[partition] = end // 2
         begin(self, partition, store, committed, seq, end)
 

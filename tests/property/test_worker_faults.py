@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from streamer.state.store import Store
 from tests.unit import flows
 from tests.unit.faulty import FaultTest, short_waits
 
@@ -51,7 +52,9 @@ def windows_are_right(test: FaultTest) -> bool:
     stores = test.worker._window.stores
     assert sum(map(len, stores.values())) == len(last)
     for (key, partition), window in last.items():
-        found = stores[int(partition)].samples(key)
+        store = stores[int(partition)]
+        assert isinstance(store, Store)
+        found = store.samples(key)
         assert found is not None
         # fields are kept by name: load, value
         assert np.array_equal(found[1], np.array([[load for _, load in window], [value for value, _ in window]]))

@@ -23,6 +23,7 @@ NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
 DECIDING = (
     "streamer/stages/decode.py",
     "streamer/stages/window.py",
+    "streamer/stages/join.py",
     "streamer/stages/flag.py",
     "streamer/state/*.py",
 )

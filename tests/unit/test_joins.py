@@ -1,0 +1,212 @@
+"""Joins through the production worker: what an event sees of another stream, and when."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamer import Event, Model, Topology, TopologyError, Window, delayed, interval, latest, rolling
+from streamer.joins import Join
+from streamer.testing import TopologyTest, constant
+
+PAID, LOGINS, CARDS, LABELS, SCORED = "paid", "logins", "cards", "labels", "paid.scored"
+
+
+class Payment(Event, topic=PAID, key="user", time="ts"):
+    user: str
+    ts: float
+    amount: float
+
+
+class Login(Event, topic=LOGINS, key="user", time="ts"):
+    user: str
+    ts: float
+    risk: float
+
+
+class Card(Event, topic=CARDS, key="user", time="ts"):
+    user: str
+    ts: float
+    limit: float
+
+
+class Label(Event, topic=LABELS, key="user", time="ts"):
+    user: str
+    ts: float
+    fraud: bool
+
+
+def features(w: Window) -> dict[str, Any]:
+    logins, cards, labels = w.of(Login), w.of(Card), w.of(Label)
+    return {
+        "spent": w.sum("amount"),
+        "logins": logins.count,
+        "risk": np.nan_to_num(logins.max("risk"), nan=-1.0),
+        "limit": np.nan_to_num(cards.last("limit"), nan=-1.0),
+        "frauds": labels.over("1d").sum("fraud"),
+        "labels": labels.over("7d").count,
+    }
+
+
+FLOW = (
+    Topology("joined")
+    .source(Payment, rejected="paid.rejected")
+    .join(interval(Login, before="10m", after="30s"), rejected="logins.rejected")
+    .join(latest(Card), rejected="cards.rejected")
+    .join(delayed(Label, "1d", "7d", delay="7d"), rejected="labels.rejected")
+    .window(rolling("1h"))
+    .features(features)
+    .infer(Model("stand-in"))
+    .flag(above=0.9)
+    .publish(predictions=SCORED, features=True)
+)
+
+
+@pytest.fixture(name="test")
+def _test() -> Iterator[TopologyTest]:
+    with TopologyTest(FLOW, models=constant(0.5), partitions=2, settings={"keys_max": 1000}) as test:
+        yield test
+
+
+def put(test: TopologyTest, event: Event) -> None:
+    test.send(event, step="0s")
+
+
+def test_an_event_sees_the_others_of_its_key(test: TopologyTest) -> None:
+    now, day = test.now, 86_400
+    put(test, Login("a", now - 601, 0.9))
+    put(test, Login("a", now - 600, 0.3))
+    put(test, Login("b", now, 1.0))
+    put(test, Card("a", now - 50, 100.0))
+    put(test, Card("a", now, 200.0))
+    put(test, Card("a", now + 1, 300.0))
+    put(test, Label("a", now - 7 * day, True))
+    put(test, Label("a", now - 7 * day + 1, True))
+    put(test, Label("a", now - 8 * day, True))
+    put(test, Payment("a", now, 5.0))
+    put(test, Login("a", now + 30, 0.4))
+    put(test, Login("a", now + 31, 0.8))
+    assert test.read(SCORED) == []
+    test.clock.advance(31)
+    (scored,) = test.read(SCORED)
+    seen = {"spent": 5.0, "logins": 2.0, "risk": pytest.approx(0.4), "limit": 200.0, "frauds": 1.0, "labels": 2.0}
+    assert scored["features"] == seen
+    assert scored["window_n"] == 1
+    assert scored["key"] == "a"
+    assert scored["id"].startswith(f"{PAID}/")
+
+
+def test_an_event_without_others_sees_nothing(test: TopologyTest) -> None:
+    put(test, Payment("a", test.now, 5.0))
+    test.clock.advance(31)
+    (scored,) = test.read(SCORED)
+    assert scored["features"] == {"spent": 5.0, "logins": 0.0, "risk": -1.0, "limit": -1.0, "frauds": 0.0, "labels": 0.0}
+
+
+def test_waiting_rows_survive_a_crash(test: TopologyTest) -> None:
+    put(test, Login("a", test.now, 0.5))
+    put(test, Payment("a", test.now, 5.0))
+    assert test.read(SCORED) == []
+    test.restart()
+    assert test.read(SCORED) == []
+    put(test, Login("a", test.now + 1, 0.7))
+    test.restart()
+    test.clock.advance(31)
+    (scored,) = test.read(SCORED)
+    assert scored["features"]["logins"] == 2.0
+    test.restart()
+    assert test.read(SCORED) == []
+
+
+def test_bad_records_go_to_the_topic_of_their_input(test: TopologyTest) -> None:
+    test.send_bytes(LOGINS, b"a", b"{}")
+    test.send_bytes(PAID, b"a", b"{}")
+    test.send_bytes(CARDS, None, b"{}")
+    assert len(test.read_records("logins.rejected")) == 1
+    assert len(test.read_records("paid.rejected")) == 1
+    assert len(test.read_records("cards.rejected")) == 1
+
+
+def mistaken(*joins: Join, reads: Callable[[Window], dict[str, Any]] = lambda w: {"n": w.of(Login).count}) -> str:
+    """What is said of these joins."""
+    flow = Topology("mistaken").source(Payment, rejected="paid.rejected")
+    for number, join in enumerate(joins):
+        flow = flow.join(join, rejected=f"rejected.{number}")
+    flow = flow.features(reads).infer(Model("m")).publish(predictions=SCORED)
+    with pytest.raises(TopologyError) as caught:
+        TopologyTest(flow, models=constant(0.5))
+    return str(caught.value)
+
+
+class Keyless(Event, topic="keyless", time="ts"):
+    ts: float
+
+
+def test_mistakes_name_the_line() -> None:
+    both = interval(Login, before="1m")
+    assert "is taken by topic=" in mistaken(both, latest(Login))
+    assert "give Keyless one" in mistaken(latest(Keyless), reads=lambda w: {"n": w.of(Keyless).count})
+    assert "of(Login) needs a join" in mistaken(latest(Card))
+    assert "no such field 'user'" in mistaken(both, reads=lambda w: {"n": w.event("user")})
+    mistakes: list[Callable[[], Join]] = [
+        lambda: interval(Login, before="10"),
+        lambda: latest(Login, max_age="-1s"),
+        lambda: delayed(Login, delay="1d"),
+        lambda: delayed(Login, "1d", "24h", delay="1d"),
+        lambda: latest(Login, max_samples=0),
+        lambda: interval(Event),
+    ]
+    for wrong in mistakes:
+        with pytest.raises(TopologyError, match=r"test_joins.py:\d+: "):
+            wrong()
+    with pytest.raises(TopologyError, match="takes interval"):
+        Topology("t").source(Payment, rejected="r").join(Login, rejected="l")  # type: ignore[arg-type]
+
+
+def test_what_finds_no_place_is_a_dead_letter(test: TopologyTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamer.stages.join.JOIN_ROWS_WAITING_MAX", 3)
+    for n in range(8):
+        put(test, Payment("a", test.now + n, 5.0))
+    reasons = [dict(record.headers)["streamer.error.reason"] for record in test.read_records("paid.rejected")]
+    assert reasons == ["too_many_waiting"] * 5
+    test.clock.advance(60)
+    assert len(test.read(SCORED)) == 3
+
+
+def test_a_key_with_rows_that_wait_keeps_its_place() -> None:
+    with TopologyTest(FLOW, models=constant(0.5), partitions=1, settings={"keys_max": 2}) as test:
+        put(test, Payment("a", test.now, 5.0))
+        put(test, Payment("b", test.now, 5.0))
+        put(test, Payment("c", test.now, 5.0))
+        put(test, Login("b", test.now, 0.2))
+        (letter,) = test.read_records("paid.rejected")
+        assert (dict(letter.headers)["streamer.error.reason"], letter.key) == ("too_many_keys", b"c")
+        test.clock.advance(31)
+        scored = test.read(SCORED)
+        assert [row["key"] for row in scored] == ["a", "b"]
+        assert scored[1]["features"]["logins"] == 1.0
+        put(test, Payment("c", test.now, 5.0))
+        test.restart()
+        test.clock.advance(31)
+        assert [row["key"] for row in test.read(SCORED)] == ["c"]
+
+
+def test_an_input_far_ahead_waits_for_the_other(test: TopologyTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The source runs ahead; what it would flood the memory with stays in its topic until the other has caught up."""
+    monkeypatch.setattr("streamer.stages.join.JOIN_ROWS_AHEAD_MAX", 4)
+    now, most = test.now, 0
+    for n in range(3_000):
+        put(test, Login("a", now + n, 0.5))
+    for n in range(3_000):
+        put(test, Payment("a", now + n, 1.0))
+    for _ in range(4_000):
+        test.worker.turn()
+        most = max(most, test.worker._window.waiting)  # type: ignore[union-attr]
+        test.clock.advance(0.001)
+    assert test.worker.metrics.value("streamer_join_inputs_waiting") == 0
+    test.clock.advance(4_000)
+    scored = test.read(SCORED)
+    assert len(scored) == 3_000
+    assert {row["features"]["logins"] for row in scored[700:2_900]} == {256.0}  # max_samples
+    assert most < 6_000
