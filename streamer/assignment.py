@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from confluent_kafka import KafkaException
 
 from streamer.errors import LostOffsetsError, TopicError
+from streamer.flow import Keyed
 from streamer.kafka import Watermarks, apart
 from streamer.stages.commit import Commit, Place
 from streamer.stages.consume import Consume
-from streamer.stages.join import JoinStage
-from streamer.stages.window import WindowStage
 from streamer.state.changelog import sequence
 from streamer.state.restore import Restore, Restored
 from streamer.telemetry.logs import get_logger
@@ -38,7 +37,7 @@ class Assignment:
     """
 
     consume: Consume
-    window: WindowStage | JoinStage
+    window: Keyed
     commit: Commit
     restore: Restore | None
     watermarks: Watermarks
@@ -66,10 +65,10 @@ class Assignment:
             self._ready.pop(partition, None)  # restored before, not started yet: that store is given up now
             offsets = [committed[topic, partition][0] for topic in self.consume.topics]
             seq = sequence(committed[self.consume.lead, partition][1])
+            store = self.window.open(partition)
             if self.restore is None or self.changelog is None:
                 self._ready[partition] = Restored(partition, offsets, seq, 0)
                 continue
-            store = self.window.open(partition)
             assert store is not None, "a flow with a changelog has stores"
             _, end = self.watermarks.range(self.changelog, partition)
             self.restore.begin(partition, store, offsets, seq, end)

@@ -10,6 +10,29 @@ from streamer.state.delta import Delta
 
 
 @dataclass(slots=True)
+class Origin:
+    """Records as their producer wrote them. What a re-keyed flow reads lies elsewhere by then; results name this place.
+
+    Attributes:
+        topic: where they were produced to.
+        partitions, offsets: where each lies there.
+        timestamps_ms: their record timestamps, milliseconds since the epoch.
+        keys: the record keys they had.
+    """
+
+    topic: str
+    partitions: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    timestamps_ms: NDArray[np.int64]
+    keys: list[bytes | None]
+
+    def only(self, rows: NDArray[np.int64]) -> "Origin":
+        """These rows, in this order."""
+        keys = [self.keys[row] for row in rows.tolist()]
+        return Origin(self.topic, self.partitions[rows], self.offsets[rows], self.timestamps_ms[rows], keys)
+
+
+@dataclass(slots=True)
 class Records:
     """Records as polled, column by column; all lists and arrays have one entry per record.
 
@@ -20,6 +43,7 @@ class Records:
         log_append: whether the broker set the timestamps.
         keys, values: bytes, or None.
         polled_us: wall time of the poll, microseconds.
+        received: where they came from, for records of an internal topic.
     """
 
     topic: str
@@ -30,6 +54,12 @@ class Records:
     keys: list[bytes | None]
     values: list[bytes | None]
     polled_us: int
+    received: Origin | None = None
+
+    @property
+    def origin(self) -> Origin:
+        """Where they came from: here, unless another flow of ours forwarded them."""
+        return self.received or Origin(self.topic, self.partitions, self.offsets, self.timestamps_ms, self.keys)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -40,6 +70,7 @@ class Records:
         return Records(
             self.topic, self.partitions[rows], self.offsets[rows], self.timestamps_ms[rows], self.log_append,
             [self.keys[row] for row in chosen], [self.values[row] for row in chosen], self.polled_us,
+            self.received and self.received.only(rows),
         )  # fmt: skip
 
 
@@ -93,7 +124,7 @@ class Batch:
         dead: records refused so far.
         polled_us: wall time of the poll, microseconds.
         keys: record keys (None only in a flow without windows).
-        partitions, offsets, timestamps_ms: origin of each row.
+        partitions, offsets, timestamps_ms: where each row lies in the input topic.
         times_us: event times, microseconds.
         columns: event fields somebody asked for.
         values: record values, for a row that is refused later; empty once all rows are decided.
@@ -105,6 +136,10 @@ class Batch:
         flags: (rows,) bool.
         folded: rows that entered state and are no rows of the batch any more.
         joined: whether those are of another input than the source, so that nothing else becomes of them.
+        received: where the rows came from, for those of an internal topic.
+        silent: records of an internal topic that hold a watermark and no event.
+        watermarks: (rows,) on the way to an internal topic: largest event time of the row's partition so far.
+        told: on the way there, partition -> (receivers,) watermark that each partition of that topic was told.
     """
 
     topic: str
@@ -127,21 +162,31 @@ class Batch:
     flags: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
     folded: int = 0
     joined: bool = False
+    received: Origin | None = None
+    silent: int = 0
+    watermarks: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    told: dict[int, NDArray[np.int64]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.offsets)
 
     @property
+    def origin(self) -> Origin:
+        """Where the rows came from: the input topic, unless another flow of ours forwarded them."""
+        return self.received or Origin(self.topic, self.partitions, self.offsets, self.timestamps_ms, self.keys)
+
+    @property
     def records(self) -> int:
-        """Input records it stands for: rows, dead letters, rows in state. A row that is refused later changes nothing here."""
-        return len(self.offsets) + len(self.dead) + self.folded
+        """Input records it stands for: rows, dead letters, rows in state, watermarks. A refusal later changes nothing here."""
+        return len(self.offsets) + len(self.dead) + self.folded + self.silent
 
     def letters(self, bad: NDArray[np.bool_], stage: str, reason: str, detail: str) -> list[DeadLetter]:
         """Dead letters of these rows."""
+        origin = self.origin
         return [
             DeadLetter(
-                self.topic, int(self.partitions[row]), int(self.offsets[row]),
-                self.keys[row], self.values[row], stage, reason, detail,
+                origin.topic, int(origin.partitions[row]), int(origin.offsets[row]),
+                origin.keys[row], self.values[row], stage, reason, detail,
             )
             for row in np.flatnonzero(bad).tolist()
         ]  # fmt: skip
@@ -149,6 +194,7 @@ class Batch:
     def keep(self, rows: NDArray[np.int64]) -> None:
         """Keep only these rows, in this order."""
         chosen = rows.tolist()
+        self.received = self.received and self.received.only(rows)
         self.keys = [self.keys[row] for row in chosen]
         self.values = [self.values[row] for row in chosen]
         for name in ("partitions", "offsets", "timestamps_ms", "times_us", "counts", "scores", "flags"):

@@ -51,11 +51,17 @@ def producer_config(settings: Settings) -> dict[str, Any]:
         "compression.type": "lz4",
         "queue.buffering.max.messages": limits.PRODUCER_QUEUE_ROWS_MAX,
         "queue.buffering.max.kbytes": limits.PRODUCER_QUEUE_KIB_MAX,
+        "message.max.bytes": rekeyed_bytes_max(settings.record_bytes_max),
         **settings.producer_config(),
         # Java's and ours must send a key to the same partition; librdkafka's default does not.
         "partitioner": "murmur2_random",
         "enable.idempotence": True,
     }
+
+
+def rekeyed_bytes_max(record_bytes_max: int) -> int:
+    """Size of the largest record that may go through an internal topic: the largest we read, and what stands in front of it."""
+    return record_bytes_max + limits.REKEY_ROOM_BYTES
 
 
 def transactional_config(settings: Settings, group: str) -> dict[str, Any]:
@@ -140,25 +146,25 @@ def partitions_of(settings: Settings, topics: list[str], timeout_s: float = 15.0
 
 
 def check_topics(settings: Settings, topics: Topics) -> int:
-    """Hold the cluster against what a flow needs; returns the number of partitions of the source.
+    """Hold the cluster against what a flow needs; returns the number of partitions that hold state.
 
     Raises:
         TopicError: a topic is missing, or inputs and changelog differ in their number of partitions.
     """
-    found = partitions_of(settings, [*topics.sources, *topics.outputs()])
+    found = partitions_of(settings, topics.all())
     missing = [name for name, partitions in found.items() if partitions is None]
     if missing:
         raise TopicError(f"missing on {settings.bootstrap}: {', '.join(missing)}. Create them with streamer topics create")
     for name in topics.joined:
-        if found[name] != found[topics.source]:
-            raise TopicError(apart(topics.source, found[topics.source], name, found[name]))
-    if topics.changelog and found[topics.changelog] != found[topics.source]:
+        if found[name] != found[topics.lead]:
+            raise TopicError(apart(topics.lead, found[topics.lead], name, found[name]))
+    if topics.changelog and found[topics.changelog] != found[topics.lead]:
         raise TopicError(
-            f"{topics.source} has {found[topics.source]} partitions, its changelog {topics.changelog} has "
+            f"{topics.lead} has {found[topics.lead]} partitions, its changelog {topics.changelog} has "
             f"{found[topics.changelog]}: keys have moved, and the kept windows no longer belong to their partitions. "
             "Run with a new --group (and streamer topics create) to start new windows from the input"
         )
-    return found[topics.source] or 0
+    return found[topics.lead] or 0
 
 
 def apart(lead: str, count: int | None, other: str, others: int | None) -> str:

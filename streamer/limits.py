@@ -59,6 +59,9 @@ STALL_BEFORE_PAUSE_S = 0.5
 # Keys are identifiers: Kafka itself has no limit, memory per key has.
 KEY_BYTES_MAX = 512
 
+# What a record grows by on its way through an internal topic: its old key, a header of 40 bytes, the new key, framing.
+REKEY_ROOM_BYTES = 2 * KEY_BYTES_MAX + 1024
+
 # Dead letters keep this much of a record; the rest is a digest.
 DEAD_LETTER_BYTES_MAX = 64 * 1024
 

@@ -4,14 +4,9 @@ from collections.abc import Callable, Iterator
 
 from streamer.batch import Batch
 from streamer.clock import Clock
-from streamer.plan import Plan
-from streamer.settings import Settings
-from streamer.stages.commit import ChangelogTopic
+from streamer.flow import Keyed
 from streamer.stages.consume import Consume
-from streamer.stages.decode import Decode, DecodeEach
 from streamer.stages.join import JoinStage
-from streamer.stages.window import WindowStage
-from streamer.state.join_spec import JoinSpec
 from streamer.telemetry.metrics import Metrics
 
 
@@ -47,32 +42,6 @@ class Merging:
         return self._window.due(self._clock.wall_us())
 
 
-def decode_of(plan: Plan, settings: Settings) -> Decode | DecodeEach:
-    """The decoder of a flow, or those of its inputs."""
-    ahead_us = round(settings.max_ahead * 1e6)
-    source = Decode(plan.event, plan.columns, settings.record_bytes_max, ahead_us, keyed=plan.store is not None)
-    if plan.joins is None:
-        return source
-    others = [Decode(each.event, each.columns, settings.record_bytes_max, ahead_us, keyed=True) for each in plan.joins.inputs]
-    return DecodeEach(dict(zip(plan.topics.sources, [source, *others], strict=True)))
-
-
-def window_of(plan: Plan, settings: Settings) -> WindowStage | JoinStage:
-    """The stage that keeps the state of a flow."""
-    if plan.joins is None:
-        assert not isinstance(plan.store, JoinSpec), "only joins have one"
-        return WindowStage(plan.store, plan.needs, plan.features, settings.keys_max)
-    events = tuple(each.event for each in plan.joins.inputs)
-    return JoinStage(plan.joins.spec, plan.needs, plan.features, settings.keys_max, events, plan.joins.idle_s)
-
-
-def changelog_of(plan: Plan) -> ChangelogTopic | None:
-    """Where a flow writes its state; None without state."""
-    if plan.store is None or plan.topics.changelog is None:
-        return None
-    return ChangelogTopic(plan.topics.changelog, plan.store.fingerprint, len(plan.store.fields))
-
-
-def merging_of(consume: Consume, window: WindowStage | JoinStage, clock: Clock, metrics: Metrics) -> Merging | None:
+def merging_of(consume: Consume, window: Keyed, clock: Clock, metrics: Metrics) -> Merging | None:
     """What lets inputs meet; None where there is one."""
     return Merging(consume, window, clock, metrics) if isinstance(window, JoinStage) else None

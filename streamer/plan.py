@@ -9,7 +9,7 @@ from typing import TypeVar, get_type_hints
 import numpy as np
 
 from streamer.errors import ModelError, TopologyError
-from streamer.event import Event, EventSpec, numeric_fields
+from streamer.event import Event, numeric_fields
 from streamer.inference.model import LoadedModel
 from streamer.inference.repository import find
 from streamer.join_plan import Joins, check_joins, tracers_of
@@ -24,6 +24,7 @@ from streamer.topology import (
     Infer,
     Joined,
     Publish,
+    Rekey,
     Source,
     Topology,
     Windowed,
@@ -37,9 +38,10 @@ _Step = TypeVar("_Step")
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """Topics of a flow; `changelog` is None without state, `anomalies` when nobody asked for them.
+    """Topics of a topology; `changelog` is None without state, `anomalies` when nobody asked for them.
 
-    `joined` are the further inputs, each with the topic of its dead letters.
+    `joined` are the further inputs, each with the topic of its dead letters; `rekeyed` is the internal topic of `.rekey`, and
+    `rekey_field` the field it names.
     """
 
     source: str
@@ -48,30 +50,68 @@ class Topics:
     anomalies: str | None
     changelog: str | None
     joined: Mapping[str, str] = field(default_factory=dict)
+    rekeyed: str | None = None
+    rekey_field: str | None = None
+
+    @property
+    def lead(self) -> str:
+        """What the windows are fed from: the source, or the internal topic behind it."""
+        return self.rekeyed or self.source
 
     @property
     def sources(self) -> list[str]:
-        """Topics the worker reads, the lead first."""
-        return [self.source, *self.joined]
+        """Topics that the flow with the model reads, the lead first."""
+        return [self.lead, *self.joined]
 
     def rejected_of(self, source: str) -> str:
         """Where dead letters of an input go."""
         return self.joined.get(source, self.rejected)
 
     def outputs(self) -> list[str]:
-        """Topics the worker writes."""
-        named = (self.rejected, *self.joined.values(), self.predictions, self.anomalies, self.changelog)
+        """Topics the workers write."""
+        named = (self.rejected, *self.joined.values(), self.rekeyed, self.predictions, self.anomalies, self.changelog)
         return [topic for topic in named if topic]
+
+    def readers(self, group: str) -> dict[str, str]:
+        """Input topic -> the consumer group that reads it, where `group` is that of the topology."""
+        front = {self.source: f"{group}-by-{self.rekey_field}"} if self.rekeyed else {}
+        return front | dict.fromkeys(self.sources, group)
+
+    def all(self) -> list[str]:
+        """Every topic of the topology once, inputs first."""
+        return list(dict.fromkeys((self.source, *self.sources, *self.outputs())))
+
+
+@dataclass(frozen=True, slots=True)
+class RekeyPlan:
+    """The flow in front of a re-keyed one: from the source to the internal topic, ready to run.
+
+    Attributes:
+        name: of the topology.
+        group: consumer group of this flow, also the prefix of its transactional ids.
+        event: input class.
+        field: whose text becomes the record key.
+        align_us: how far a partition's event times may run ahead of the slowest, microseconds.
+        topics: its own; what it gives are records of the internal topic.
+    """
+
+    name: str
+    group: str
+    event: type[Event]
+    field: str
+    align_us: int
+    topics: Topics
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A flow, ready to run.
+    """A topology, ready to run: the flow that ends in predictions, and the one in front of it if there is one.
 
     Attributes:
         name: of the topology.
         group: consumer group, also the prefix of changelog and transactional ids.
-        event, spec: input class and its description.
+        event: input class.
+        key: the field that equals the record key; None in a flow without keys.
         topics: names.
         store: shape of the window state; None for a flow without windows.
         needs: what the feature function reads.
@@ -83,12 +123,13 @@ class Plan:
         deadline_s: latency aimed for, or None.
         publish_features: whether predictions carry the model's inputs.
         joins: further inputs, if there are any.
+        rekey: the flow that gives the events their key, if they have another one at the source.
     """
 
     name: str
     group: str
     event: type[Event]
-    spec: EventSpec
+    key: str | None
     topics: Topics
     store: StoreSpec | JoinSpec | None
     needs: Needs
@@ -100,6 +141,12 @@ class Plan:
     deadline_s: float | None
     publish_features: bool
     joins: Joins | None = None
+    rekey: RekeyPlan | None = None
+
+    @property
+    def flows(self) -> "tuple[RekeyPlan | Plan, ...]":
+        """All flows of the topology, in the order of the data; each needs a worker."""
+        return (self.rekey, self) if self.rekey else (self,)
 
 
 def topics_of(topology: Topology, group: str | None) -> Topics:
@@ -109,11 +156,13 @@ def topics_of(topology: Topology, group: str | None) -> Topics:
         TopologyError: a step is missing.
     """
     source, publish = _need(topology, Source), _need(topology, Publish)
-    joined, windowed = _steps(topology, Joined), _step(topology, Windowed)
-    changelog = f"{group or topology.name}-{topology.name}-window-changelog" if joined or windowed else None
+    joined, windowed, rekey = _steps(topology, Joined), _step(topology, Windowed), _step(topology, Rekey)
+    own = f"{group or topology.name}-{topology.name}"
     topics = Topics(
-        source.event.__event__.topic, source.rejected, publish.predictions, publish.anomalies, changelog,
+        source.event.__event__.topic, source.rejected, publish.predictions, publish.anomalies,
+        f"{own}-window-changelog" if joined or windowed else None,
         {step.join.event.__event__.topic: step.rejected for step in joined},
+        f"{own}-by-{rekey.field}" if rekey else None, rekey.field if rekey else None,
     )  # fmt: skip
     _check_names(topics, source, joined, publish)
     return topics
@@ -145,11 +194,11 @@ def bind(topology: Topology, settings: Settings, models: Path, *, model: LoadedM
     """
     source, windowed, infer = _need(topology, Source), _step(topology, Windowed), _need(topology, Infer)
     features, publish = _need(topology, Features), _need(topology, Publish)
-    spec = source.event.__event__
-    if windowed and spec.key is None:
+    rekey, joined = _step(topology, Rekey), _steps(topology, Joined)
+    key = _rekeyed(rekey, source.event, windowed, joined) if rekey else source.event.__event__.key
+    if windowed and key is None:
         raise TopologyError(f"{windowed.where}: windows are kept per key; give the event class a key, class R(..., key='field')")
     _check_time(source.event, source.where)
-    joined = _steps(topology, Joined)
     tracers = tracers_of(joined)
     needs, shapes = _trace(features, source.event, windowed, tracers)
     joins = _joins(source, windowed, needs, joined, tracers)
@@ -163,11 +212,18 @@ def bind(topology: Topology, settings: Settings, models: Path, *, model: LoadedM
         raise ModelError(f"{features.where}: {error}") from error
     group = settings.group or topology.name
     columns = sorted(needs.window_fields() | needs.events)
+    topics = topics_of(topology, group)
     return Plan(
-        topology.name, group, source.event, spec, topics_of(topology, group), store, needs, tuple(columns),
+        topology.name, group, source.event, key, topics, store, needs, tuple(columns),
         features.function, shapes, model, _threshold(_step(topology, Flag), publish, model), infer.deadline_s, publish.features,
-        joins,
+        joins, _front(topology.name, group, source, rekey, topics) if rekey else None,
     )  # fmt: skip
+
+
+def _front(name: str, group: str, source: Source, rekey: Rekey, topics: Topics) -> RekeyPlan:
+    assert topics.rekeyed is not None, "a re-keyed topology has an internal topic"
+    own = Topics(topics.source, topics.rejected, topics.rekeyed, anomalies=None, changelog=None)
+    return RekeyPlan(name, topics.readers(group)[topics.source], source.event, rekey.field, rekey.align_us, own)
 
 
 def _step(topology: Topology, kind: type[_Step]) -> _Step | None:
@@ -195,6 +251,23 @@ def _need(topology: Topology, kind: type[_Step]) -> _Step:
         last = topology.steps[-1].where if topology.steps else f"Topology({topology.name!r})"
         raise TopologyError(f"{last}: the topology has no .{kind.__name__.lower()}() step")
     return step
+
+
+def _rekeyed(rekey: Rekey, event: type[Event], windowed: Windowed | None, joined: list[Joined]) -> str:
+    """The new key field, if events can be keyed by it."""
+    where = f"{rekey.where}: .rekey({rekey.field!r})"
+    if rekey.field not in event.__struct_fields__:
+        fields = ", ".join(event.__struct_fields__)
+        raise TopologyError(f"{where}: {event.__name__} has no such field; fields are {fields}")
+    if not is_topic(rekey.field):
+        raise TopologyError(f"{where}: the internal topic is named after the field; {NAME_RULE}")
+    if rekey.field in numeric_fields(event) and get_type_hints(event)[rekey.field] is not int:
+        raise TopologyError(f"{where}: a key is text or a whole number")
+    if joined:
+        raise TopologyError(f"{where}: a topology has .rekey() or .join(), not both; join in a second one that reads the first")
+    if windowed is None:
+        raise TopologyError(f"{where}: it is there for windows; add .window(...), or leave it out")
+    return rekey.field
 
 
 def _check_time(event: type[Event], where: str) -> None:

@@ -22,7 +22,7 @@ from streamer.event import Event
 from streamer.inference.model import Facts, Features, LoadedModel
 from streamer.inference.repository import ModelFile
 from streamer.memory_log import MemoryConsumer, MemoryLog, MemoryProducer, Stored
-from streamer.plan import bind
+from streamer.plan import Plan, RekeyPlan, bind
 from streamer.settings import Settings
 from streamer.topology import Topology
 from streamer.units import parse_duration_s
@@ -82,14 +82,22 @@ class TopologyTest:
         self._settings = Settings.model_validate(texts).model_copy(update=numbers)
         self._topology, self._models, self._threshold = topology, models, threshold
         self._read: dict[str, int] = {}
-        self.worker = self._new_worker()
+        self.workers = self._new_workers()
 
-    def _new_worker(self) -> Worker:
+    @property
+    def worker(self) -> Worker:
+        """The worker of the flow that ends in predictions."""
+        return self.workers[-1]
+
+    def _new_workers(self) -> list[Worker]:
         if callable(self._models):
             plan = bind(self._topology, self._settings, Path(), model=stand_in(self._models, self._threshold))
         else:
             plan = bind(self._topology, self._settings, Path(self._models))
-        worker = Worker(plan, self._settings, clients=_MemoryClients(self.log), clock=self.clock)
+        return [self._new_worker(flow) for flow in plan.flows]
+
+    def _new_worker(self, flow: Plan | RekeyPlan) -> Worker:
+        worker = Worker(flow, self._settings, clients=_MemoryClients(self.log), clock=self.clock)
         worker.start()
         return worker
 
@@ -97,7 +105,8 @@ class TopologyTest:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.worker.close()
+        for worker in self.workers:
+            worker.close()
 
     @property
     def now(self) -> float:
@@ -123,21 +132,27 @@ class TopologyTest:
     def run(self) -> None:
         """Turn until everything sent is processed and committed."""
         for _ in range(_TURNS_MAX):
-            self.worker.turn()
-            topics = self.worker.plan.topics.sources
-            rests = self.worker.idle and not self.worker.held_back
-            if rests and all(self.log.caught_up(self.worker.plan.group, topic) for topic in topics):
+            quiet = True
+            for worker in self.workers:
+                worker.turn()
+                quiet = quiet and (worker.idle or self.log.quiet)
+            # In the order of the data: what an earlier flow has finished lies before the later ones.
+            if all(worker.idle and not worker.held_back and self._caught_up(worker.plan) for worker in self.workers):
                 return
-            if self.worker.idle or self.log.quiet:
+            if quiet:
                 # Time stands still between turns; a commit waits for its age.
                 self.clock.advance(0.005)
         raise StreamerError(f"the topology did not come to rest within {_TURNS_MAX:,} turns")
 
+    def _caught_up(self, flow: Plan | RekeyPlan) -> bool:
+        return all(self.log.caught_up(flow.group, topic) for topic in flow.topics.sources)
+
     def restart(self) -> None:
-        """Kill the worker as SIGKILL would, and start another one: nothing but the log survives."""
+        """Kill the process as SIGKILL would, and start another one: nothing but the log survives."""
         self.log.crash()
-        self.worker.abandon()
-        self.worker = self._new_worker()
+        for worker in self.workers:
+            worker.abandon()
+        self.workers = self._new_workers()
 
     def read(self, topic: str) -> list[Any]:
         """New committed records of a topic since the last read, as JSON values, after running to rest."""

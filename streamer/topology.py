@@ -62,6 +62,15 @@ class Joined:
 
 
 @dataclass(frozen=True, slots=True)
+class Rekey:
+    """`.rekey()`: another key for the events, and how far a partition may run ahead of the others."""
+
+    field: str
+    align_us: int
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
 class Windowed:
     """`.window()`: how samples of a key are kept."""
 
@@ -131,6 +140,24 @@ class Topology:
         if not (isinstance(event, type) and issubclass(event, Event) and event.__event__.topic):
             raise TopologyError(f"{where}: .source() takes an Event class with a topic, such as class R(Event, topic='t')")
         return self._add(Source(event, rejected, where))
+
+    def rekey(self, field: str, *, align: str = "1m") -> "Topology":
+        """Give the events another key: all that follows is kept per value of `field`, whatever their record key is.
+
+        They pass through an internal topic, exactly once; see docs/topologies.md.
+
+        Args:
+            field: of the event, text or a whole number.
+            align: a partition of the source whose event times run further ahead of the slowest one waits, as "1m".
+        """
+        where = line_of_caller(1)
+        if not isinstance(field, str):
+            raise TopologyError(f"{where}: .rekey() takes the name of a field, not {field!r}")
+        try:
+            align_us = round(parse_duration_s(align) * 1e6)
+        except ValueError as error:
+            raise TopologyError(f"{where}: align: {error}") from error
+        return self._add(Rekey(field, align_us, where))
 
     def join(self, join: Join, *, rejected: str, late: str = "0s", idle: str = "200ms") -> "Topology":
         """Let events see those of another stream with the same key: `interval`, `latest` or `delayed`.
@@ -203,12 +230,12 @@ class Topology:
             raise TopologyError(f"{line_of_caller(2)}: Topology({self.name!r}): {NAME_RULE}")
 
     def _add(self, step: Any) -> "Topology":
-        kinds = (Source, Joined, Windowed, Features, Infer, Flag, Publish)
+        kinds = (Source, Rekey, Joined, Windowed, Features, Infer, Flag, Publish)
         place = kinds.index(type(step))
         for earlier in self.steps:
             before = kinds.index(type(earlier)) - isinstance(step, Joined)  # there may be several
             if before >= place:
-                names = ("source", "join", "window", "features", "infer", "flag", "publish")
+                names = ("source", "rekey", "join", "window", "features", "infer", "flag", "publish")
                 raise TopologyError(
                     f"{step.where}: .{names[place]}() comes after .{names[kinds.index(type(earlier))]}() "
                     f"({earlier.where}); the order is {' -> '.join(names)}, each once, but several joins"

@@ -12,16 +12,13 @@ from streamer.batch import Records
 from streamer.clients import Clients, KafkaClients
 from streamer.clock import Clock, SystemClock
 from streamer.errors import FencedError
-from streamer.inference.pool import Pool
+from streamer.flow import stages_of
 from streamer.kafka import Watermarks, consumer_config, producer_config, reader_config, transactional_config, with_reports
-from streamer.merging import changelog_of, decode_of, merging_of, window_of
-from streamer.plan import Plan
+from streamer.merging import merging_of
+from streamer.plan import Plan, RekeyPlan
 from streamer.settings import Settings
 from streamer.stages.commit import Commit, Transaction, TransactionError
 from streamer.stages.consume import Consume
-from streamer.stages.encode import Encoder
-from streamer.stages.flag import Flag
-from streamer.stages.infer import Infer
 from streamer.stages.produce import Produce
 from streamer.state.restore import Restore
 from streamer.telemetry.alarm import DeadLetterAlarm
@@ -61,7 +58,7 @@ class Worker:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: Plan | RekeyPlan,
         settings: Settings,
         *,
         clients: Clients | None = None,
@@ -71,27 +68,26 @@ class Worker:
         clients, clock = clients or KafkaClients(), clock or SystemClock()
         self.plan, self.clock, self.metrics = plan, clock, metrics or Metrics()
         exactly_once = settings.guarantee == "exactly-once"
-        topics, model, state = plan.topics, plan.model, changelog_of(plan)
+        topics = plan.topics
         outputs = transactional_config(settings, plan.group) if exactly_once else producer_config(settings)
         config = consumer_config(settings, plan.group, ends=len(topics.sources) > 1)
         self._consume = Consume(clients.consumer(config), topics.sources, clock)
-        self._decode, self._window = decode_of(plan, settings), window_of(plan, settings)
+        ends = Watermarks(clients.consumer(reader_config(settings, committed=False)))
+        stages = stages_of(plan, settings, clock, ends.partitions)
+        state = stages.changelog
+        self._decode, self._window, self._infer, self._flag = stages.decode, stages.window, stages.infer, stages.flag
         self._merging = merging_of(self._consume, self._window, clock, self.metrics)
-        self._infer = Infer(Pool(model, settings.inference.threads, clock))
-        self._flag = Flag(plan.threshold, model.score_column)
-        names = tuple(name for name in (model.facts.features or plan.feature_shapes) if plan.feature_shapes[name] == ())
-        self._produce = Produce(Encoder(topics.source, model, plan.publish_features, names), topics, clock)
+        self._produce = Produce(stages.encoding, topics, clock)
         self._commit = Commit(
             lambda report: clients.producer(outputs if exactly_once else with_reports(outputs, report)),
             topics.sources, state, settings.commit_interval, clock, transactional=exactly_once,
-            rest_s=clients.rest_after_commit_s,
+            rest_s=clients.rest_after_commit_s, marks=stages.marks,
         )  # fmt: skip
         reader = reader_config(settings, committed=True)
         self._assignment = Assignment(
             self._consume, self._window, self._commit,
             Restore(clients.consumer(reader), state.topic, strict=exactly_once) if state else None,
-            Watermarks(clients.consumer(reader_config(settings, committed=False))),
-            topics.changelog, settings.start, settings.on_lost_offsets, self.metrics,
+            ends, state.topic if state else None, settings.start, settings.on_lost_offsets, self.metrics,
         )  # fmt: skip
         self._book = Bookkeeper(self.metrics, plan, DeadLetterAlarm(self.metrics, settings.dead_letters_stop), clock)
         self._drain_timeout_s = settings.drain_timeout

@@ -104,7 +104,7 @@ def _broker(which: Broker) -> "Iterator[tuple[Settings, Callable[[Topics], objec
         from streamer.demo.embedded import CONSUMER_CONFIG, NOTICE, EmbeddedBroker  # noqa: PLC0415
 
         with EmbeddedBroker() as embedded:
-            make = lambda topics: embedded.create([topics.source, *topics.outputs()])  # noqa: E731
+            make = lambda topics: embedded.create(topics.all())  # noqa: E731
             kafka = KafkaSettings(common={"bootstrap.servers": embedded.bootstrap}, consumer=CONSUMER_CONFIG)
             yield Settings(kafka=kafka, http=None), make, NOTICE
         return

@@ -127,9 +127,9 @@ def _brokers(settings: "Settings", topics: "Topics", group: str) -> "Iterator[Ch
     for broker in cluster.brokers.values():
         yield reach(f"{broker.host}:{broker.port}", f"advertised listener of broker {broker.id}", advertised=True)
     yield from _topics(admin, cluster, topics)
-    for source in topics.sources:
+    for source, reader in topics.readers(group).items():
         if source in cluster.topics:
-            yield from _group(settings, source, group)
+            yield from _group(settings, source, reader)
 
 
 def reach(address: str, role: str, *, advertised: bool = False) -> Check:
@@ -179,7 +179,7 @@ def _resolved(host: str, port: int) -> list[Any] | OSError:
 
 
 def _topics(admin: "AdminClient", cluster: "ClusterMetadata", topics: "Topics") -> "Iterator[Check]":
-    names = [*topics.sources, *topics.outputs()]
+    names = topics.all()
     for name in names:
         known = cluster.topics.get(name)
         if known is None or known.error is not None:
@@ -191,11 +191,11 @@ def _topics(admin: "AdminClient", cluster: "ClusterMetadata", topics: "Topics") 
         else:
             yield Check(ok=True, what=f"topic {name}, {len(known.partitions)} partitions")
     present = [name for name in names if name in cluster.topics]
-    if topics.changelog in present and topics.source in present:
-        yield _same_partitions(cluster, topics.source, topics.changelog)
+    if topics.changelog in present and topics.lead in present:
+        yield _same_partitions(cluster, topics.lead, topics.changelog)
     for joined in topics.joined:
-        if joined in present and topics.source in present:
-            yield _copartitioned(cluster, topics.source, joined)
+        if joined in present and topics.lead in present:
+            yield _copartitioned(cluster, topics.lead, joined)
     yield from _topic_configs(admin, topics, present)
 
 

@@ -47,13 +47,13 @@ def run(  # noqa: PLR0913 - one parameter per flag
 
 
 def serve(name: str, settings: "Settings") -> None:
-    """Bind, check topics, run one worker with its web server."""
+    """Bind, check topics, run the flows of a topology with their web server."""
     from streamer.kafka import check_topics  # noqa: PLC0415
     from streamer.loading import load_topology  # noqa: PLC0415
     from streamer.plan import bind, check_memory  # noqa: PLC0415
+    from streamer.service import Service  # noqa: PLC0415
     from streamer.telemetry.logs import configure_logs, get_logger  # noqa: PLC0415
     from streamer.web.server import serve_in_background  # noqa: PLC0415
-    from streamer.worker import Worker  # noqa: PLC0415
 
     stopper = _Stopper()
     configure_logs(settings.log.level, settings.log.format, secrets=settings.secrets())
@@ -66,12 +66,12 @@ def serve(name: str, settings: "Settings") -> None:
     if plan.store is not None:
         check_memory(plan.store, settings, plan.name, partitions)
     plan.model.warm_up(plan.feature_shapes)
-    worker = Worker(plan, settings)
+    service = Service(plan, settings)
     _spare_the_collector()
-    stopper.hand_over(worker.stop)
+    stopper.hand_over(service.stop)
     _announce(plan, settings, partitions)
-    with serve_in_background(worker, settings.http):
-        worker.run()
+    with serve_in_background(service, settings.http):
+        service.run()
     log.info("stopped")
 
 
@@ -109,6 +109,7 @@ def _announce(plan: "Plan", settings: "Settings", partitions: int) -> None:
     per_key = plan.store.bytes_per_key if plan.store else 0
     get_logger(__name__).info(
         "starting", topology=plan.name, group=plan.group, guarantee=settings.guarantee, source=plan.topics.source,
+        rekeyed=plan.topics.rekeyed,
         model=plan.model.file.name, version=plan.model.file.version, threshold=plan.threshold, new_group_starts=settings.start,
         bytes_per_key=per_key, keys_max=settings.keys_max, partitions=partitions,
         state_bytes_max=per_key * settings.keys_max * partitions,

@@ -28,8 +28,9 @@ def plan(
     """Print the topics with their configuration, and the minimal ACLs."""
     from streamer.settings import Settings  # noqa: PLC0415 - --help stays quick
 
-    topics, group_name = _topics(topology, Settings.load(config, group=group).group)
-    for name, entries in _configs(topics).items():
+    settings = Settings.load(config, group=group)
+    topics, group_name = _topics(topology, settings.group)
+    for name, entries in _configs(topics, settings.record_bytes_max).items():
         details = " ".join(f"{key}={value}" for key, value in entries.items())
         typer.echo(f"topic {name} partitions={partitions} replication={replication} {details}")
     for line in acls(topics, group_name):
@@ -73,7 +74,7 @@ def create_topics(settings: "Settings", topics: "Topics", *, partitions: int, re
     alike = {*topics.sources, topics.changelog}
     new = [
         NewTopic(name, existing if name in alike else partitions, replication, config=config)
-        for name, config in _configs(topics).items()
+        for name, config in _configs(topics, settings.record_bytes_max).items()
     ]
     done = {}
     admin = AdminClient(admin_config(settings))
@@ -96,10 +97,15 @@ def _topics(name: str, group: str | None) -> "tuple[Topics, str]":
     return topics_of(topology, group), group or topology.name
 
 
-def _configs(topics: "Topics") -> dict[str, dict[str, str]]:
+def _configs(topics: "Topics", record_bytes_max: int) -> dict[str, dict[str, str]]:
     """Configuration of each topic. Log time is the broker's: event times are judged against it."""
+    from streamer.kafka import rekeyed_bytes_max  # noqa: PLC0415
+
     plain = {"message.timestamp.type": "LogAppendTime"}
-    configs = {name: plain for name in (*topics.sources, *topics.outputs()) if name != topics.changelog}
+    configs = {name: plain for name in topics.all() if name != topics.changelog}
+    if topics.rekeyed:
+        # A record of the source, however large, passes with its header in front.
+        configs[topics.rekeyed] = plain | {"max.message.bytes": str(rekeyed_bytes_max(record_bytes_max))}
     if topics.changelog:
         # The state is what the log says: nothing may be deleted by age.
         configs[topics.changelog] = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
@@ -108,10 +114,11 @@ def _configs(topics: "Topics") -> dict[str, dict[str, str]]:
 
 def acls(topics: "Topics", group: str) -> list[str]:
     """The rights a worker needs, no more, one a line."""
-    lines = [f"allow read,describe topic {name}" for name in topics.sources]
+    readers = topics.readers(group)
+    lines = [f"allow read,describe topic {name}" for name in readers]
     lines += [f"allow write,describe topic {name}" for name in topics.outputs()]
     if topics.changelog:
         lines.append(f"allow read topic {topics.changelog}")
-    lines.append(f"allow read group {group}")
+    lines += [f"allow read group {name}" for name in dict.fromkeys(readers.values())]
     lines.append(f"allow write,describe transactional-id prefix {group}-")
     return lines

@@ -6,7 +6,7 @@ free again. The offsets of a commit come from the batches in it, never from the 
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,8 @@ _RETRY_PAUSE_S = 0.05
 _FENCES = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED)  # noqa: SLF001
 
 
+# What a transaction says at its end, beside its outputs: topic, partition and value of each record.
+Marks = Callable[[list[Batch]], Iterable[tuple[str, int, bytes]]]
 DeliveryReport = Callable[[KafkaError | None, Message], None]
 
 
@@ -124,6 +126,7 @@ class Commit:
         interval_s: age at which a transaction commits when the flow keeps up.
         clock: for ages.
         rest_s: pause between a commit and the next transaction.
+        marks: what to say at the end of a transaction.
     """
 
     def __init__(
@@ -136,10 +139,12 @@ class Commit:
         *,
         transactional: bool,
         rest_s: float = 0.0,
+        marks: Marks | None = None,
     ) -> None:
         self._make_producer, self._topics, self._state = make_producer, tuple(topics), state
         self._interval_s, self._clock, self.transactional = interval_s, clock, transactional
         self._rest_s = rest_s if transactional else 0.0
+        self._marks = marks
         self.places: dict[int, Place] = {}
         self._undelivered: list[KafkaError] = []
         self.producer = self._new_producer()
@@ -319,6 +324,8 @@ class Commit:
             raise TransactionError("flush", why, replace=False)
 
     def _write_changelog(self, transaction: Transaction, producer: Producer) -> None:
+        for topic, partition, value in self._marks(transaction.batches) if self._marks else ():
+            self._produce_block(producer, topic, partition, value)
         if self._state is None:
             return
         offsets = transaction.offsets()
@@ -329,13 +336,12 @@ class Commit:
             deltas = [batch.deltas[partition] for batch in transaction.batches if partition in batch.deltas]
             merged = merge(deltas, self._state.fields)
             for value in changelog.encode(merged, self._state.fingerprint, place.seq + 1, covered):
-                self._produce_block(producer, partition, value)
+                self._produce_block(producer, self._state.topic, partition, value)
 
-    def _produce_block(self, producer: Producer, partition: int, value: bytes) -> None:
-        assert self._state is not None
+    def _produce_block(self, producer: Producer, topic: str, partition: int, value: bytes) -> None:
         while True:
             try:
-                producer.produce(self._state.topic, value, partition=partition)
+                producer.produce(topic, value, partition=partition)
                 return
             except BufferError:
                 producer.poll(_RETRY_PAUSE_S)

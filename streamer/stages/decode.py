@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.batch import Batch, DeadLetter, Records, partition_rows
-from streamer.event import Event, EventSpec, numeric_fields
+from streamer.event import Event, numeric_fields
 from streamer.limits import KEY_BYTES_MAX
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -33,6 +33,8 @@ class Decode:
         record_bytes_max: a larger value is refused unread.
         max_ahead_us: how far an event may lie after its log time.
         keyed: whether the record key must equal the key field.
+        key: the key field, where it is not the one of the event class.
+        new_key: a field whose text leaves the decoder as a column of bytes: the key that records are to have.
     """
 
     event: type[Event]
@@ -40,16 +42,18 @@ class Decode:
     record_bytes_max: int
     max_ahead_us: int
     keyed: bool
+    key: str | None = None
+    new_key: str | None = None
 
     def __call__(self, records: Records) -> Batch:
         """Decode, check and gather columns; every record is a row or a dead letter of the batch."""
-        spec = self.event.__event__
         events, refused = self._parse(records)
         if self.keyed:
-            refused.update(self._mismatched(records.keys, events, spec))
+            refused.update(self._mismatched(records.keys, events, self.key or self.event.__event__.key or ""))
         elif not _short([key for key in records.keys if key is not None]):
             long = {row: _too_long(key) for row, key in enumerate(records.keys) if key is not None and len(key) > KEY_BYTES_MAX}
             refused = long | refused
+        texts = _key_texts(events, self.new_key, refused) if self.new_key else []
         rows = np.arange(len(records))
         if refused:
             rows = np.array([row for row in range(len(records)) if row not in refused], np.int64)
@@ -57,6 +61,10 @@ class Decode:
         batch.dead = [_dead(records, row, *refusal) for row, refusal in sorted(refused.items())]
         if refused:
             events = [events[row] for row in rows.tolist()]
+        if self.new_key:
+            column = np.empty(len(texts), object)
+            column[:] = texts
+            batch.columns[self.new_key] = column[rows]
         self._fill(batch, events, records.log_append)
         return batch
 
@@ -77,9 +85,8 @@ class Decode:
                 events.append(None)
         return events, refused
 
-    def _mismatched(self, keys: list[bytes | None], events: list[Any], spec: EventSpec) -> dict[int, Refusal]:
-        """Rows whose record key is not the key field of the event."""
-        name = spec.key or ""
+    def _mismatched(self, keys: list[bytes | None], events: list[Any], name: str) -> dict[int, Refusal]:
+        """Rows whose record key is not the field `name` of the event."""
         field = attrgetter(name)
         try:
             joined = "\0".join(map(field, events)).encode()
@@ -128,7 +135,7 @@ class Decode:
     def _times_us(self, batch: Batch, events: list[Any]) -> NDArray[np.float64]:
         spec = self.event.__event__
         if spec.time is None:
-            return batch.timestamps_ms.astype(np.float64) * 1e3
+            return batch.origin.timestamps_ms.astype(np.float64) * 1e3
         values = list(map(attrgetter(spec.time), events))
         if spec.time_unit == "iso":
             return np.array([_iso_us(value) for value in values], np.float64)
@@ -204,14 +211,36 @@ def _short(keys: list[bytes]) -> bool:
 
 
 def _key_refusal(key: bytes | None, field: Any, name: str) -> Refusal | None:
-    way_out = f"produce with the record key set to {name}"
+    way_out = f"produce with the record key set to {name}, or put .rekey({name!r}) behind .source()"
     if key is None:
         return "null_key", f"the record has no key, the window needs {name}; {way_out}"
-    if key != str(field).encode("utf-8", "surrogatepass"):
+    if key != _text(field):
         return "key_mismatch", f"the record key differs from the field {name}; {way_out}"
     if len(key) > KEY_BYTES_MAX:
         return _too_long(key)
     return None
+
+
+def _key_texts(events: list[Any], name: str, refused: dict[int, Refusal]) -> list[bytes]:
+    """A field of each event as the bytes of a record key; adds the rows that have none to the refusals."""
+    field = attrgetter(name)
+    try:
+        texts = list(map(str.encode, map(field, events)))
+        if _short(texts):
+            return texts
+    except (TypeError, AttributeError, UnicodeEncodeError):
+        pass  # a refused event, a null or a number: look at each
+    texts = [b"" if event is None else _text(field(event)) for event in events]
+    for row, event in enumerate(events):
+        if event is not None and field(event) is None:
+            refused[row] = ("null_key", f"the field {name} is null, and records are to be keyed by it")
+        elif len(texts[row]) > KEY_BYTES_MAX:
+            refused[row] = _too_long(texts[row])
+    return texts
+
+
+def _text(value: Any) -> bytes:
+    return str(value).encode("utf-8", "surrogatepass")
 
 
 def _too_long(key: bytes) -> Refusal:
@@ -250,6 +279,7 @@ def _batch(records: Records, rows: NDArray[np.int64]) -> Batch:
         records.topic, owed(records.partitions, records.offsets), [], records.polled_us, keys,
         records.partitions[rows], records.offsets[rows], records.timestamps_ms[rows], np.empty(0, np.int64), {}, values,
         sum(map(len, filter(None, records.values))),
+        received=records.received if whole or records.received is None else records.received.only(rows),
     )  # fmt: skip
 
 
@@ -259,8 +289,9 @@ def owed(partitions: NDArray[np.int32], offsets: NDArray[np.int64]) -> dict[int,
 
 
 def _dead(records: Records, row: int, reason: str, detail: str) -> DeadLetter:
+    origin = records.origin
     return DeadLetter(
-        records.topic, int(records.partitions[row]), int(records.offsets[row]),
-        records.keys[row], records.values[row], "decode", reason, detail,
+        origin.topic, int(origin.partitions[row]), int(origin.offsets[row]),
+        origin.keys[row], records.values[row], "decode", reason, detail,
     )  # fmt: skip
 

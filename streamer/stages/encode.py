@@ -59,13 +59,13 @@ class Encoder:
             return []
         key_bytes, key_ends = _keys(batch.keys)
         features = self._matrix(batch) if self.with_features else np.empty((rows, 0), np.float32)
-        scores = np.ascontiguousarray(batch.scores)
+        scores, origin = np.ascontiguousarray(batch.scores), batch.origin
         numbers = scores.shape[1] + features.shape[1] + 1
         out = np.empty(room(rows, len(self._constants), len(key_bytes), numbers), np.uint8)
         end = write_predictions(
-            out, self._constants, self._cuts, batch.partitions, batch.offsets, key_bytes, key_ends,
+            out, self._constants, self._cuts, origin.partitions, origin.offsets, key_bytes, key_ends,
             batch.times_us, scores, self.model.score_column % scores.shape[1], batch.flags, batch.counts,
-            now_us - batch.timestamps_ms * 1000, features,
+            now_us - origin.timestamps_ms * 1000, features,
         )  # fmt: skip
         return out[: end - 1].tobytes().split(b"\n")
 

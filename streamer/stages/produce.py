@@ -2,7 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -11,6 +11,36 @@ from streamer.clock import Clock
 from streamer.plan import Topics
 from streamer.stages.commit import TransactionError
 from streamer.stages.encode import Encoder, dead_letter, dead_letter_key
+
+
+class Encoding(Protocol):
+    """Turns batches into records."""
+
+    def outgoing(self, batch: Batch, now_us: int) -> list[tuple[str, list[dict[str, Any]]]]:
+        """Records by topic, in the order in which they are to be sent; `now_us` is wall time."""
+
+
+@dataclass(slots=True)
+class Results:
+    """Predictions, and the anomalies among them.
+
+    Attributes:
+        encoder: writes them.
+        topics: where they go.
+    """
+
+    encoder: Encoder
+    topics: Topics
+
+    def outgoing(self, batch: Batch, now_us: int) -> list[tuple[str, list[dict[str, Any]]]]:
+        """Records by topic."""
+        values = self.encoder.predictions(batch, now_us)
+        found = [(self.topics.predictions, [{"key": k, "value": v} for k, v in zip(batch.keys, values, strict=True)])]
+        if self.topics.anomalies and batch.flags.any():
+            flagged = batch.flags.nonzero()[0].tolist()
+            anomalies = [{"key": batch.keys[row], "value": self.encoder.anomaly(batch, row, values[row])} for row in flagged]
+            found.append((self.topics.anomalies, anomalies))
+        return found
 
 
 @dataclass(slots=True)
@@ -26,24 +56,19 @@ class Produce:
     """Encodes batches at once and hands them to the producer as it has room, in order.
 
     Args:
-        encoder: writes predictions and anomalies.
-        topics: where they go.
+        encoder: writes what goes out.
+        topics: of the flow.
         clock: stamps.
     """
 
-    def __init__(self, encoder: Encoder, topics: Topics, clock: Clock) -> None:
+    def __init__(self, encoder: Encoding, topics: Topics, clock: Clock) -> None:
         self._encoder, self._topics, self._clock = encoder, topics, clock
         self._waiting: deque[Outgoing] = deque()
         self.rows = 0
 
     def encode(self, batch: Batch) -> None:
         """Encode a flagged batch and put it in line."""
-        values = self._encoder.predictions(batch, self._clock.wall_us())
-        rows = deque([(self._topics.predictions, [{"key": k, "value": v} for k, v in zip(batch.keys, values, strict=True)])])
-        if self._topics.anomalies and batch.flags.any():
-            flagged = batch.flags.nonzero()[0].tolist()
-            anomalies = [{"key": batch.keys[row], "value": self._encoder.anomaly(batch, row, values[row])} for row in flagged]
-            rows.append((self._topics.anomalies, anomalies))
+        rows = deque(self._encoder.outgoing(batch, self._clock.wall_us()))
         batch.values = []
         batch.stamps.encoded = self._clock.monotonic()
         self._waiting.append(Outgoing(batch, rows, deque(batch.dead)))

@@ -4,10 +4,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from streamer.clock import Clock
-from streamer.plan import Plan
+from streamer.plan import Plan, RekeyPlan
 from streamer.stages.commit import Transaction
-from streamer.stages.join import JoinStage
-from streamer.stages.window import WindowStage
 from streamer.telemetry.alarm import DeadLetterAlarm
 from streamer.telemetry.metrics import Metrics
 
@@ -21,6 +19,19 @@ class _Input(Protocol):
     def lag(self) -> dict[tuple[str, int], int]: ...
 
 
+class _State(Protocol):
+    """What the gauges tell of the windows; read only."""
+
+    @property
+    def keys(self) -> int: ...
+
+    @property
+    def truncated(self) -> int: ...
+
+    @property
+    def evicted(self) -> int: ...
+
+
 class Bookkeeper:
     """Books the turns and commits of one worker.
 
@@ -31,7 +42,7 @@ class Bookkeeper:
         clock: times the laps.
     """
 
-    def __init__(self, metrics: Metrics, plan: Plan, alarm: DeadLetterAlarm, clock: Clock) -> None:
+    def __init__(self, metrics: Metrics, plan: Plan | RekeyPlan, alarm: DeadLetterAlarm, clock: Clock) -> None:
         self._metrics, self._plan, self._alarm, self._clock = metrics, plan, alarm, clock
         self._lap_start = 0.0
         self._gauges_at = 0.0
@@ -60,27 +71,35 @@ class Bookkeeper:
         Raises:
             StreamerError: dead letters passed the share at which the service was asked to stop.
         """
-        metrics, model = self._metrics, self._plan.model.file
-        rows = sum(map(len, done.batches))
-        dead = sum(len(batch.dead) for batch in done.batches)
-        metrics.ledger.record(done.batches, done.committed, self._plan.deadline_s)
+        metrics = self._metrics
+        rows, dead = sum(map(len, done.batches)), sum(len(batch.dead) for batch in done.batches)
         metrics.add("streamer_commits_total")
-        metrics.add("streamer_records_total", rows, "predicted")
         metrics.add("streamer_records_total", dead, "dead")
-        metrics.add("streamer_records_total", sum(batch.folded for batch in done.batches if batch.joined), "joined")
-        metrics.add("streamer_inference_rows_total", rows, model.name, str(model.version))
-        metrics.add("streamer_inference_batches_total", len(done.batches))
-        metrics.add("streamer_anomalies_total", sum(int(batch.flags.sum()) for batch in done.batches))
-        # These two work on threads of their own, so the worker's laps do not see them.
-        scoring = sum(batch.stamps.run_ended - batch.stamps.run_started for batch in done.batches)
-        metrics.add("streamer_stage_busy_seconds_total", scoring, "infer")
+        if isinstance(self._plan, Plan):
+            self._scored(self._plan, done, rows)
+        else:
+            # Its latency is booked where the row ends, as the part `rekey`.
+            metrics.add("streamer_records_total", rows, "rekeyed")
+        # This one works on a thread of its own, so the worker's laps do not see it.
         metrics.add("streamer_stage_busy_seconds_total", done.took_s, "commit")
         for batch in done.batches if dead else ():
             for letter in batch.dead:
                 metrics.add("streamer_dead_letters_total", 1, letter.stage, letter.reason)
-        self._alarm.note(self._clock.monotonic(), done.rows, dead)
+        self._alarm.note(self._clock.monotonic(), rows + dead, dead)
 
-    def gauges(self, source: _Input, window: WindowStage | JoinStage, unscored: int, uncommitted: int) -> None:
+    def _scored(self, plan: Plan, done: Transaction, rows: int) -> None:
+        metrics, model = self._metrics, plan.model.file
+        metrics.ledger.record(done.batches, done.committed, plan.deadline_s)
+        metrics.add("streamer_records_total", rows, "predicted")
+        metrics.add("streamer_records_total", sum(batch.folded for batch in done.batches if batch.joined), "joined")
+        metrics.add("streamer_inference_rows_total", rows, model.name, str(model.version))
+        metrics.add("streamer_inference_batches_total", len(done.batches))
+        metrics.add("streamer_anomalies_total", sum(int(batch.flags.sum()) for batch in done.batches))
+        # The model runs on threads of its own, so the worker's laps do not see it.
+        scoring = sum(batch.stamps.run_ended - batch.stamps.run_started for batch in done.batches)
+        metrics.add("streamer_stage_busy_seconds_total", scoring, "infer")
+
+    def gauges(self, source: _Input, window: _State, unscored: int, uncommitted: int) -> None:
         """Refresh the gauges, once a second."""
         now = self._clock.monotonic()
         if now < self._gauges_at:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from streamer.batch import Batch
 
 # From event time to commit, in the order in which a row passes them.
-PARTS = ("source", "broker", "decode", "window", "queue", "run", "encode", "produce", "commit")
+PARTS = ("source", "rekey", "broker", "decode", "window", "queue", "run", "encode", "produce", "commit")
 # Eight bounds a decade from 10 us to 10,000 s: a quantile, told as the middle of its bucket, is off by at most 16 %.
 BOUNDS_S = 10.0 ** (np.arange(-40, 33) / 8)
 _MIDDLE = 10.0 ** (-1 / 16)
@@ -73,10 +73,16 @@ class Ledger:
                 self._enter(batch, committed)
             rows = [len(batch) for batch in batches]
             events = np.concatenate([batch.times_us for batch in batches])
-            records = np.concatenate([batch.timestamps_ms for batch in batches]) * 1000
+            records = np.concatenate([batch.origin.timestamps_ms for batch in batches]) * 1000
+            arrived = records
+            if any(batch.received for batch in batches):
+                arrived = np.concatenate([batch.timestamps_ms for batch in batches]) * 1000
+                self.parts["rekey"].add_each((arrived - records) / 1e6)
+            else:
+                self.parts["rekey"].add(0.0, len(records))
             polled = np.repeat([batch.polled_us for batch in batches], rows)
             self.parts["source"].add_each((records - events) / 1e6)
-            self.parts["broker"].add_each((polled - records) / 1e6)
+            self.parts["broker"].add_each((polled - arrived) / 1e6)
             # Wall time of the commit is the poll's plus what passed since, so that a clock step cannot break the sum.
             since_poll = np.repeat([committed - batch.stamps.polled for batch in batches], rows)
             self.end_to_end["event"].add_each((polled - events) / 1e6 + since_poll)
@@ -91,5 +97,5 @@ class Ledger:
             stamps.polled, stamps.decoded, stamps.windowed, stamps.run_started, stamps.run_ended, stamps.encoded,
             stamps.produced, committed,
         )  # fmt: skip
-        for part, start, end in zip(PARTS[2:], passed, passed[1:], strict=False):
+        for part, start, end in zip(PARTS[3:], passed, passed[1:], strict=False):
             self.parts[part].add(end - start, rows)

@@ -5,7 +5,7 @@ through `collect`, the live view through the same object.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -28,8 +28,8 @@ class Metric(NamedTuple):
 
 TABLE = (
     Metric("streamer_records_total", "counter", ("outcome",),
-           "Committed records by outcome: predicted, dead, or joined (of another input, kept for events to see). A rising share "
-           "of dead: see streamer_dead_letters_total."),
+           "Committed records by outcome: predicted, dead, joined (of another input, kept for events to see) or rekeyed (to the "
+           "internal topic, input again). A rising share of dead: see streamer_dead_letters_total."),
     Metric("streamer_anomalies_total", "counter", (), "Committed predictions that were flagged."),
     Metric("streamer_dead_letters_total", "counter", ("stage", "reason"), "Committed dead letters; streamer tail shows them."),
     Metric("streamer_commits_total", "counter", (), "Commits. None for a minute while there is lag: look at the log."),
@@ -62,6 +62,7 @@ TABLE = (
     Metric("streamer_dead_letter_alarm", "gauge", (), "1 while dead letters are a large share of the input of the last minute."),
 )  # fmt: skip
 NAMES = {metric.name: metric for metric in TABLE}
+_ALARMS = ("streamer_paused", "streamer_dead_letter_alarm")
 # Two bounds a decade are exported: scrapes stay small, dashboards keep their shape.
 _EXPORTED = range(0, len(BOUNDS_S), 4)
 
@@ -122,6 +123,27 @@ class Metrics(Collector):
             for label, histogram in source.items():
                 family.add_metric([label], _buckets(histogram), histogram.total_s)
         return family
+
+
+class Together(Collector):
+    """The metrics of several workers of one process as one: counts and gauges added, alarms as the highest."""
+
+    def __init__(self, parts: Sequence[Metrics]) -> None:
+        self._parts = parts
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:
+        """What Prometheus sees. Rows are booked in the latency ledger where they end: in the last flow."""
+        if len(self._parts) == 1:
+            yield from self._parts[0].collect()
+            return
+        whole = Metrics()
+        whole.ledger = self._parts[-1].ledger
+        for metric in TABLE:
+            for part in self._parts:
+                for labels, value in part.by_label(metric.name).items():
+                    before = whole.value(metric.name, *labels)
+                    whole.set(metric.name, max(before, value) if metric.name in _ALARMS else before + value, *labels)
+        yield from whole.collect()
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:

@@ -4,18 +4,19 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from streamer.telemetry.metrics import Metrics
-
 
 class Watched(Protocol):
     """What the web sees of a worker."""
 
-    metrics: Metrics
+    @property
+    def metrics(self) -> Collector:
+        """What Prometheus sees."""
 
     def live(self) -> str | None:
         """None, or why it should be restarted."""

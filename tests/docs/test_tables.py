@@ -18,6 +18,7 @@ from streamer.cli.topics import acls
 from streamer.kafka_keys import _OWNED, refusal
 from streamer.loading import load_topology
 from streamer.plan import topics_of
+from streamer.rekey import receive
 from streamer.settings import Settings
 from streamer.stages.encode import dead_letter
 from streamer.telemetry.ledger import PARTS
@@ -100,6 +101,7 @@ def test_metrics_named_anywhere_exist() -> None:
 
 def test_dead_letter_reasons_are_all_there() -> None:
     written = {(reason, stage) for stage in ("decode", "window", "infer") for reason in reasons(stage)}
+    written.add((receive.FOREIGN, "decode"))
     assert {"oversize", "model_failed"} <= {reason for reason, _ in written}
     documented = [(code(row[0])[0], row[1]) for row in rows(DOCS / "topologies.md", "reason")]
     assert sorted(documented) == sorted(written)

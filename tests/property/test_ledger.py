@@ -17,33 +17,40 @@ waits = st.lists(st.floats(0, 100), min_size=len(STATIONS), max_size=len(STATION
 ages_ms = st.lists(st.integers(-5_000, 10**9), min_size=1, max_size=6)
 
 
-def batch(passed: list[float], ages: list[int], event_age_us: int) -> Batch:
+def batch(passed: list[float], ages: list[int], event_age_us: int, rekey_ms: int | None = None) -> Batch:
     n = len(ages)
     stamps = Stamps(**dict(zip(STATIONS, (MONOTONIC + np.cumsum([0.0, *passed[:-1]])).tolist(), strict=True)))
     timestamps = WALL_US // 1000 - np.array(ages)
-    return Batch(
+    made = Batch(
         "t", {}, [], WALL_US, [b"k"] * n, np.zeros(n, np.int32), np.arange(n), timestamps,
         timestamps * 1000 - event_age_us, {}, [None] * n, 0, stamps,
     )  # fmt: skip
+    if rekey_ms is not None:
+        made.received, made.timestamps_ms = made.origin, timestamps + rekey_ms
+    return made
 
 
-@given(waits, ages_ms, st.integers(-(10**9), 10**12))
-def test_the_parts_of_every_row_sum_to_the_whole(passed: list[float], ages: list[int], event_age_us: int) -> None:
+@given(waits, ages_ms, st.integers(-(10**9), 10**12), st.none() | st.integers(0, 10**6))
+def test_the_parts_of_every_row_sum_to_the_whole(
+    passed: list[float], ages: list[int], event_age_us: int, rekey_ms: int | None
+) -> None:
     committed = MONOTONIC + sum(passed)
     for age in ages:  # a ledger of one row shows that row
         ledger = Ledger()
-        ledger.record([batch(passed, [age], event_age_us)], committed, None)
+        ledger.record([batch(passed, [age], event_age_us, rekey_ms)], committed, None)
         parts = {name: histogram.total_s for name, histogram in ledger.parts.items()}
         assert list(parts) == list(PARTS)
         assert sum(parts.values()) == pytest.approx(ledger.end_to_end["event"].total_s, rel=1e-9, abs=1e-6)
         since_record = sum(parts.values()) - parts["source"]
         assert since_record == pytest.approx(ledger.end_to_end["record"].total_s, rel=1e-9, abs=1e-6)
-        assert parts["broker"] == pytest.approx(age / 1e3)
+        assert parts["rekey"] == pytest.approx((rekey_ms or 0) / 1e3)
+        assert parts["broker"] == pytest.approx((age - (rekey_ms or 0)) / 1e3)
         assert parts["source"] == pytest.approx(event_age_us / 1e6)
-        own = [parts[name] for name in PARTS[2:]]
+        own = [parts[name] for name in PARTS[3:]]
         assert own == pytest.approx(passed, abs=1e-6)
     whole = Ledger()
-    whole.record([batch(passed, ages[:1], event_age_us), batch(passed, ages[1:], event_age_us)], committed, None)
+    batches = [batch(passed, ages[:1], event_age_us, rekey_ms), batch(passed, ages[1:], event_age_us, rekey_ms)]
+    whole.record(batches, committed, None)
     assert {h.rows for h in [*whole.parts.values(), *whole.end_to_end.values()]} == {len(ages)}
     assert sum(h.total_s for h in whole.parts.values()) == pytest.approx(whole.end_to_end["event"].total_s, rel=1e-9, abs=1e-5)
 

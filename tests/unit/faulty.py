@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -13,9 +12,10 @@ from streamer.batch import Batch
 from streamer.inference.model import Features
 from streamer.inference.pool import Task
 from streamer.memory_log import MemoryConsumer, MemoryLog, MemoryProducer
-from streamer.plan import bind
+from streamer.plan import Plan, RekeyPlan
 from streamer.stages.commit import Transaction
-from streamer.testing import TopologyTest, stand_in
+from streamer.stages.infer import Infer
+from streamer.testing import TopologyTest
 from streamer.worker import Worker
 
 ABORTABLE, FATAL = "abortable", "fatal"
@@ -208,11 +208,9 @@ class FaultTest(TopologyTest):
         self.scores_held = self.commits_held = False
         super().__init__(*args, **kwargs)
 
-    def _new_worker(self) -> Worker:
+    def _new_worker(self, flow: Plan | RekeyPlan) -> Worker:
         self.clients = FaultyClients(self.log, self.script)
-        assert callable(self._models)
-        plan = bind(self._topology, self._settings, Path(), model=stand_in(self._models, self._threshold))
-        worker = Worker(plan, self._settings, clients=self.clients, clock=self.clock)
+        worker = Worker(flow, self._settings, clients=self.clients, clock=self.clock)
         wait_for_each_score(worker)
         self._hold_scores(worker)
         self._hold_commits(worker)
@@ -293,10 +291,10 @@ class Second:
 
     def __init__(self, test: FaultTest) -> None:
         self._test, first, clients, held = test, test.worker, test.clients, test.held_commits
-        self.worker = test._new_worker()
-        self.consumer: FaultyConsumer = test.clients.consumers[0]
+        self.worker = test._new_worker(first.plan)
+        self.consumer: FaultyConsumer = test.group_consumer
         self.consumer._rebalance = None
-        test.worker, test.clients, test.held_commits = first, clients, held
+        test.clients, test.held_commits = clients, held
 
     def __enter__(self) -> "Second":
         return self
@@ -309,7 +307,7 @@ class Second:
         for _ in range(500):
             self._test.turns(1)
             self.worker.turn()
-            if self._test.log.caught_up(self.worker.plan.group, self.worker.plan.topics.source) and self.worker.idle:
+            if self._test._caught_up(self.worker.plan) and self.worker.idle:
                 return
         raise AssertionError("the two workers do not come to rest")
 
@@ -323,6 +321,8 @@ class Shelf:
 
 def wait_for_each_score(worker: Worker) -> None:
     """Make `submit` return when the batch is scored; it is collected later, as ever."""
+    if not isinstance(worker._infer, Infer):
+        return
     pool = worker._infer._pool
     submit = pool.submit
 

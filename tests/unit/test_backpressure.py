@@ -6,6 +6,7 @@ import pytest
 
 from streamer import limits
 from streamer.batch import Batch
+from streamer.stages.infer import Infer
 from streamer.worker import Worker
 from tests.unit import flows
 from tests.unit.faulty import FaultTest, short_waits
@@ -39,6 +40,7 @@ def feed(test: FaultTest, rows: int, make: Callable[[int], bytes] | None = None)
 
 def held(worker: Worker) -> int:
     """Records between poll and commit, dead letters too."""
+    assert isinstance(worker._infer, Infer)
     under_way = [batch for batch, _ in worker._infer._under_way]
     waiting = [outgoing.batch for outgoing in worker._produce._waiting]
     produced = [batch for t in (worker._commit._open, worker._commit._running) if t for batch in t.batches]

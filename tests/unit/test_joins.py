@@ -202,7 +202,7 @@ def test_an_input_far_ahead_waits_for_the_other(test: TopologyTest, monkeypatch:
         put(test, Payment("a", now + n, 1.0))
     for _ in range(4_000):
         test.worker.turn()
-        most = max(most, test.worker._window.waiting)  # type: ignore[union-attr]
+        most = max(most, test.worker._window.waiting)  # type: ignore[attr-defined]
         test.clock.advance(0.001)
     assert test.worker.metrics.value("streamer_join_inputs_waiting") == 0
     test.clock.advance(4_000)

@@ -1,0 +1,150 @@
+"""The stages of a flow: what a plan becomes. The worker turns them without knowing which kind it has."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from streamer.batch import Batch, Records
+from streamer.clock import Clock
+from streamer.inference.pool import Pool
+from streamer.plan import Plan, RekeyPlan
+from streamer.rekey.receive import Receive
+from streamer.rekey.send import Forward, Progress, Unscored
+from streamer.settings import Settings
+from streamer.stages.commit import ChangelogTopic, Marks
+from streamer.stages.decode import Decode, DecodeEach
+from streamer.stages.encode import Encoder
+from streamer.stages.flag import Flag
+from streamer.stages.infer import Infer
+from streamer.stages.join import JoinStage
+from streamer.stages.produce import Encoding, Results
+from streamer.stages.window import WindowStage
+from streamer.state.join_spec import JoinSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from streamer.state.join_store import JoinStore
+    from streamer.state.store import Store
+
+# Judged where the event first came in; what is decoded again has passed.
+_ANY_TIME_US = 10**17
+
+
+class Keyed(Protocol):
+    """What is kept per partition and advances with its rows: the window stage and its like."""
+
+    @property
+    def stores(self) -> "Mapping[int, Any]":
+        """Partition -> its windows."""
+
+    @property
+    def keys(self) -> int:
+        """Live keys."""
+
+    @property
+    def truncated(self) -> int:
+        """Windows that lost samples."""
+
+    @property
+    def evicted(self) -> int:
+        """Keys that made room for others."""
+
+    def open(self, partition: int) -> "Store | JoinStore | None":
+        """Begin a partition anew."""
+
+    def close(self, partition: int) -> None:
+        """Forget a partition."""
+
+    def __call__(self, batch: Batch) -> None:
+        """Advance."""
+
+
+class Scoring(Protocol):
+    """What holds batches between window and flag: the infer stage and its like."""
+
+    rows: int
+    value_bytes: int
+
+    def submit(self, batch: Batch) -> None:
+        """Queue a batch."""
+
+    def collect(self, timeout_s: float) -> Batch | None:
+        """The oldest batch when it is done."""
+
+    def drop(self) -> None:
+        """Forget what is queued."""
+
+    def __len__(self) -> int:
+        """Batches queued."""
+
+    def close(self) -> None:
+        """End its threads."""
+
+
+@dataclass(slots=True)
+class Stages:
+    """What differs from flow to flow; consume, produce and commit are the same for all.
+
+    Attributes:
+        decode, window, infer, flag: the stages of those names.
+        encoding: what goes out.
+        changelog: where state changes go, or None.
+        marks: what a transaction says at its end, or None.
+    """
+
+    decode: "Callable[[Records], Batch]"
+    window: Keyed
+    infer: Scoring
+    flag: Flag
+    encoding: Encoding
+    changelog: ChangelogTopic | None = None
+    marks: Marks | None = None
+
+
+def stages_of(plan: Plan | RekeyPlan, settings: Settings, clock: Clock, partitions_of: "Callable[[str], int]") -> Stages:
+    """Build the stages of a flow; `partitions_of` asks the cluster how many partitions a topic has."""
+    if isinstance(plan, RekeyPlan):
+        internal, source = plan.topics.predictions, plan.topics.source
+        forward = Forward(internal, plan.field, partitions_of(internal), partitions_of(source))
+        ahead_us = round(settings.max_ahead * 1e6)
+        decode = Decode(plan.event, (), settings.record_bytes_max, ahead_us, keyed=False, new_key=plan.field)
+        return Stages(decode, Progress(), Unscored(), Flag(None, 0), forward, None, forward.marks)
+    model = plan.model
+    names = tuple(name for name in (model.facts.features or plan.feature_shapes) if plan.feature_shapes[name] == ())
+    return Stages(
+        _decode(plan, settings),
+        _window(plan, settings),
+        Infer(Pool(model, settings.inference.threads, clock)),
+        Flag(plan.threshold, model.score_column),
+        Results(Encoder(plan.topics.source, model, plan.publish_features, names), plan.topics),
+        _changelog(plan),
+    )
+
+
+def _decode(plan: Plan, settings: Settings) -> Decode | DecodeEach | Receive:
+    """The decoder of a flow, or those of its inputs."""
+    ahead_us = _ANY_TIME_US if plan.rekey else round(settings.max_ahead * 1e6)
+    bytes_max = settings.record_bytes_max
+    source = Decode(plan.event, plan.columns, bytes_max, ahead_us, keyed=plan.store is not None, key=plan.key)
+    if plan.rekey:
+        return Receive(plan.topics.source, source)
+    if plan.joins is None:
+        return source
+    others = [Decode(each.event, each.columns, bytes_max, ahead_us, keyed=True) for each in plan.joins.inputs]
+    return DecodeEach(dict(zip(plan.topics.sources, [source, *others], strict=True)))
+
+
+def _window(plan: Plan, settings: Settings) -> WindowStage | JoinStage:
+    """The stage that keeps the state of a flow."""
+    if plan.joins is None:
+        assert not isinstance(plan.store, JoinSpec), "only joins have one"
+        return WindowStage(plan.store, plan.needs, plan.features, settings.keys_max)
+    events = tuple(each.event for each in plan.joins.inputs)
+    return JoinStage(plan.joins.spec, plan.needs, plan.features, settings.keys_max, events, plan.joins.idle_s)
+
+
+def _changelog(plan: Plan) -> ChangelogTopic | None:
+    """Where a flow writes its state; None without state."""
+    if plan.store is None or plan.topics.changelog is None:
+        return None
+    return ChangelogTopic(plan.topics.changelog, plan.store.fingerprint, len(plan.store.fields))

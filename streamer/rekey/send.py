@@ -1,0 +1,144 @@
+"""The sending side: rows get their new key and their partition's watermark, and go on to the internal topic as they are."""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamer.batch import Batch, partition_rows
+from streamer.rekey import header
+from streamer.rekey.murmur2 import partitions
+from streamer.state.store import Store
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+NEVER = np.iinfo(np.int64).min
+
+
+@dataclass(slots=True)
+class Progress:
+    """Stands where other flows keep their windows: the largest event time that each partition has come to.
+
+    After a rollback or a crash a partition begins anew, which says less than there is to say and never too much: what it had
+    told before was committed, and the receiver keeps it.
+
+    Attributes:
+        reached: partition -> its largest event time, microseconds.
+        stores, keys, truncated, evicted: there are no windows.
+    """
+
+    reached: dict[int, int] = field(default_factory=dict)
+    stores: dict[int, Store] = field(default_factory=dict)
+    keys: int = 0
+    truncated: int = 0
+    evicted: int = 0
+
+    def open(self, partition: int) -> None:
+        """Begin a partition anew."""
+        self.reached[partition] = NEVER
+
+    def close(self, partition: int) -> None:
+        """Forget a partition."""
+        self.reached.pop(partition, None)
+
+    def __call__(self, batch: Batch) -> None:
+        """Note how far the partition of each row has come."""
+        batch.watermarks = np.empty(len(batch), np.int64)
+        for partition, rows in partition_rows(batch.partitions):
+            times = batch.times_us[rows]
+            times[0] = max(times[0], self.reached[partition])
+            reached = np.maximum.accumulate(times)
+            batch.watermarks[rows] = reached
+            self.reached[partition] = int(reached[-1])
+
+
+class Unscored:
+    """Stands where other flows have their model: batches come back as they went in.
+
+    Attributes:
+        rows, value_bytes: of the batches that wait, as `stages.infer` counts them.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[Batch] = deque()
+        self.rows = self.value_bytes = 0
+
+    def submit(self, batch: Batch) -> None:
+        """Queue a batch."""
+        batch.stamps.run_started = batch.stamps.run_ended = batch.stamps.windowed
+        self._waiting.append(batch)
+        self.rows += batch.records
+        self.value_bytes += batch.value_bytes
+
+    def collect(self, timeout_s: float) -> Batch | None:  # noqa: ARG002 - nothing is waited for
+        """The oldest batch, or None."""
+        if not self._waiting:
+            return None
+        batch = self._waiting.popleft()
+        self.rows -= batch.records
+        self.value_bytes -= batch.value_bytes
+        return batch
+
+    def drop(self) -> None:
+        """Forget all of them."""
+        self._waiting.clear()
+        self.rows = self.value_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+@dataclass(slots=True)
+class Forward:
+    """Encodes rows for the internal topic.
+
+    Attributes:
+        topic: the internal topic.
+        key: the column with the new keys.
+        receivers: partitions of the internal topic.
+        upstreams: partitions of the source.
+    """
+
+    topic: str
+    key: str
+    receivers: int
+    upstreams: int
+
+    def outgoing(self, batch: Batch, now_us: int) -> list[tuple[str, list[dict[str, Any]]]]:  # noqa: ARG002 - stamps are the log's
+        """Records by topic: the values as they came, behind their headers."""
+        if not len(batch):
+            return []
+        keys = batch.columns[self.key].tolist()
+        places = partitions(keys, self.receivers)
+        heads = header.headers(len(batch), self.upstreams)
+        heads["partition"], heads["offset"] = batch.partitions, batch.offsets
+        heads["timestamp_ms"], heads["watermark_us"] = batch.timestamps_ms, batch.watermarks
+        values = header.write(heads, batch.keys, batch.values)
+        for partition, rows in partition_rows(batch.partitions):
+            told = batch.told[partition] = np.full(self.receivers, NEVER)
+            told[places[rows]] = batch.watermarks[rows]  # the last one of several counts
+        messages = zip(keys, values, places.tolist(), strict=True)
+        return [(self.topic, [{"key": key, "value": value, "partition": place} for key, value, place in messages])]
+
+    def marks(self, batches: list[Batch]) -> Iterator[tuple[str, int, bytes]]:
+        """Topic, partition and value of what a transaction says at its end: to each receiver how far its upstreams have come.
+
+        A receiver waits for the slowest of them. One that got no record of a partition would wait for it without an end.
+        """
+        told: dict[int, NDArray[np.int64]] = {}
+        for batch in batches:
+            for partition, reached in batch.told.items():
+                told[partition] = np.maximum(told.get(partition, NEVER), reached)
+        for partition, reached in sorted(told.items()):
+            heads = header.headers(1, self.upstreams)
+            heads["partition"], heads["offset"] = partition, header.NO_RECORD
+            heads["watermark_us"] = reached.max()
+            (value,) = header.write(heads, [None], [None])
+            for receiver in np.flatnonzero(reached < reached.max()).tolist():
+                yield self.topic, receiver, value

@@ -1,0 +1,126 @@
+"""The re-keyed flow under test, and what must come out of it: recomputed record by record in plain Python."""
+
+import json
+import struct
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer import Event, Model, Topology, Window, rolling
+from streamer.inference.model import Features
+from streamer.memory_log import MemoryLog, Stored
+from tests.unit.flows import origin
+
+SOURCE, REJECTED, PREDICTIONS = "payments", "payments.rejected", "payments.predictions"
+INTERNAL = "flow-flow-by-terminal"
+COUNT = 3
+# magic, version, partitions of the source, partition, length of the key, offset, timestamp, watermark
+HEADER = struct.Struct("<HHiiiqqq")
+
+
+class Payment(Event, topic=SOURCE, key="card", time="ts"):
+    """Keyed by card, wanted by terminal."""
+
+    card: str
+    terminal: str | None
+    ts: float
+    amount: float
+
+
+def features(w: Window) -> dict[str, NDArray[np.float64]]:
+    """Every sample leaves its mark."""
+    return {"n": w.count, "total": w.sum("amount"), "first": w.first("amount")}
+
+
+def score(columns: Features) -> NDArray[np.float32]:
+    """A stand-in model."""
+    return np.asarray(columns["total"], np.float32)[:, None]
+
+
+def topology() -> Topology:
+    """The flow."""
+    return (
+        Topology("flow")
+        .source(Payment, rejected=REJECTED)
+        .rekey("terminal")
+        .window(rolling(count=COUNT))
+        .features(features)
+        .infer(Model("stand-in"))
+        .publish(predictions=PREDICTIONS, features=True)
+    )
+
+
+def payment(terminal: str | None, amount: float, ts: float = 1.7e9, card: str = "c") -> bytes:
+    """A value that passes."""
+    return msgspec.json.encode(Payment(card, terminal, ts, amount))
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """A record of the internal topic, read without the service's code; `offset` -1 is a watermark alone."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+    watermark_us: int
+    upstreams: int
+    old_key: bytes | None
+    value: bytes
+
+
+def forwarded(record: Stored) -> Forwarded:
+    """Take a record of the internal topic apart."""
+    data = record.value or b""
+    magic, version, upstreams, partition, key_bytes, offset, timestamp, watermark = HEADER.unpack_from(data)
+    assert (data[:2], magic, version) == (b"RS", 0x5352, 1)
+    body = HEADER.size + max(key_bytes, 0)
+    old_key = None if key_bytes < 0 else data[HEADER.size : body]
+    return Forwarded(partition, offset, timestamp, watermark, upstreams, old_key, data[body:])
+
+
+def judge(log: MemoryLog) -> list[str]:
+    """Everything that is wrong with what a reader of committed records sees; empty when nothing is."""
+    wrong = []
+    letters = {origin(letter): letter for letter in log.committed_records(REJECTED)}
+    rows = [json.loads(record.value or b"") for record in log.committed_records(PREDICTIONS)]
+    seen = Counter([row["id"] for row in rows] + [origin(letter) for letter in log.committed_records(REJECTED)])
+    inputs = {f"{SOURCE}/{p}/{o}": log.record(SOURCE, p, o) for p in range(log.partitions) for o in range(log.end(SOURCE, p))}
+    wrong += [f"{name} has {seen[name]} outcomes" for name in {*inputs, *seen} if seen[name] != (name in inputs)]
+    altered = [name for name, letter in letters.items() if name in inputs and not same(letter, inputs[name])]
+    wrong += [f"{name}: dead letter altered" for name in altered]
+    expected = windows(log)
+    for row in rows:
+        found = {"n": row["features"]["n"], "total": row["features"]["total"], "first": row["features"]["first"]}
+        if expected.get(row["id"]) != (row["key"], found):
+            wrong.append(f"{row['id']}: {row['key']} {found}, expected {expected.get(row['id'])}")
+    return wrong
+
+
+def same(letter: Stored, record: Stored) -> bool:
+    """Whether a dead letter holds the bytes of its record."""
+    return (letter.key, letter.value) == (record.key, record.value)
+
+
+def windows(log: MemoryLog) -> dict[str, tuple[str, dict[str, float]]]:
+    """Id -> key and window of each forwarded record, in the order of the internal topic."""
+    found: dict[str, tuple[str, dict[str, float]]] = {}
+    for partition in range(log.partitions):
+        samples: dict[str, list[float]] = defaultdict(list)
+        for offset in range(log.end(INTERNAL, partition)):
+            record = log.record(INTERNAL, partition, offset)
+            if record.state != "committed":
+                continue
+            sent = forwarded(record)
+            if sent.offset < 0:
+                continue
+            row: dict[str, Any] = json.loads(sent.value)
+            assert record.key == row["terminal"].encode()
+            samples[row["terminal"]] = window = [*samples[row["terminal"]], row["amount"]][-COUNT:]
+            name = f"{SOURCE}/{sent.partition}/{sent.offset}"
+            assert name not in found, f"{name} was forwarded twice"
+            found[name] = (row["terminal"], {"n": len(window), "total": sum(window), "first": window[0]})
+    return found
