@@ -132,6 +132,17 @@ def _straight(ring, oldest, n, scratch):  # type: ignore[no-untyped-def]
 
 
 @njit(
+    "void(float64[::1], int64, int64, uint8, float64[::1], float64[::1], float64[:, :, ::1], int64, int64)", cache=True, nogil=True
+)
+def _run(ring, oldest, n, need, quantiles, scratch, out, column, row):  # type: ignore[no-untyped-def]
+    """Aggregate n samples of a ring from `oldest` on, in their order."""
+    samples = _straight(ring, oldest, n, scratch)
+    _aggregate(samples, n, need, out, column, row)
+    if need & NEED_ORDER:
+        _in_order(samples, n, quantiles, scratch, out, column, row)
+
+
+@njit(
     "void(int32[::1], int64[::1], float64[:, ::1], int64[::1], int64[::1], int64[::1], float64[:, :, ::1], int64[:, ::1],"
     " uint8[::1], float64[:, ::1], int64[::1], int64[:, ::1], int64[:, ::1], float64[:, :, ::1], float64[:, :, ::1])",
     cache=True,
@@ -164,7 +175,8 @@ def roll_by_count(  # type: ignore[no-untyped-def]
     scratch = np.empty(size)
     for i in range(slots.shape[0]):
         slot = slots[i]
-        place = seen[slot] % size
+        # Sizes are mostly powers of two, and a division takes as long as a dozen samples.
+        place = seen[slot] & (size - 1) if size & (size - 1) == 0 else seen[slot] % size
         for f in range(fields):
             ring[slot, f, place] = values[f, i]
         if keeps_time:
@@ -188,10 +200,10 @@ def roll_by_count(  # type: ignore[no-untyped-def]
                 if need & NEED_MATRIX:
                     _unroll(ring[slot, f], oldest, n, matrix[places[column], row])
                 # A full ring has no end: its samples are taken as they lie.
-                samples = ring[slot, f] if n == size else _straight(ring[slot, f], oldest, n, scratch)
-                _aggregate(samples, n, need, out, column, row)
-                if need & NEED_ORDER:
-                    _in_order(samples, n, quantiles[column], scratch, out, column, row)
+                if n == size and need & NEED_ORDER == 0:
+                    _aggregate(ring[slot, f], n, need, out, column, row)
+                else:
+                    _run(ring[slot, f], oldest, n, need, quantiles[column], scratch, out, column, row)
 
 
 @njit("int64(int64[::1], int64, int64, int64)", cache=True, nogil=True)
