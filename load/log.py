@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Message, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -16,6 +16,13 @@ OFFSETS_TOPIC = "__consumer_offsets"
 GROUP_METADATA_KEY = 2  # version of the keys that hold a group's members and generation
 PARTITIONS = 4
 WAIT_S = 30.0
+# A broker that has just started loads its groups first; asked then, it says so, or a request of ours runs out of time.
+STARTING = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError._TIMED_OUT,  # noqa: SLF001 - the name the binding gives it
+)
 
 
 class Log:
@@ -70,8 +77,13 @@ class Log:
         return sum(max(place.offset, 0) for place in answer.topic_partitions)
 
     def members(self, group: str) -> tuple[str, ...]:
-        """Ids of the members of a settled group; empty while it is rebalancing or gone."""
-        answer = self.admin.describe_consumer_groups([group], request_timeout=WAIT_S)[group].result()
+        """Ids of the members of a settled group; empty while it is rebalancing, gone, or has no coordinator yet."""
+        try:
+            answer = self.admin.describe_consumer_groups([group], request_timeout=WAIT_S)[group].result()
+        except KafkaException as failure:
+            if failure.args[0].code() not in STARTING:
+                raise
+            return ()
         return tuple(sorted(m.member_id for m in answer.members)) if answer.state.name == "STABLE" else ()
 
     def wait_for_members(self, group: str, timeout_s: float) -> bool:
