@@ -47,6 +47,7 @@ class Collector:
                 "enable.auto.commit": False,
                 "isolation.level": "read_committed",
                 "fetch.queue.backoff.ms": 5,
+                "socket.nagle.disable": True,
             }
         )
         self._consumer.assign([TopicPartition(topic, p, 0) for p in range(partitions)])

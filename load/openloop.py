@@ -66,6 +66,7 @@ def send(bootstrap: str, topic: str, schedule: Schedule) -> Sent:
             "bootstrap.servers": bootstrap,
             "partitioner": "murmur2_random",
             "linger.ms": 0.5,
+            "socket.nagle.disable": True,
             "compression.type": "none",
             "enable.idempotence": True,
             "queue.buffering.max.messages": 1_000_000,

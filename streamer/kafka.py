@@ -14,6 +14,10 @@ from streamer.plan import Topics
 from streamer.settings import Settings
 
 
+# Small requests leave at once, as with Java's client; librdkafka's default lets them wait for the last one's acknowledgement.
+_SOCKET = {"socket.nagle.disable": True}
+
+
 def consumer_config(settings: Settings, group: str, *, ends: bool = False) -> dict[str, Any]:
     """Configuration of the group's consumer: explicit offsets, bounded prefetch, cooperative rebalancing.
 
@@ -28,6 +32,7 @@ def consumer_config(settings: Settings, group: str, *, ends: bool = False) -> di
         "fetch.max.bytes": limits.FETCH_BYTES_MAX,
         # The default of one second would stall the flow each time the local queue was full.
         "fetch.queue.backoff.ms": 20,
+        **_SOCKET,
         **user,
         "group.id": group,
         "enable.auto.commit": False,
@@ -52,6 +57,7 @@ def producer_config(settings: Settings) -> dict[str, Any]:
         "queue.buffering.max.messages": limits.PRODUCER_QUEUE_ROWS_MAX,
         "queue.buffering.max.kbytes": limits.PRODUCER_QUEUE_KIB_MAX,
         "message.max.bytes": rekeyed_bytes_max(settings.record_bytes_max),
+        **_SOCKET,
         **settings.producer_config(),
         # Java's and ours must send a key to the same partition; librdkafka's default does not.
         "partitioner": "murmur2_random",
@@ -91,6 +97,7 @@ def reader_config(settings: Settings, *, committed: bool) -> dict[str, Any]:
         "fetch.wait.max.ms": 50,
         "fetch.queue.backoff.ms": 20,
         "queued.max.messages.kbytes": limits.PREFETCH_KIB_MAX,
+        **_SOCKET,
         **user,
         "group.id": "streamer-reader",
         "group.protocol": "classic",
