@@ -13,7 +13,6 @@ from streamer.errors import TopicError
 from streamer.plan import Topics
 from streamer.settings import Settings
 
-
 # Small requests leave at once, as with Java's client; librdkafka's default lets them wait for the last one's acknowledgement.
 _SOCKET = {"socket.nagle.disable": True}
 
