@@ -29,7 +29,7 @@ lint: $(VENV)/.dev ## Run ruff and mypy --strict
 torture: $(VENV)/.dev ## Kill workers under load and check every result; SEEDS=5 for five runs
 	@$(BIN)/python -m tests.faults.torture --seeds $(or $(SEEDS),1) $(ARGS)
 
-bench: $(VENV)/.dev ## Measure throughput and latency into load/results/latest.json
+bench: $(VENV)/.dev ## Measure speed, memory and restore into load/results/latest.json
 	@$(BIN)/python -m load.bench $(ARGS)
 
 COMPILE = $(UV) pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11

@@ -6,11 +6,11 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from load.log import Log
-from load.service import ROOT, Service
-from load.stats import rate_from_curve
+from load.service import Service
+from load.stats import Curve, rate_from_curve
+from load.system import ROOT, System
 
 GRAIN_S = 0.1
 STUCK_S = 30.0
@@ -24,11 +24,13 @@ class Drained:
         events_per_s: the rate that counts.
         appended_per_s: the same from append times in the output topic, a check; None for the copy loop.
         cpu_us_per_event: processor time of the process; None where it was not taken.
+        peak_rss_bytes: the most resident memory; None where it was not taken.
     """
 
     events_per_s: float
     appended_per_s: float | None = None
     cpu_us_per_event: float | None = None
+    peak_rss_bytes: int | None = None
 
 
 def drain_copyloop(log: Log, source: str, guarantee: str, events: int) -> Drained:
@@ -48,41 +50,40 @@ def drain_copyloop(log: Log, source: str, guarantee: str, events: int) -> Draine
     return Drained(float(row["events_per_s"]), cpu_us_per_event=row["cpu_us_per_event"])
 
 
-def drain_service(log: Log, source: str, guarantee: str, events: int, folders: tuple[Path, Path]) -> Drained:
+def drain_service(made: Service, events: int) -> Drained:
     """Run the service over the whole topic and check that every event has its prediction.
-
-    `folders` are the model repository and a place for logs.
 
     Raises:
         RuntimeError: it stood still for 30 s, or predictions are missing or repeated beyond the guarantee.
     """
-    models, scratch = folders
-    with Service(log, "bench", source, guarantee, models, scratch) as service:
+    with made as service:
         service.wait_until_settled()
         started_s = service.cpu_s()
-        curve = watch(log, service, events)
+        curve = watch(service, events)
         cpu_us = (service.cpu_s() - started_s) * 1e6 / events
+        peak = service.peak_rss_bytes()
         service.stop()
-        count, first_ms, last_ms = log.span(service.predictions)
+        count, first_ms, last_ms = service.log.span(service.predictions)
+    guarantee = service.flow.guarantee
     if count < events or (guarantee == "exactly-once" and count != events):
         raise RuntimeError(f"{guarantee}: {events} events gave {count} predictions; no rate from that")
     appended = count / max(last_ms - first_ms, 1) * 1e3
-    return Drained(rate_from_curve(curve, events), appended, round(cpu_us, 2))
+    return Drained(rate_from_curve(curve, events), appended, round(cpu_us, 2), peak)
 
 
-def watch(log: Log, service: Service, events: int) -> list[tuple[float, int]]:
+def watch(system: System, events: int, stuck_s: float = STUCK_S) -> Curve:
     """Sample the committed offsets every 100 ms until all events are done."""
     curve: list[tuple[float, int]] = []
     moved = time.monotonic()
     while not curve or curve[-1][1] < events:
         asked = time.monotonic()
-        done = log.committed(service.group)
+        done = system.log.committed(system.group)
         if not curve or done > curve[-1][1]:
             moved = asked
         curve.append((time.monotonic(), done))
-        if asked - moved > STUCK_S:
-            raise RuntimeError(f"nothing committed for {STUCK_S:.0f} s at {done} of {events}:\n{service.tail()}")
-        service.check()
+        if asked - moved > stuck_s:
+            raise RuntimeError(f"nothing committed for {stuck_s:.0f} s at {done} of {events}:\n{system.tail()}")
+        system.check()
         time.sleep(max(0.0, GRAIN_S - (time.monotonic() - asked)))
     return curve
 

@@ -5,8 +5,9 @@ Everything the benchmarks claim about the service is read here, from the broker,
 
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -95,6 +96,44 @@ class Log:
             time.sleep(0.2)
         return False
 
+    def wait_until_empty(self, group: str, timeout_s: float) -> None:
+        """Return once nobody is in the group any more; one who did not say goodbye stays for its session."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            answer = self.admin.describe_consumer_groups([group], request_timeout=WAIT_S)[group].result()
+            if answer.state.name == "EMPTY":
+                return
+            time.sleep(0.2)
+        raise RuntimeError(f"the group {group} still has members after {timeout_s:.0f} s")
+
+    def assigned_ms(self, group: str, since: Mapping[int, int]) -> int:
+        """When the group's first assignment after `since` was written down, in the broker's clock (ms).
+
+        `since` holds ends of the offsets topic (partition -> offset). The broker writes a generation together with
+        what its members are assigned, and only then tells them.
+        """
+        partition = java_hash(group) % self.partitions(OFFSETS_TOPIC)
+        for record in self.read(OFFSETS_TOPIC, [partition], "read_uncommitted", since):
+            if generation(record, group):
+                return record.timestamp()[1]
+        raise RuntimeError(f"the group {group} was assigned nothing")
+
+    def ends(self, topic: str) -> dict[int, int]:
+        """Partition -> offset after the last record there is."""
+        with _reader(self.bootstrap) as consumer:
+            places = [TopicPartition(topic, partition) for partition in range(self.partitions(topic))]
+            marks = [(place.partition, consumer.get_watermark_offsets(place, WAIT_S)) for place in places]
+        return {partition: mark[1] for partition, mark in marks if mark is not None}
+
+    def firsts(self, topic: str, since: Mapping[int, int]) -> dict[int, Message]:
+        """Partition -> the first record at or after an offset that a read_committed reader sees."""
+        found: dict[int, Message] = {}
+        for message in self.read(topic, since, since=since):
+            found.setdefault(message.partition() or 0, message)
+            if len(found) == len(since):
+                break
+        return found
+
     def generations(self, group: str) -> list[int]:
         """Every generation of a classic group that the broker has written down, in order."""
         partition = java_hash(group) % self.partitions(OFFSETS_TOPIC)
@@ -102,11 +141,17 @@ class Log:
         found = [generation(record, group) for record in records]
         return [number for number in found if number]  # 0: a group that has no members yet
 
-    def read(self, topic: str, partitions: Iterable[int], isolation: str = "read_committed") -> Iterator[Message]:
-        """Every record of the partitions from their beginning to their present end."""
+    def read(
+        self,
+        topic: str,
+        partitions: Iterable[int],
+        isolation: str = "read_committed",
+        since: Mapping[int, int] = MappingProxyType({}),
+    ) -> Iterator[Message]:
+        """Every record of the partitions from their beginning, or an offset in `since`, to their present end."""
         with _reader(self.bootstrap, isolation) as consumer:
             open_partitions = set(partitions)
-            consumer.assign([TopicPartition(topic, p, 0) for p in open_partitions])
+            consumer.assign([TopicPartition(topic, p, since.get(p, 0)) for p in open_partitions])
             while open_partitions:
                 batch = consumer.consume(10_000, 10.0)
                 if not batch:
@@ -136,11 +181,11 @@ def generation(message: Message, group: str) -> int | None:
 
 
 def java_hash(text: str) -> int:
-    """`String.hashCode` as Kafka uses it to place a group: never negative."""
+    """`Math.abs(text.hashCode())`, as Kafka uses it to place a group."""
     code = 0
     for byte in text.encode("utf-16-be")[1::2]:
         code = (31 * code + byte) & 0xFFFFFFFF
-    return code & 0x7FFFFFFF
+    return min(code, 2**32 - code)
 
 
 def _reader(bootstrap: str, isolation: str = "read_committed") -> Consumer:

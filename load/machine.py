@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from load.service import ROOT
+from load.system import ROOT
 
 PACKAGES = ("confluent-kafka", "msgspec", "numba", "numpy", "onnxruntime")
 

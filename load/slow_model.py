@@ -23,7 +23,7 @@ from load.drain import watch
 from load.events import Readings, preload
 from load.log import Log
 from load.openloop import Schedule, run
-from load.service import Service
+from load.service import Flow, Service
 from load.stats import due
 from streamer.broker import DevBroker
 
@@ -127,7 +127,7 @@ class Verdict:
 def steady(log: Log, service: Service, events: int) -> int:
     """Largest resident memory while the preloaded topic drains at full rate."""
     with Watch(log, service, events) as seen:
-        watch(log, service, events)
+        watch(service, events)
     working = [rss for rss, (_, done) in zip(seen.rss, seen.curve, strict=False) if done > 0]
     return max(working)
 
@@ -160,12 +160,12 @@ def measure(log: Log, models: Path, scratch: Path, plan: Plan, guarantee: str) -
     everything = plan.steady_events + plan.offered
     with log.lent(f"load-slow-{time.time_ns()}") as source:
         preload(log.bootstrap, source, Readings(1_000), plan.steady_events, work=0)
-        with Service(log, "slow", source, guarantee, models, scratch) as service:
+        with Service(log, Flow("slow", guarantee), source, models, scratch) as service:
             service.wait_until_settled()
             steady_rss = steady(log, service, plan.steady_events)
             with Watch(log, service, everything) as seen:
                 sent, arrivals = run(log.bootstrap, source, service.predictions, schedule, plan.steady_events)
-                watch(log, service, everything)
+                watch(service, everything)
             return judge(plan, steady_rss, seen, sent.start_s, arrivals)
 
 

@@ -1,4 +1,4 @@
-"""What the benchmark runs: a rolling window of 64 readings per sensor, six features, a small network.
+"""What the benchmark runs: a rolling window of 64 readings per sensor (`wide`: of 16), six features, a small network.
 
 The topics come from the environment, so that every run can have fresh ones on the same broker:
 LOAD_SOURCE, LOAD_PREDICTIONS, LOAD_ANOMALIES, LOAD_REJECTED.
@@ -35,7 +35,7 @@ class Job(Event, topic=SOURCE, key="sensor_id", time="ts"):
 
 
 def features(w: Window) -> dict[str, NDArray[Any]]:
-    """Six statistics of the last 64 readings."""
+    """Six statistics of the last readings."""
     return {
         "mean": w.mean("value"),
         "std": w.std("value"),
@@ -55,6 +55,16 @@ bench = (
     Topology("bench")
     .source(Reading, rejected=REJECTED)
     .window(rolling(count=64))
+    .features(features)
+    .infer(Model("bench"), deadline="250ms", max_batch=1024)
+    .flag(above="model.threshold")
+    .publish(predictions=PREDICTIONS, anomalies=ANOMALIES, features=False)
+)
+
+wide = (
+    Topology("wide")
+    .source(Reading, rejected=REJECTED)
+    .window(rolling(count=16))
     .features(features)
     .infer(Model("bench"), deadline="250ms", max_batch=1024)
     .flag(above="model.threshold")

@@ -1,0 +1,24 @@
+"""`python -m load.stateless run ...`: the service without changelog and snapshots, to measure what they cost.
+
+This is not a mode of the service: windows live in memory only, and a restart or a rollback would lose them. The
+worker's committer is told that there is no state to write; everything else is the service as it is.
+"""
+
+from typing import Any
+
+from streamer import worker
+from streamer.cli import app
+from streamer.stages.commit import ChangelogTopic, Commit
+
+
+class Stateless(Commit):
+    """Commits outputs and offsets, and no state."""
+
+    def __init__(self, make_producer: Any, topic: str, state: ChangelogTopic | None, *words: Any, **named: Any) -> None:
+        assert state is not None, "there is nothing to leave out"
+        super().__init__(make_producer, topic, None, *words, **named)
+
+
+if __name__ == "__main__":
+    setattr(worker, "Commit", Stateless)  # noqa: B010  a type checker rightly minds when it is assigned
+    app()
