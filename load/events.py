@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 
 VALUE_BYTES = 71  # of an event without extra fields
 TAILS = 65_536
-ROUND = 262_144  # events (rounded up to whole keys) after which the order of keys repeats
+ROUND = 262_144  # events (rounded up to the same number for every key) after which the order of keys repeats
 MICROS = 1_000_000
 
 
@@ -19,10 +19,11 @@ class Readings:
     """Makes readings for `keys` sensors: event number -> record for `produce_batch`. Same seed, same events.
 
     With `work`, an event carries that integer too: how long the model shall run (`load/make_model.py`).
-    With `hot_share`, this share of the events has the first key, and the others share the rest.
+    With `hot_share`, this share of the events has the first key, and the others share the rest. `order` is when the order
+    of keys repeats; with 1, every key comes once before any comes again.
     """
 
-    def __init__(self, keys: int, seed: int = 7, hot_share: float = 0.0) -> None:
+    def __init__(self, keys: int, seed: int = 7, hot_share: float = 0.0, order: int = ROUND) -> None:
         rng = np.random.default_rng(seed)
         names = [f"sensor-{i:05d}" for i in range(keys)]
         self._keys = [name.encode() for name in names]
@@ -30,8 +31,8 @@ class Readings:
         values = np.clip(rng.normal(20.0, 2.0, TAILS), 10.0, 99.0)
         self._tails = [f',"value":{value:.8f}'.encode() for value in values]
         # Keys in random order, again and again: neighbours differ, every key gets its equal share.
-        order = rng.permutation(np.repeat(np.arange(keys), -(-ROUND // keys)))
-        self._order: list[int] = np.where(rng.random(len(order)) < hot_share, 0, order).tolist()
+        even = rng.permutation(np.repeat(np.arange(keys), -(-order // keys)))
+        self._order: list[int] = np.where(rng.random(len(even)) < hot_share, 0, even).tolist()
 
     def record(self, number: int, time_us: int, work: int | None = None) -> dict[str, Any]:
         """Event `number` with event time `time_us` (microseconds since the epoch)."""

@@ -41,7 +41,7 @@ def measure(bed: Bed, workload: str) -> list[Row]:
     keys = bed.size.keys_many
     with ExitStack() as stack:
         source = stack.enter_context(bed.log.lent(f"load-restore-{time.time_ns()}"))
-        preload(bed.log.bootstrap, source, Readings(keys), keys)
+        preload(bed.log.bootstrap, source, Readings(keys, order=1), keys)
         systems = {
             "streamer": bed.service(WIDE, source),
             "kafka-streams": kafka_streams.KafkaStreams(bed.log, source, bed.scratch),

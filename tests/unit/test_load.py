@@ -95,6 +95,12 @@ def test_a_hot_key_has_its_share_and_the_others_the_rest() -> None:
     assert [keys[n] for n in cold] == [even.record(n, 0)["key"] for n in cold]
 
 
+def test_keys_can_come_once_each() -> None:
+    readings = Readings(1_000, order=1)
+    for first in (0, 1_000):
+        assert len({readings.record(n, 0)["key"] for n in range(first, first + 1_000)}) == 1_000
+
+
 def test_work_is_one_more_field() -> None:
     event = json.loads(Readings(10).record(0, 1_700_000_000_000_000, 35)["value"])
     assert event["work"] == 35
