@@ -8,17 +8,23 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaException
 
+from streamer import limits
+from streamer.bases import Bases
+from streamer.clock import Clock
 from streamer.errors import LostOffsetsError, TopicError
 from streamer.flow import Keyed
 from streamer.kafka import Watermarks, apart
-from streamer.stages.commit import Commit, Place
+from streamer.stages.commit import Commit
 from streamer.stages.consume import Consume
-from streamer.state.changelog import sequence
+from streamer.stages.transaction import Place
+from streamer.state.changelog import mark
 from streamer.state.restore import Restore, Restored
 from streamer.telemetry.logs import get_logger
 from streamer.telemetry.metrics import Metrics
 
 _log = get_logger(__name__)
+
+_PROGRESS_EVERY_S = 5.0
 
 
 @dataclass(slots=True)
@@ -30,10 +36,12 @@ class Assignment:
         restore: rebuilds windows; None for a flow without state.
         watermarks: ends of input and changelog, asked on a connection of their own: on the consumer's they would wait
             behind its long polls.
+        bases: is told where a partition stands; None for a flow without state.
         changelog: its topic.
         start: "earliest" or "latest", for partitions without a committed offset.
         on_lost: policy for committed offsets that retention removed.
         metrics: restored rows and gauges.
+        clock: for progress.
     """
 
     consume: Consume
@@ -41,12 +49,15 @@ class Assignment:
     commit: Commit
     restore: Restore | None
     watermarks: Watermarks
+    bases: Bases | None
     changelog: str | None
     start: str
     on_lost: str
     metrics: Metrics
+    clock: Clock
     partitions: set[int] = field(default_factory=set)
     _ready: dict[int, Restored] = field(default_factory=dict)
+    _progress_at: float = 0.0
 
     def begin(self, partitions: list[int]) -> None:
         """Take partitions over, or take them back after a rollback.
@@ -60,18 +71,20 @@ class Assignment:
         if not partitions:
             return
         self._check_others()
+        if self.bases is not None:
+            self.bases.forget(partitions)
         committed = self.consume.committed(partitions)
         for partition in partitions:
             self._ready.pop(partition, None)  # restored before, not started yet: that store is given up now
             offsets = [committed[topic, partition][0] for topic in self.consume.topics]
-            seq = sequence(committed[self.consume.lead, partition][1])
+            named = mark(committed[self.consume.lead, partition][1])
             store = self.window.open(partition)
             if self.restore is None or self.changelog is None:
-                self._ready[partition] = Restored(partition, offsets, seq, 0)
+                self._ready[partition] = Restored(partition, offsets, named.seq or 0)
                 continue
             assert store is not None, "a flow with a changelog has stores"
-            _, end = self.watermarks.range(self.changelog, partition)
-            self.restore.begin(partition, store, offsets, seq, end)
+            self.restore.begin(partition, store, offsets, named, self.watermarks.range(self.changelog, partition))
+        self._progress_at = self.clock.monotonic() + _PROGRESS_EVERY_S
         self._gauges()
 
     def _check_others(self) -> None:
@@ -86,6 +99,8 @@ class Assignment:
         self.partitions -= set(partitions)
         if self.restore is not None:
             self.restore.cancel(partitions)
+        if self.bases is not None:
+            self.bases.forget(partitions)
         for partition in partitions:
             self._ready.pop(partition, None)
             self.window.close(partition)
@@ -97,12 +112,25 @@ class Assignment:
         """Whether some partition is not being read yet."""
         return bool(self._ready) or (self.restore is not None and len(self.restore) > 0)
 
+    def describe(self) -> str | None:
+        """What is being restored and how far that is; None when nothing is."""
+        if not self.restoring:
+            return None
+        share, left = self.restore.progress() if self.restore is not None else (1.0, 0.0)
+        waiting = len(self._ready) + (len(self.restore) if self.restore is not None else 0)
+        return (
+            f"windows are being restored: {waiting} of {len(self.partitions)} partitions wait, {share:.0%} is read, "
+            f"{f'about {left:.0f} s are left' if left < float('inf') else 'nothing has come yet'}"
+        )
+
     def step(self, timeout_s: float) -> None:
         """Go on with restores and start what is ready."""
         if self.restore and len(self.restore):
-            for restored in self.restore.step(timeout_s):
+            alone = len(self.restore) + len(self._ready) >= len(self.partitions)
+            for restored in self.restore.step(timeout_s, limits.RESTORE_ALONE_S if alone else limits.RESTORE_SHARE_S):
                 self._ready[restored.partition] = restored
                 self.metrics.add("streamer_restored_rows_total", restored.rows)
+            self._tell(self.restore)
         for partition, restored in list(self._ready.items()):
             try:
                 offsets = {
@@ -116,9 +144,20 @@ class Assignment:
             reached = zip(offsets.items(), restored.next, strict=True)
             next_ = {topic: offset if known is None else known for (topic, offset), known in reached}
             self.commit.places[partition] = Place(restored.seq, next_)
+            if self.bases is not None:
+                self.bases.start(restored)
             del self._ready[partition]
             _log.info("partition_started", partition=partition, offsets=offsets, commit=restored.seq, restored_rows=restored.rows)
         self._gauges()
+
+    def _tell(self, restore: Restore) -> None:
+        """Progress, in the log every few seconds and in the metrics always."""
+        share, left = restore.progress()
+        self.metrics.set("streamer_restored_bytes_total", restore.bytes)
+        self.metrics.set("streamer_restore_seconds_left", left if left < float("inf") else 0.0)
+        if len(restore) and self.clock.monotonic() >= self._progress_at:
+            self._progress_at = self.clock.monotonic() + _PROGRESS_EVERY_S
+            _log.info("restoring", partitions=len(restore), read=f"{share:.0%}", bytes=restore.bytes, seconds_left=round(left, 1))
 
     def _offset(self, topic: str, partition: int, reached: int | None) -> int:
         """Where an input goes on, the policy for lost offsets applied."""

@@ -4,6 +4,7 @@ import logging
 from typing import Any, Protocol
 
 from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient
 
 from streamer.limits import REST_AFTER_COMMIT_S
 
@@ -26,6 +27,9 @@ class Clients(Protocol):
     def producer(self, config: dict[str, Any]) -> Producer:
         """A producer with librdkafka's configuration keys."""
 
+    def admin(self, config: dict[str, Any], /) -> AdminClient:
+        """An admin client with librdkafka's configuration keys."""
+
 
 class KafkaClients:
     """Real clients."""
@@ -39,3 +43,7 @@ class KafkaClients:
     def producer(self, config: dict[str, Any]) -> Producer:
         """A producer with librdkafka's configuration keys."""
         return Producer({**config, "logger": CLIENT_LOGGER})
+
+    def admin(self, config: dict[str, Any]) -> AdminClient:
+        """An admin client with librdkafka's configuration keys."""
+        return AdminClient(config)

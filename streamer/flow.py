@@ -10,7 +10,7 @@ from streamer.plan import Plan, RekeyPlan
 from streamer.rekey.receive import Receive
 from streamer.rekey.send import Forward, Progress, Unscored
 from streamer.settings import Settings
-from streamer.stages.commit import ChangelogTopic, Marks
+from streamer.stages.commit import Marks
 from streamer.stages.decode import Decode, DecodeEach
 from streamer.stages.encode import Encoder
 from streamer.stages.flag import Flag
@@ -18,6 +18,7 @@ from streamer.stages.infer import Infer
 from streamer.stages.join import JoinStage
 from streamer.stages.produce import Encoding, Results
 from streamer.stages.window import WindowStage
+from streamer.state.changelog import ChangelogTopic
 from streamer.state.join_spec import JoinSpec
 
 if TYPE_CHECKING:

@@ -68,6 +68,25 @@ DEAD_LETTER_BYTES_MAX = 64 * 1024
 # One changelog message. Brokers accept 1 MiB by default; records of a transaction add headers.
 CHANGELOG_BYTES_MAX = 900 * 1024
 
+# A base snapshot of a partition goes out in shares of this much per commit, uncompressed: 5 ms of compressing, and room for
+# it in the producer's queue. At-least-once commits seldom, and nobody waits for them.
+SNAPSHOT_BYTES_PER_COMMIT = 2 * CHANGELOG_BYTES_MAX
+SNAPSHOT_BYTES_PER_COMMIT_AT_LEAST_ONCE = PRODUCER_QUEUE_KIB_MAX * 1024 // 2
+
+# A new base is due when the blocks since the last one are this many times as large as it, and at least so large: a restore
+# reads at most three times the state, and for each byte of blocks at most half a byte of snapshots is written.
+SNAPSHOT_BLOCKS_RATIO = 2
+SNAPSHOT_BLOCKS_MIN_BYTES = 8 * 1024 * 1024
+
+# A snapshot needs a commit with no row behind it. When none comes by itself within the first time, no new rows are let in
+# until one does, but for no longer than the second; the model works through what it has meanwhile.
+SNAPSHOT_WAIT_S = 1.0
+SNAPSHOT_HOLD_S = 10.0
+
+# A restore beside partitions that work takes at most about this much of a turn; alone, what leaves the group served.
+RESTORE_SHARE_S = 0.02
+RESTORE_ALONE_S = 0.2
+
 # After a commit the coordinator still writes its markers; a transaction that adds partitions meanwhile is told to come
 # again, and the client does so only after 20 ms. Measured: commits of 14 ms without this pause, of 2 ms with it.
 REST_AFTER_COMMIT_S = 0.005

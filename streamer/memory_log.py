@@ -4,6 +4,8 @@ It stands behind `streamer.testing`; the clients here have the methods of conflu
 """
 
 from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
@@ -47,6 +49,7 @@ class MemoryLog:
         self._order: dict[str, list[tuple[int, int]]] = defaultdict(list)
         self.epochs: dict[str, int] = defaultdict(int)
         self.open: dict[str, list[Stored]] = {}
+        self.lows: dict[tuple[str, int], int] = defaultdict(int)
         self.quiet = True
 
     def append(
@@ -72,6 +75,14 @@ class MemoryLog:
         records = self._topics[topic][partition]
         return next((n for n, record in enumerate(records) if record.state not in ("committed", "aborted")), len(records))
 
+    def low(self, topic: str, partition: int) -> int:
+        """Offset of the first record that was not deleted."""
+        return self.lows[topic, partition]
+
+    def delete_records(self, topic: str, partition: int, below: int) -> None:
+        """Delete the records below an offset."""
+        self.lows[topic, partition] = max(self.lows[topic, partition], below)
+
     def record(self, topic: str, partition: int, offset: int) -> Stored:
         """The record at an offset."""
         return self._topics[topic][partition][offset]
@@ -82,7 +93,8 @@ class MemoryLog:
         return [
             record
             for partition, offset in self._order[topic]
-            if offset < ends[partition] and (record := self._topics[topic][partition][offset]).state == "committed"
+            if self.low(topic, partition) <= offset < ends[partition]
+            and (record := self._topics[topic][partition][offset]).state == "committed"
         ]
 
     def committed(self, group: str, topic: str, partition: int) -> tuple[int, str | None] | None:
@@ -141,6 +153,7 @@ class MemoryConsumer:
 
     def _take(self, topic: str, partition: int, position: int, room: int) -> list[Message]:
         end = (self._log.stable_end if self._committed_only else self._log.end)(topic, partition)
+        position = max(position, self._log.low(topic, partition))
         found: list[Message] = []
         while position < end and len(found) < room:
             stored = self._log.record(topic, partition, position)
@@ -189,7 +202,8 @@ class MemoryConsumer:
     def get_watermark_offsets(
         self, partition: TopicPartition, timeout: float = 0, cached: bool = False  # noqa: FBT001, FBT002 - as the client
     ) -> tuple[int, int]:  # fmt: skip
-        return 0, self._log.end(partition.topic, partition.partition)
+        place = partition.topic, partition.partition
+        return self._log.low(*place), self._log.end(*place)
 
     def list_topics(self, topic: str, timeout: float = 0) -> ClusterMetadata:
         found, known = ClusterMetadata(), TopicMetadata()
@@ -214,6 +228,7 @@ class MemoryProducer:
         self._id: str | None = config.get("transactional.id")
         self._epoch = 0
         self._offsets: list[tuple[str, list[TopicPartition]]] = []
+        self._reports: list[tuple[Callable[[None, Message], None], Message]] = []
 
     def init_transactions(self, timeout: float = 0) -> None:
         assert self._id is not None, "not transactional"
@@ -229,10 +244,12 @@ class MemoryProducer:
 
     def produce(
         self, topic: str, value: bytes | None = None, key: bytes | None = None, partition: int = -1,
-        headers: list[tuple[str, Any]] | None = None,
+        headers: list[tuple[str, Any]] | None = None, on_delivery: Callable[[None, Message], None] | None = None,
     ) -> None:  # fmt: skip
         self._check()
-        self._log.append(topic, key, value, partition, headers, self._id)
+        stored = self._log.append(topic, key, value, partition, headers, self._id)
+        if on_delivery is not None:
+            self._reports.append((on_delivery, _message(topic, partition, self._log.end(topic, partition) - 1, stored)))
 
     def produce_batch(self, topic: str, messages: list[dict[str, Any]]) -> int:
         for message in messages:
@@ -248,15 +265,20 @@ class MemoryProducer:
         for group, offsets in self._offsets:
             self._log.commit(group, offsets)
         self._end("committed")
+        self.poll()
 
     def abort_transaction(self, timeout: float = 0) -> None:
         self._check()
         self._end("aborted")
 
     def poll(self, timeout: float = 0) -> int:
-        return 0
+        reports, self._reports = self._reports, []
+        for report, message in reports:
+            report(None, message)
+        return len(reports)
 
     def flush(self, timeout: float = 0) -> int:
+        self.poll()
         return 0
 
     def purge(self) -> None:
@@ -269,6 +291,21 @@ class MemoryProducer:
     def _check(self) -> None:
         if self._id is not None and self._epoch != self._log.epochs[self._id]:
             raise KafkaException(KafkaError(KafkaError._FENCED, fatal=True))  # noqa: SLF001 - the name the binding gives it
+
+
+class MemoryAdmin:
+    """Deletes records; the answer is there at once."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+
+    def delete_records(self, offsets: list[TopicPartition]) -> dict[TopicPartition, Future[None]]:
+        answers = {}
+        for tp in offsets:
+            self._log.delete_records(tp.topic, tp.partition, tp.offset)
+            answers[tp] = Future[None]()
+            answers[tp].set_result(None)
+        return answers
 
 
 def _message(topic: str, partition: int, offset: int, stored: Stored) -> Message:

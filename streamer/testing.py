@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import orjson
 from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient
 from numpy.typing import NDArray
 
 from streamer.clock import ManualClock
@@ -21,7 +22,7 @@ from streamer.errors import StreamerError
 from streamer.event import Event
 from streamer.inference.model import Facts, Features, LoadedModel
 from streamer.inference.repository import ModelFile
-from streamer.memory_log import MemoryConsumer, MemoryLog, MemoryProducer, Stored
+from streamer.memory_log import MemoryAdmin, MemoryConsumer, MemoryLog, MemoryProducer, Stored
 from streamer.plan import Plan, RekeyPlan, bind
 from streamer.settings import Settings
 from streamer.topology import Topology
@@ -44,6 +45,9 @@ class _MemoryClients:
 
     def producer(self, config: dict[str, Any]) -> Producer:
         return cast("Producer", MemoryProducer(self._log, config))
+
+    def admin(self, _config: dict[str, Any]) -> AdminClient:
+        return cast("AdminClient", MemoryAdmin(self._log))
 
 
 def constant(score: float) -> ScoreFunction:

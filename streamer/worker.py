@@ -1,25 +1,26 @@
 """The worker: one thread that moves rows through the stages. `Worker.turn` is the only control flow there is."""
 
 import threading
-from collections import deque
 from collections.abc import Callable
 
 from confluent_kafka import KafkaException
 
 from streamer import limits
 from streamer.assignment import Assignment
+from streamer.bases import bases_of
 from streamer.batch import Records
 from streamer.clients import Clients, KafkaClients
 from streamer.clock import Clock, SystemClock
-from streamer.errors import FencedError
+from streamer.fences import Fences
 from streamer.flow import stages_of
 from streamer.kafka import Watermarks, consumer_config, producer_config, reader_config, transactional_config, with_reports
 from streamer.merging import merging_of
 from streamer.plan import Plan, RekeyPlan
 from streamer.settings import Settings
-from streamer.stages.commit import Commit, Transaction, TransactionError
+from streamer.stages.commit import Commit, TransactionError
 from streamer.stages.consume import Consume
 from streamer.stages.produce import Produce
+from streamer.stages.transaction import Transaction
 from streamer.state.restore import Restore
 from streamer.telemetry.alarm import DeadLetterAlarm
 from streamer.telemetry.bookkeeper import Bookkeeper
@@ -38,10 +39,8 @@ _GATHER_S = 0.001
 _GATHER_SHARE = 0.25
 # Keeping up, a batch is scored at once rather than a turn later; a slow model is not waited for.
 _SCORING_S = 0.001
-_FENCES_MAX = 3
 # A turn takes milliseconds, a rebalance or a broker time-out up to half a minute.
 _STUCK_AFTER_S = 120.0
-_FENCES_WITHIN_S = 60.0
 _MEND_PAUSE_S = 0.5
 
 
@@ -75,26 +74,27 @@ class Worker:
         ends = Watermarks(clients.consumer(reader_config(settings, committed=False)))
         stages = stages_of(plan, settings, clock, ends.partitions)
         state = stages.changelog
+        self._bases = bases_of(state, settings, clients, clock, self.metrics)
         self._decode, self._window, self._infer, self._flag = stages.decode, stages.window, stages.infer, stages.flag
         self._merging = merging_of(self._consume, self._window, clock, self.metrics)
         self._produce = Produce(stages.encoding, topics, clock)
         self._commit = Commit(
             lambda report: clients.producer(outputs if exactly_once else with_reports(outputs, report)),
-            topics.sources, state, settings.commit_interval, clock, transactional=exactly_once,
+            topics.sources, self._bases, settings.commit_interval, clock, transactional=exactly_once,
             rest_s=clients.rest_after_commit_s, marks=stages.marks,
         )  # fmt: skip
         reader = reader_config(settings, committed=True)
         self._assignment = Assignment(
             self._consume, self._window, self._commit,
-            Restore(clients.consumer(reader), state.topic, strict=exactly_once) if state else None,
-            ends, state.topic if state else None, settings.start, settings.on_lost_offsets, self.metrics,
+            Restore(clients.consumer(reader), state.topic, clock, strict=exactly_once) if state else None,
+            ends, self._bases, state.topic if state else None, settings.start, settings.on_lost_offsets, self.metrics, clock,
         )  # fmt: skip
         self._book = Bookkeeper(self.metrics, plan, DeadLetterAlarm(self.metrics, settings.dead_letters_stop), clock)
         self._drain_timeout_s = settings.drain_timeout
         self._gather_s = max(_GATHER_S, _GATHER_SHARE * settings.commit_interval) if exactly_once else _GATHER_S
         self._stopping = threading.Event()
         self._failure: TransactionError | None = None
-        self._fences: deque[float] = deque()
+        self._fences = Fences(clock)
         self._behind = False
         self._full_since: float | None = None
         self._polled_at = 0.0
@@ -143,7 +143,7 @@ class Worker:
         """None when rows can flow; otherwise what is waited for."""
         if not self._assignment.partitions:
             return "no partitions are assigned"
-        return "windows are being restored" if self._assignment.restoring else None
+        return self._assignment.describe()
 
     def abandon(self) -> None:
         """End the threads and leave everything else as a crash would; for tests."""
@@ -233,11 +233,14 @@ class Worker:
         if (done := self._commit.reap(wait_s)) is not None:
             self._note(done)
         if self._commit.due_in(behind=self._behind) == 0.0:
-            self._commit.start(self._consume.group_metadata())
+            quiet = self._infer_idle() and not len(self._produce)
+            self._commit.start(self._consume.group_metadata(), self._window.stores, quiet=quiet)
 
     def _note(self, done: Transaction) -> None:
-        if not self._commit.transactional:
-            self._consume.commit(done.committing, wait=self._stopping.is_set())
+        wait = self._stopping.is_set() or bool(done.trims)
+        certain = self._commit.transactional or self._consume.commit(done.committing, wait=wait)
+        if self._bases is not None and certain:
+            self._bases.trim(done.trims)
         self._book.committed(done)
 
     # ------------------------------------------------------------------ room and patience
@@ -256,6 +259,8 @@ class Worker:
 
     def _room(self) -> int:
         uncommitted = self._infer.rows + self._produce.rows + self._commit.rows
+        if self._bases is not None and self._bases.holding:
+            return 0
         return min(
             limits.ROWS_PER_BATCH_MAX,
             limits.ROWS_UNSCORED_MAX - self._infer.rows,
@@ -266,7 +271,7 @@ class Worker:
 
     def _idle_for(self) -> float:
         """How long the poll may wait for a record: until something else needs the worker."""
-        if not self._infer_idle():
+        if not self._infer_idle() or self._assignment.restoring:
             return 0.0
         if self._commit.busy or len(self._produce):
             return _COMMITTING_S
@@ -348,9 +353,10 @@ class Worker:
         redone = self._infer.rows + self._produce.rows + self._commit.rows
         self._infer.drop()
         self._produce.drop()
-        if redone or self._fences == deque():
+        if redone or not len(self._fences):
             _log.warning("rolling_back", cause=failure.cause, error=str(failure), rows=redone, partitions=partitions)
-        self._note_fence(failure)
+        if failure.cause == "fenced" and not failure.again:
+            self._fences.note()
         try:
             self._commit.give_up(replace=failure.replace)
             self._assignment.begin(partitions)
@@ -367,19 +373,6 @@ class Worker:
         if failure.replace:
             self.metrics.add("streamer_producer_replacements_total")
         return True
-
-    def _note_fence(self, failure: TransactionError) -> None:
-        if failure.cause != "fenced" or failure.again:
-            return
-        now = self.clock.monotonic()
-        self._fences.append(now)
-        while self._fences[0] < now - _FENCES_WITHIN_S:
-            self._fences.popleft()
-        if len(self._fences) >= _FENCES_MAX:
-            raise FencedError(
-                f"our transactional id was taken over {_FENCES_MAX} times within {_FENCES_WITHIN_S:g} s: another worker runs "
-                "with the same group and slot. Give each worker its own --slot (or none)"
-            )
 
     # ------------------------------------------------------------------ the end
     def _drain(self) -> None:

@@ -118,7 +118,7 @@ def acls(topics: "Topics", group: str) -> list[str]:
     lines = [f"allow read,describe topic {name}" for name in readers]
     lines += [f"allow write,describe topic {name}" for name in topics.outputs()]
     if topics.changelog:
-        lines.append(f"allow read topic {topics.changelog}")
+        lines.append(f"allow read,delete topic {topics.changelog}")
     lines += [f"allow read group {name}" for name in dict.fromkeys(readers.values())]
     lines.append(f"allow write,describe transactional-id prefix {group}-")
     return lines

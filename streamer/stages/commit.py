@@ -7,11 +7,11 @@ free again. The offsets of a commit come from the batches in it, never from the 
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from streamer.bases import Bases, Ends, Share, Stores
 from streamer.batch import Batch
 from streamer.clock import Clock
 from streamer.limits import (
@@ -21,6 +21,7 @@ from streamer.limits import (
     COMMIT_ROWS_MAX,
     DOUBT_AFTER_S,
 )
+from streamer.stages.transaction import Place, Transaction
 from streamer.state import changelog
 from streamer.state.delta import merge
 
@@ -51,69 +52,6 @@ class TransactionError(Exception):
         self.cause, self.replace, self.again = cause, replace, again
 
 
-@dataclass(slots=True)
-class Transaction:
-    """What is committed together.
-
-    Attributes:
-        opened, newest: monotonic seconds of the poll of its oldest and its newest batch.
-        batches: produced in it.
-        committing: its offsets, with sequence numbers as metadata; set when the commit starts.
-        metadata: the group's member and generation, read when the commit starts.
-        rows: in all batches, dead letters included.
-        committed: monotonic seconds of the end of the commit.
-        took_s: how long the commit took.
-        error: why it failed.
-        finished: set when the commit has ended either way.
-    """
-
-    opened: float
-    newest: float = 0.0
-    batches: list[Batch] = field(default_factory=list)
-    committing: list[TopicPartition] = field(default_factory=list)
-    metadata: Any = None
-    rows: int = 0
-    committed: float = 0.0
-    took_s: float = 0.0
-    error: Exception | None = None
-    finished: threading.Event = field(default_factory=threading.Event)
-
-    def offsets(self) -> dict[tuple[str, int], int]:
-        """Topic and partition -> next offset, owed by the batches."""
-        owed: dict[tuple[str, int], int] = {}
-        for batch in self.batches:
-            for partition, offset in batch.owed.items():
-                place = batch.topic, partition
-                owed[place] = max(offset, owed.get(place, 0))
-        return owed
-
-    def partitions(self) -> list[int]:
-        """Partitions whose input or state it moves on."""
-        return sorted({partition for batch in self.batches for partition in (*batch.owed, *batch.deltas)})
-
-
-@dataclass(slots=True)
-class Place:
-    """Where the chain of commits of a partition stands.
-
-    Attributes:
-        seq: number of the last commit.
-        next: input topic -> offset after it.
-    """
-
-    seq: int
-    next: dict[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class ChangelogTopic:
-    """Where state changes go: topic, fingerprint of the store, number of its fields."""
-
-    topic: str
-    fingerprint: str
-    fields: int
-
-
 class Commit:
     """Owns the producer and its transactions.
 
@@ -122,7 +60,7 @@ class Commit:
             failed deliveries to the function given.
         transactional: exactly-once.
         topics: input topics, the lead first.
-        state: where state changes go, None for a flow without windows.
+        bases: base snapshots and the changelog where state changes go, None for a flow without windows.
         interval_s: age at which a transaction commits when the flow keeps up.
         clock: for ages.
         rest_s: pause between a commit and the next transaction.
@@ -133,7 +71,7 @@ class Commit:
         self,
         make_producer: Callable[[DeliveryReport], Producer],
         topics: Sequence[str],
-        state: ChangelogTopic | None,
+        bases: Bases | None,
         interval_s: float,
         clock: Clock,
         *,
@@ -141,7 +79,7 @@ class Commit:
         rest_s: float = 0.0,
         marks: Marks | None = None,
     ) -> None:
-        self._make_producer, self._topics, self._state = make_producer, tuple(topics), state
+        self._make_producer, self._topics, self._bases = make_producer, tuple(topics), bases
         self._interval_s, self._clock, self.transactional = interval_s, clock, transactional
         self._rest_s = rest_s if transactional else 0.0
         self._marks = marks
@@ -205,13 +143,23 @@ class Commit:
             due = min(self._open.opened + COMMIT_AGE_AT_LEAST_ONCE_S, self._open.newest + COMMIT_QUIET_S)
         return max(0.0, due - self._clock.monotonic())
 
-    def start(self, metadata: Any) -> None:
-        """Hand the open transaction to the committing thread."""
+    def start(self, metadata: Any, stores: Stores | None = None, *, quiet: bool = False) -> None:
+        """Hand the open transaction to the committing thread.
+
+        Args:
+            metadata: the group's member and generation.
+            stores: partition -> store, of which a base snapshot may be taken now.
+            quiet: whether every row that entered them is committed, or is by this commit.
+        """
         assert self._open is not None, "nothing to commit"
         assert self._running is None, "one commit at a time"
         self._running, self._open = self._open, None
         self._running.metadata = metadata
         self._running.committing = self._numbered(self._running)
+        if self._bases is not None:
+            if stores is not None:
+                self._bases.consider(stores, self._ends(self._running), quiet=quiet)
+            self._running.share = self._bases.share()
         # The thread keeps to this producer, also when it has been replaced meanwhile.
         self._jobs.put((self._running, self.producer))
 
@@ -234,20 +182,33 @@ class Commit:
         for partition in running.partitions():
             place = self.places[partition]
             self.places[partition] = Place(place.seq + 1, self._moved(place, partition, offsets))
+        if self._bases is not None:
+            running.trims = self._bases.committed(running.share, running.blocks)
         return running
+
+    def _ends(self, transaction: Transaction) -> Ends:
+        """Partition -> number and input offsets of its last commit, with this one through."""
+        offsets, moved = transaction.offsets(), set(transaction.partitions())
+        return {
+            partition: (place.seq + (partition in moved), list(self._moved(place, partition, offsets).values()))
+            for partition, place in self.places.items()
+        }
 
     def _moved(self, place: Place, partition: int, offsets: dict[tuple[str, int], int]) -> dict[str, int]:
         return {topic: offsets.get((topic, partition), offset) for topic, offset in place.next.items()}
 
     def _numbered(self, transaction: Transaction) -> list[TopicPartition]:
-        """Offsets with the sequence numbers of this commit as metadata; an input that did not move is committed anew."""
+        """Offsets with numbers of commits and bases as metadata; an input that did not move is committed anew."""
         offsets = transaction.offsets()
         return [
-            TopicPartition(topic, partition, offset, changelog.metadata(place.seq + 1))
+            TopicPartition(topic, partition, offset, changelog.metadata(place.seq + 1, self._base(partition)))
             for partition in transaction.partitions()
             for place in [self.places[partition]]
             for topic, offset in self._moved(place, partition, offsets).items()
         ]
+
+    def _base(self, partition: int) -> int | None:
+        return self._bases.named(partition) if self._bases is not None else None
 
     def give_up(self, *, replace: bool) -> None:
         """Abort what is open and make the producer usable again; rows are the worker's to redo.
@@ -325,23 +286,38 @@ class Commit:
 
     def _write_changelog(self, transaction: Transaction, producer: Producer) -> None:
         for topic, partition, value in self._marks(transaction.batches) if self._marks else ():
-            self._produce_block(producer, topic, partition, value)
-        if self._state is None:
+            self._produce(producer, topic, partition, value)
+        if self._bases is None:
             return
+        state = self._bases.changelog
         offsets = transaction.offsets()
         for partition in transaction.partitions():
             place = self.places[partition]
             next_ = self._moved(place, partition, offsets)
             covered = [(place.next[topic], next_[topic]) for topic in self._topics]
             deltas = [batch.deltas[partition] for batch in transaction.batches if partition in batch.deltas]
-            merged = merge(deltas, self._state.fields)
-            for value in changelog.encode(merged, self._state.fingerprint, place.seq + 1, covered):
-                self._produce_block(producer, self._state.topic, partition, value)
+            merged = merge(deltas, state.fields)
+            transaction.blocks[partition] = 0
+            for value in changelog.encode(merged, state.fingerprint, place.seq + 1, covered):
+                self._produce(producer, state.topic, partition, value)
+                transaction.blocks[partition] += len(value)
+        if transaction.share is not None:
+            self._write_share(transaction.share, state.topic, producer)
 
-    def _produce_block(self, producer: Producer, topic: str, partition: int, value: bytes) -> None:
+    def _write_share(self, share: Share, topic: str, producer: Producer) -> None:
+        """Messages of a base snapshot; the report of the first tells where it lies."""
+        for number in share.numbers:
+            key, value = share.under_way.snapshot.message(number)
+            report = share.under_way.delivered if number == 0 else None
+            self._produce(producer, topic, share.partition, value, key, report)
+
+    def _produce(
+        self, producer: Producer, topic: str, partition: int, value: bytes,
+        key: bytes | None = None, report: DeliveryReport | None = None,
+    ) -> None:  # fmt: skip
         while True:
             try:
-                producer.produce(topic, value, partition=partition)
+                producer.produce(topic, value, key, partition, on_delivery=report)
                 return
             except BufferError:
                 producer.poll(_RETRY_PAUSE_S)

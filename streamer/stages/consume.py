@@ -15,6 +15,9 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from streamer.batch import Records, partition_rows
 from streamer.clock import Clock
 from streamer.errors import LostOffsetsError, TopicError
+from streamer.telemetry.logs import get_logger
+
+_log = get_logger(__name__)
 
 _TIMESTAMP_LOG_APPEND = 2
 _NETWORK_TIMEOUT_S = 30.0
@@ -266,12 +269,18 @@ class Consume:
         """Member and generation as of now: a commit with an old one must fail."""
         return self._consumer.consumer_group_metadata()
 
-    def commit(self, offsets: list[TopicPartition], *, wait: bool) -> None:
-        """Commit outside a transaction (at-least-once)."""
-        if wait:
-            self._consumer.commit(offsets=offsets, asynchronous=False)
-        else:
+    def commit(self, offsets: list[TopicPartition], *, wait: bool) -> bool:
+        """Commit outside a transaction (at-least-once); whether it is certain, which takes waiting."""
+        if not wait:
             self._consumer.commit(offsets=offsets)
+            return False
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            # The state is what the changelog says; the next owner goes on where its blocks end.
+            _log.warning("offsets_not_committed", topics=self.topics, error=str(error))
+            return False
+        return True
 
     def close(self) -> None:
         """Leave the group."""

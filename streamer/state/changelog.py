@@ -6,7 +6,9 @@ committed offset. Restoring is `for block in chain: store.apply(block)`.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,9 +19,18 @@ from streamer.limits import CHANGELOG_BYTES_MAX
 from streamer.state.delta import TICK, Delta
 
 FORMAT = 2
-_METADATA = "streamer/1 seq="
+_METADATA = "streamer/1 "
 # MessagePack writes at most this much in front of a key.
 _KEY_HEADER_BYTES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ChangelogTopic:
+    """Where state changes go: topic, fingerprint of the store, number of its fields."""
+
+    topic: str
+    fingerprint: str
+    fields: int
 
 
 class Block(msgspec.Struct, array_like=True):
@@ -130,13 +141,24 @@ def decode(value: bytes, fingerprint: str, where: str) -> Block:
     return block
 
 
-def metadata(seq: int) -> str:
+class Mark(NamedTuple):
+    """What the metadata of a committed offset says: number of the commit, and changelog offset of the base snapshot.
+
+    A commit number of 0 stands for new windows from that offset on; None for a commit that was not ours.
+    """
+
+    seq: int | None
+    base: int | None = None
+
+
+def metadata(seq: int, base: int | None = None) -> str:
     """What a commit writes beside the offset."""
-    return f"{_METADATA}{seq}"
+    return f"{_METADATA}seq={seq}" + ("" if base is None else f" base={base}")
 
 
-def sequence(text: str | None) -> int:
-    """Sequence number of a committed offset; 0 when it was not written by us."""
+def mark(text: str | None) -> Mark:
+    """Read the metadata of a committed offset."""
     if not text or not text.startswith(_METADATA):
-        return 0
-    return int(text[len(_METADATA) :])
+        return Mark(None)
+    found = dict(word.split("=", 1) for word in text[len(_METADATA) :].split() if "=" in word)
+    return Mark(int(found["seq"]), int(found["base"]) if "base" in found else None)

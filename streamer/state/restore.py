@@ -1,15 +1,24 @@
-"""Rebuilding windows from the changelog: the live `apply`, fed from the log, while other partitions go on."""
+"""Rebuilding windows from the changelog: the live `apply`, fed from the log, while other partitions go on.
+
+A partition starts at its base snapshot, where it has one, and applies the blocks of later commits. Blocks are gathered and
+applied many at a time.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from streamer.clock import Clock
 from streamer.errors import StateError
-from streamer.state.changelog import Block, decode
+from streamer.state.changelog import Block, Mark, decode
 from streamer.state.delta import Delta, merge
 from streamer.state.join_store import JoinStore
+from streamer.state.snapshot import CHUNK, MANIFEST, Assembly
 from streamer.state.store import Store
+
+# A chunk takes about a millisecond, a small block a fiftieth of that: enough to make a call worth it, not to stall a turn.
+_MESSAGES = 32
 
 
 @dataclass(slots=True)
@@ -19,36 +28,71 @@ class Progress:
     Attributes:
         store: filled block by block.
         committed: committed offset of each input, None where the group never committed this partition.
-        seq: sequence number in the metadata of that commit.
-        end: offset after the last record of the changelog, uncommitted ones included.
-        next: offset of each input after the last applied block; empty before the first.
-        applied: sequence number of the last applied block.
-        rows: applied so far.
+        mark: number of that commit, and its base.
+        start, end: where reading began, and the offset after the last record, uncommitted ones included.
+        since: monotonic seconds of the start.
+        assembly: the base while it is being read.
+        early: blocks that lie between its chunks, with their places.
+        next: offset of each input after the last block; empty before the first.
+        applied: sequence number of the last block.
+        rows: samples in the blocks.
+        base_bytes, block_bytes: read so far.
         reached: how far the changelog was read.
         parts: of the commit that is being read.
         commit: its number, offsets and number of parts; parts of another writer do not belong to it.
+        waiting: whole commits that are not applied yet.
     """
 
     store: Store | JoinStore
     committed: list[int | None]
-    seq: int
+    mark: Mark
+    start: int
     end: int
+    since: float
+    assembly: Assembly | None = None
+    early: list[tuple[Block, str]] = field(default_factory=list)
     next: list[int] = field(default_factory=list)
     applied: int = 0
     rows: int = 0
+    base_bytes: int = 0
+    block_bytes: int = 0
     reached: int = 0
     parts: list[Delta] = field(default_factory=list)
     commit: tuple[int, list[tuple[int, int]], int] | None = None
+    waiting: list[Delta] = field(default_factory=list)
+
+    @property
+    def share(self) -> float:
+        """How much of the way is done, 0 to 1."""
+        return (self.reached - self.start) / (self.end - self.start) if self.end > self.start else 1.0
+
+    def apply(self) -> None:
+        """Apply what waits, all at once."""
+        if self.waiting:
+            self.store.apply(merge(self.waiting, len(self.store.spec.fields)))
+            self.waiting.clear()
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """A partition that is back: where each input goes on (None: never read), and the number of its last commit."""
+    """A partition that is back.
+
+    Attributes:
+        partition: which.
+        next: where each input goes on; None: never read.
+        seq: number of its last commit.
+        rows: applied from blocks.
+        base: changelog offset of its base snapshot.
+        base_bytes, block_bytes: of that snapshot, and of the blocks after it.
+    """
 
     partition: int
     next: list[int | None]
     seq: int
-    rows: int
+    rows: int = 0
+    base: int | None = None
+    base_bytes: int = 0
+    block_bytes: int = 0
 
 
 class Restore:
@@ -57,20 +101,36 @@ class Restore:
     Args:
         consumer: a reader of committed records, see `kafka.reader_config`.
         topic: the changelog.
+        clock: for time spent and time left.
         strict: exactly-once: the chain must end at the committed offset and sequence. Otherwise (at-least-once) blocks
             of a worker that had lost its partition are skipped, and the input goes on where the chain ends.
     """
 
-    def __init__(self, consumer: Consumer, topic: str, *, strict: bool) -> None:
-        self._consumer = consumer
-        self._topic, self._strict = topic, strict
+    def __init__(self, consumer: Consumer, topic: str, clock: Clock, *, strict: bool) -> None:
+        self._consumer, self._topic, self._clock, self._strict = consumer, topic, clock, strict
         self._under_way: dict[int, Progress] = {}
+        self.bytes = 0
 
-    def begin(self, partition: int, store: Store | JoinStore, committed: list[int | None], seq: int, end: int) -> None:
-        """Start with an empty store; `committed` is for each input, `end` is the changelog's uncommitted high watermark."""
+    def begin(
+        self, partition: int, store: Store | JoinStore, committed: list[int | None], mark: Mark, ends: tuple[int, int]
+    ) -> None:
+        """Start with an empty store.
+
+        Args:
+            partition: of the changelog.
+            store: to fill.
+            committed: offset of each input.
+            mark: what the metadata of the lead input says.
+            ends: the changelog's first offset and its uncommitted high watermark.
+        """
         self.cancel([partition])
-        self._under_way[partition] = Progress(store, committed, seq, end)
-        self._consumer.incremental_assign([TopicPartition(self._topic, partition, 0)])
+        low, end = ends
+        start = low if mark.base is None else mark.base
+        progress = Progress(store, committed, mark, start, end, self._clock.monotonic(), reached=start)
+        if mark.base is not None:
+            progress.assembly = Assembly(store.spec.fingerprint)
+        self._under_way[partition] = progress
+        self._consumer.incremental_assign([TopicPartition(self._topic, partition, start)])
 
     def cancel(self, partitions: list[int]) -> None:
         """Give up on partitions that are not ours any more."""
@@ -81,51 +141,104 @@ class Restore:
     def __len__(self) -> int:
         return len(self._under_way)
 
-    def step(self, timeout_s: float) -> list[Restored]:
-        """Apply what arrives within `timeout_s`; returns the partitions that are complete.
+    def progress(self) -> tuple[float, float]:
+        """How much of all partitions under way is read, 0 to 1, and the seconds that are left at this pace."""
+        under_way = list(self._under_way.values())
+        if not under_way:
+            return 1.0, 0.0
+        read, whole = sum(p.reached - p.start for p in under_way), sum(p.end - p.start for p in under_way)
+        share = read / whole if whole else 1.0
+        took = self._clock.monotonic() - min(p.since for p in under_way)
+        return share, took * (1 - share) / share if share else float("inf")
+
+    def step(self, timeout_s: float, spend_s: float = 0.0) -> list[Restored]:
+        """Apply what arrives within `timeout_s`, then what is there for `spend_s`; returns the partitions that are complete.
 
         Raises:
             StateError: the changelog does not match the committed offsets.
         """
-        done = []
-        for message in self._consumer.consume(64, timeout_s):
-            partition, offset = message.partition(), message.offset()
-            assert partition is not None, "a consumed message has a place"
-            assert offset is not None, "a consumed message has a place"
-            progress = self._under_way.get(partition)
-            if progress is None:
-                continue
-            error = message.error()
-            if error is None:
-                progress.reached = offset + 1
-                self._apply(progress, message)
-            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the name the binding gives it
-                # A pending transaction hides the rest of the log; only the end that was asked for is the end.
-                progress.reached = offset
-                if progress.reached >= progress.end:
-                    done.append(self._finish(partition, progress))
-            elif not error.retriable():
-                raise KafkaException(error)
+        done: list[Restored] = []
+        until = self._clock.monotonic() + spend_s
+        while messages := self._consumer.consume(_MESSAGES, timeout_s):
+            for message in messages:
+                self._take(message, done)
+            if not self._under_way or self._clock.monotonic() >= until:
+                break
+            timeout_s = 0.0
+        for progress in self._under_way.values():
+            progress.apply()
         return done
 
-    def _apply(self, progress: Progress, message: Message) -> None:
-        block = decode(message.value() or b"", progress.store.spec.fingerprint, self._where(message))
-        if not self._follows(progress, block, message):
+    def _take(self, message: Message, done: list[Restored]) -> None:
+        partition, offset, error = message.partition(), message.offset(), message.error()
+        assert partition is not None, "a consumed message has a place"
+        assert offset is not None, "a consumed message has a place"
+        progress = self._under_way.get(partition)
+        if progress is None:
+            return
+        if error is None:
+            self._read(progress, message, offset)
+            progress.reached = offset + 1
+        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the name the binding gives it
+            # A pending transaction hides the rest of the log; only the end that was asked for is the end.
+            progress.reached = offset
+            if progress.reached >= progress.end:
+                done.append(self._finish(partition, progress))
+        elif not error.retriable():
+            raise KafkaException(error)
+
+    def _read(self, progress: Progress, message: Message, offset: int) -> None:
+        """One message: a block, or part of a base snapshot."""
+        value, key, where = message.value() or b"", message.key(), self._where(message)
+        self.bytes += len(value)
+        if progress.assembly is not None and progress.reached == progress.start != offset:
+            raise StateError(
+                f"{self._topic}/{message.partition()}: the base snapshot at offset {progress.start} is gone, the log goes on at "
+                f"{offset}: the changelog was cut. Start over with streamer state reset, or with a new --group"
+            )
+        if key == CHUNK and progress.assembly is not None:
+            progress.assembly.add(value, where)
+            progress.base_bytes += len(value)
+        elif key == MANIFEST and progress.assembly is not None:
+            self._load(progress, value, where)
+        elif key not in (CHUNK, MANIFEST):  # those that the commit does not name are passed over
+            progress.block_bytes += len(value)
+            block = decode(value, progress.store.spec.fingerprint, where)
+            if progress.assembly is not None:
+                progress.early.append((block, where))
+            else:
+                self._apply(progress, block, where)
+
+    def _load(self, progress: Progress, value: bytes, where: str) -> None:
+        """The base is complete: take it, then the blocks of later commits that came before its end."""
+        assert progress.assembly is not None, "a manifest ends a base"
+        found = progress.assembly.finish(value, where)
+        if found is None:
+            return
+        manifest, dump = found
+        progress.store.load(dump)
+        progress.next, progress.applied, progress.assembly = manifest.next, manifest.seq, None
+        early, progress.early = progress.early, []
+        for block, place in early:
+            if block.seq > manifest.seq:
+                self._apply(progress, block, place)
+
+    def _apply(self, progress: Progress, block: Block, where: str) -> None:
+        if not self._follows(progress, block, where):
             return
         progress.parts.append(block.delta(len(progress.store.spec.fields)))
         if block.part + 1 < block.parts:
             return
-        delta = merge(progress.parts, len(progress.store.spec.fields))
+        progress.rows += sum(part.samples for part in progress.parts)
+        progress.waiting += progress.parts
         progress.parts.clear()
-        progress.store.apply(delta)
-        progress.rows += delta.samples
         progress.next, progress.applied = [next_ for _, next_ in block.covered], block.seq
 
-    def _follows(self, progress: Progress, block: Block, message: Message) -> bool:
+    def _follows(self, progress: Progress, block: Block, where: str) -> bool:
         """Whether a block continues the chain; in strict mode it must."""
         commit = (block.seq, block.covered, block.parts)
         first = [first for first, _ in block.covered]
-        if not progress.next or (block.seq == progress.applied + 1 and first == progress.next):
+        if block.seq == progress.applied + 1 and progress.next in ([], first):
             if block.part == 0:  # perhaps anew, after a writer that died between its parts
                 progress.parts.clear()
                 progress.commit = commit
@@ -134,28 +247,38 @@ class Restore:
                 return True
         if self._strict:
             raise StateError(
-                f"{self._where(message)} holds commit {block.seq} for input {_ranges(block)}, but commit "
-                f"{progress.applied} ended at {_listed(progress.next)}: the changelog has a gap. Run with a new --group to start "
-                "new windows from the input"
+                f"{where} holds commit {block.seq} for input {_ranges(block)}, but commit {progress.applied} ended at "
+                f"{_listed(progress.next)}: the changelog has a gap. Start over with streamer state reset, or with a new --group"
             )
         return False
 
     def _finish(self, partition: int, progress: Progress) -> Restored:
-        if self._strict and not self._agree(progress):
+        if progress.assembly is not None:
+            raise StateError(
+                f"{self._topic}/{partition}: the base snapshot at offset {progress.start} has no end, the changelog was cut. "
+                "Start over with streamer state reset, or with a new --group"
+            )
+        self._check_end(partition, progress)
+        progress.apply()
+        self.cancel([partition])
+        return Restored(
+            partition, list(progress.next or progress.committed), progress.applied, progress.rows,
+            progress.mark.base, progress.base_bytes, progress.block_bytes,
+        )  # fmt: skip
+
+    def _check_end(self, partition: int, progress: Progress) -> None:
+        """Whether chain and committed offsets tell the same; new windows (commit 0, or none at all) have no chain yet."""
+        seq, unread = progress.mark.seq, all(offset is None for offset in progress.committed)
+        if progress.next:
+            agree = (seq, progress.committed) == (progress.applied, progress.next)
+        else:
+            agree = seq == 0 or (seq is None and unread)
+        if self._strict and not agree:
             raise StateError(
                 f"{self._topic}/{partition} ends with commit {progress.applied} at input offset {_listed(progress.next)}, the "
-                f"group committed number {progress.seq} at {_listed(progress.committed)}. Offsets were set by another tool, or "
-                "the changelog was deleted. Run with a new --group to start new windows from the input"
+                f"group committed number {seq or 0} at {_listed(progress.committed)}. Offsets were set by another tool, or the "
+                "changelog was deleted. Start over with streamer state reset, or with a new --group"
             )
-        self.cancel([partition])
-        next_ = progress.next or progress.committed
-        return Restored(partition, list(next_), progress.applied, progress.rows)
-
-    @staticmethod
-    def _agree(progress: Progress) -> bool:
-        """Whether chain and committed offsets tell the same."""
-        nothing = not progress.next and all(offset is None for offset in progress.committed)
-        return progress.seq == progress.applied and (nothing or progress.committed == progress.next)
 
     def _where(self, message: Message) -> str:
         return f"{self._topic}/{message.partition()}/{message.offset()}"

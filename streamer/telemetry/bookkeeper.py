@@ -5,7 +5,7 @@ from typing import Protocol
 
 from streamer.clock import Clock
 from streamer.plan import Plan, RekeyPlan
-from streamer.stages.commit import Transaction
+from streamer.stages.transaction import Transaction
 from streamer.telemetry.alarm import DeadLetterAlarm
 from streamer.telemetry.metrics import Metrics
 

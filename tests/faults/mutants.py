@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Producer, TopicPartition
 
 from streamer.clients import KafkaClients
-from streamer.stages.commit import Commit, Transaction, TransactionError
+from streamer.stages.commit import Commit, TransactionError
 from streamer.stages.consume import Consume
 from streamer.stages.produce import Produce
 from streamer.stages.window import WindowStage
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from streamer.batch import Batch
-    from streamer.state.join_store import JoinStore
+    from streamer.stages.transaction import Transaction
 
 FAULT_VARIABLE = "MUTANT_FAULT"
 HIT = "scripted fault hit"
@@ -114,21 +114,18 @@ def state_not_rolled_back() -> None:
 
 def restore_cut_short() -> None:
     """A restore applies the first half of the changelog and takes it for the whole."""
-    begin, apply, cuts = Restore.begin, Restore._apply, dict[int, int]()
+    read = Restore._read
 
-    def note(self: Restore, partition: int, store: Store | JoinStore, committed: list[int | None], seq: int, end: int) -> None:
-        cuts[partition] = end // 2
-        begin(self, partition, store, committed, seq, end)
-
-    def half(self: Restore, progress: Any, message: Any) -> None:
-        if message.offset() < cuts[message.partition()]:
-            apply(self, progress, message)
+    def half(self: Restore, progress: Any, message: Any, offset: int) -> None:
+        if offset < progress.end // 2:
+            read(self, progress, message, offset)
 
     def unchecked(self: Restore, partition: int, progress: Any) -> Restored:
+        progress.apply()
         self.cancel([partition])
-        return Restored(partition, progress.committed, progress.seq, progress.rows)
+        return Restored(partition, progress.committed, progress.mark.seq or 0, progress.rows)
 
-    Restore.begin, Restore._apply, Restore._finish = note, half, unchecked  # type: ignore[method-assign]
+    Restore._read, Restore._finish = half, unchecked  # type: ignore[method-assign]
 
 
 def stale_group_metadata() -> None:

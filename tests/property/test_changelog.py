@@ -15,7 +15,7 @@ from streamer.errors import StateError
 from streamer.limits import CHANGELOG_BYTES_MAX
 from streamer.memory_log import MemoryConsumer, MemoryLog
 from streamer.state import changelog
-from streamer.state.changelog import Block, decode, encode
+from streamer.state.changelog import Block, Mark, decode, encode
 from streamer.state.delta import Delta, merge
 from streamer.state.restore import Restore, Restored
 from streamer.state.store import Results, Store, StoreSpec
@@ -55,12 +55,14 @@ class Writer:
         return messages
 
 
-def restore(log: MemoryLog, committed: int | None, seq: int, *, strict: bool = True) -> tuple[Store, Restored]:
+def restore(
+    log: MemoryLog, committed: int | None, seq: int | None, base: int | None = None, *, strict: bool = True
+) -> tuple[Store, Restored]:
     """Run a restore to its end."""
     consumer: Any = MemoryConsumer(log, {"group.id": "r", "enable.partition.eof": True})
-    reader = Restore(consumer, TOPIC, strict=strict)
+    reader = Restore(consumer, TOPIC, ManualClock(), strict=strict)
     store = new_store()
-    reader.begin(0, store, [committed], seq, log.end(TOPIC, 0))
+    reader.begin(0, store, [committed], Mark(seq, base), (log.low(TOPIC, 0), log.end(TOPIC, 0)))
     for _ in range(1_000):
         if done := reader.step(0.0):
             assert len(reader) == 0
@@ -173,9 +175,20 @@ def test_asking_more_of_the_same_samples_keeps_the_fingerprint() -> None:
     assert more.fingerprint == SPEC.fingerprint
 
 
-@pytest.mark.parametrize(("text", "seq"), [(None, 0), ("", 0), ("note of another tool", 0), (changelog.metadata(17), 17)])
-def test_the_sequence_number_travels_in_the_metadata(text: str | None, seq: int) -> None:
-    assert changelog.sequence(text) == seq
+@pytest.mark.parametrize(
+    ("text", "mark"),
+    [
+        (None, Mark(None)),
+        ("", Mark(None)),
+        ("note of another tool", Mark(None)),
+        ("streamer/1 seq=17", Mark(17)),  # of a version without snapshots
+        (changelog.metadata(17), Mark(17)),
+        (changelog.metadata(17, 0), Mark(17, 0)),
+        (changelog.metadata(17, 9_000), Mark(17, 9_000)),
+    ],
+)
+def test_number_and_base_travel_in_the_metadata(text: str | None, mark: Mark) -> None:
+    assert changelog.mark(text) == mark
 
 
 # ---------------------------------------------------------------------- chains
@@ -191,13 +204,15 @@ def test_exactly_once_refuses_a_gap_a_repetition_and_a_wrong_end() -> None:
         ([0, 1], end, 3),  # cut short
         ([0, 1, 2], end, 2),  # another number than committed
         ([0, 1, 2], end - 1, 3),  # another offset than committed
-        ([0, 1, 2], None, 0),  # never committed
+        ([0, 1, 2], None, None),  # never committed
+        ([0, 1, 2], end, 0),  # new windows, and old blocks
+        ([1, 2], end, 3),  # the first is gone
         ([], end, 3),  # deleted
     ):
         log = MemoryLog(1, ManualClock())
         for number in order:
             log.append(TOPIC, None, messages[number], partition=0)
-        with pytest.raises(StateError, match="Run with a new --group"):
+        with pytest.raises(StateError, match="or with a new --group"):
             restore(log, committed, seq)
 
 
@@ -264,8 +279,8 @@ def test_a_pending_transaction_is_waited_for() -> None:
     pending = decode(message, SPEC.fingerprint, "")
     log.append(TOPIC, None, block(seq=2, first=writer.next, next=9, keys=pending.keys), partition=0, transaction="other")
     consumer: Any = MemoryConsumer(log, {"group.id": "r", "enable.partition.eof": True})
-    reader = Restore(consumer, TOPIC, strict=True)
-    reader.begin(0, new_store(), [9], 2, log.end(TOPIC, 0))
+    reader = Restore(consumer, TOPIC, ManualClock(), strict=True)
+    reader.begin(0, new_store(), [9], Mark(2), (0, log.end(TOPIC, 0)))
     assert [reader.step(0.0) for _ in range(20)] == [[]] * 20
     log.open["other"][0].state = "committed"
     done = [found for _ in range(5) for found in reader.step(0.0)]
@@ -276,8 +291,8 @@ def test_a_cancelled_restore_never_comes_back() -> None:
     writer = Writer()
     writer.commit([[(1, 1, 1.0)]])
     consumer: Consumer | Any = MemoryConsumer(writer.log, {"group.id": "r", "enable.partition.eof": True})
-    reader = Restore(consumer, TOPIC, strict=True)
-    reader.begin(0, new_store(), [writer.next], 1, 1)
+    reader = Restore(consumer, TOPIC, ManualClock(), strict=True)
+    reader.begin(0, new_store(), [writer.next], Mark(1), (0, 1))
     reader.cancel([0])
     consumer.incremental_assign([TopicPartition(TOPIC, 0, 0)])
     assert [reader.step(0.0) for _ in range(3)] == [[]] * 3

@@ -7,14 +7,15 @@ from typing import Any, cast
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from streamer.batch import Batch
 from streamer.inference.model import Features
 from streamer.inference.pool import Task
-from streamer.memory_log import MemoryConsumer, MemoryLog, MemoryProducer
+from streamer.memory_log import MemoryAdmin, MemoryConsumer, MemoryLog, MemoryProducer
 from streamer.plan import Plan, RekeyPlan
-from streamer.stages.commit import Transaction
 from streamer.stages.infer import Infer
+from streamer.stages.transaction import Transaction
 from streamer.testing import TopologyTest
 from streamer.worker import Worker
 
@@ -84,10 +85,11 @@ class FaultyProducer(MemoryProducer):
 
     def produce(
         self, topic: str, value: bytes | None = None, key: bytes | None = None, partition: int = -1,
-        headers: list[tuple[str, Any]] | None = None,
+        headers: list[tuple[str, Any]] | None = None, on_delivery: Callable[[None, Message], None] | None = None,
     ) -> None:  # fmt: skip
         call = "produce_changelog" if topic.endswith("changelog") else "produce"
-        self._do(call, lambda: super(FaultyProducer, self).produce(topic, value, key, partition, headers), enqueues=True)
+        produce = super().produce
+        self._do(call, lambda: produce(topic, value, key, partition, headers, on_delivery), enqueues=True)
 
     def produce_batch(self, topic: str, messages: list[dict[str, Any]]) -> int:
         accepted = len(messages)
@@ -199,6 +201,10 @@ class FaultyClients:
         self.producers.append(FaultyProducer(self._log, config, self._script))
         return cast("Producer", self.producers[-1])
 
+    def admin(self, _config: dict[str, Any]) -> AdminClient:
+        """An admin client; it does not fail."""
+        return cast("AdminClient", MemoryAdmin(self._log))
+
 
 class FaultTest(TopologyTest):
     """A topology over faulty clients. A commit and a run of the model end before their call returns, so that a test repeats."""
@@ -244,9 +250,9 @@ class FaultTest(TopologyTest):
         start, reap, jobs = commit.start, commit.reap, commit._jobs
         self.held_commits = held
 
-        def hold(metadata: Any) -> None:
+        def hold(*args: Any, **kwargs: Any) -> None:
             commit._jobs = cast("Any", Shelf(held)) if self.commits_held else jobs
-            start(metadata)
+            start(*args, **kwargs)
             commit._jobs = jobs
             assert commit._running is not None
             if not self.commits_held:

@@ -13,11 +13,11 @@ from streamer.errors import StreamerError
 from streamer.memory_log import MemoryProducer
 from streamer.stages import commit as commit_stage
 from streamer.stages import produce as produce_stage
-from streamer.stages.commit import Transaction
 from streamer.stages.consume import Consume
 from streamer.stages.decode import Decode
 from streamer.stages.infer import Infer
 from streamer.stages.produce import Outgoing, Produce
+from streamer.stages.transaction import Transaction
 from streamer.stages.window import WindowStage
 from streamer.state.keys import Admission, Keys
 from streamer.state.restore import Progress, Restore, Restored
@@ -206,17 +206,18 @@ def offsets_outside_the_transaction(patch: Patch) -> None:
 
 def restore_cut_short(patch: Patch) -> None:
     """A restore takes the first half of the changelog for the whole."""
-    apply = Restore._apply
+    read = Restore._read
 
-    def half(self: Restore, progress: Progress, message: Any) -> None:
-        if message.offset() < progress.end // 2:
-            apply(self, progress, message)
+    def half(self: Restore, progress: Progress, message: Any, offset: int) -> None:
+        if offset < progress.end // 2:
+            read(self, progress, message, offset)
 
     def unchecked(self: Restore, partition: int, progress: Progress) -> Restored:
+        progress.apply()
         self.cancel([partition])
-        return Restored(partition, progress.committed, progress.seq, progress.rows)
+        return Restored(partition, progress.committed, progress.mark.seq or 0, progress.rows)
 
-    patch.setattr(Restore, "_apply", half)
+    patch.setattr(Restore, "_read", half)
     patch.setattr(Restore, "_finish", unchecked)
 
 

@@ -182,7 +182,7 @@ class TestStateAndOffsetsMustAgree:
         test.restart()
         with pytest.raises(StateError) as refusal:
             test.settle()
-        assert "Run with a new --group" in str(refusal.value)
+        assert "or with a new --group" in str(refusal.value)
         return str(refusal.value)
 
     def test_a_deleted_changelog_is_not_an_empty_window(self) -> None:

@@ -1,0 +1,37 @@
+"""How often somebody else took our transactional id: once may happen, again and again is a mistake of the set-up."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from streamer.clock import Clock
+from streamer.errors import FencedError
+
+_MAX = 3
+_WITHIN_S = 60.0
+
+
+@dataclass(slots=True)
+class Fences:
+    """Counts them."""
+
+    clock: Clock
+    _times: deque[float] = field(default_factory=deque)
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def note(self) -> None:
+        """One more.
+
+        Raises:
+            FencedError: too many in a short time.
+        """
+        now = self.clock.monotonic()
+        self._times.append(now)
+        while self._times[0] < now - _WITHIN_S:
+            self._times.popleft()
+        if len(self._times) >= _MAX:
+            raise FencedError(
+                f"our transactional id was taken over {_MAX} times within {_WITHIN_S:g} s: another worker runs "
+                "with the same group and slot. Give each worker its own --slot (or none)"
+            )

@@ -1,0 +1,70 @@
+"""A transaction: the batches in it, what its commit owes and carries, and how that ended."""
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import TopicPartition
+
+from streamer.bases import Share
+from streamer.batch import Batch
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What is committed together.
+
+    Attributes:
+        opened, newest: monotonic seconds of the poll of its oldest and its newest batch.
+        batches: produced in it.
+        committing: its offsets, with sequence numbers as metadata; set when the commit starts.
+        metadata: the group's member and generation, read when the commit starts.
+        rows: in all batches, dead letters included.
+        share: of a base snapshot, that goes with it.
+        blocks: partition -> bytes of its blocks in the changelog.
+        trims: partition -> changelog offset below which nothing is needed once this is committed.
+        committed: monotonic seconds of the end of the commit.
+        took_s: how long the commit took.
+        error: why it failed.
+        finished: set when the commit has ended either way.
+    """
+
+    opened: float
+    newest: float = 0.0
+    batches: list[Batch] = field(default_factory=list)
+    committing: list[TopicPartition] = field(default_factory=list)
+    metadata: Any = None
+    rows: int = 0
+    share: Share | None = None
+    blocks: dict[int, int] = field(default_factory=dict)
+    trims: dict[int, int] = field(default_factory=dict)
+    committed: float = 0.0
+    took_s: float = 0.0
+    error: Exception | None = None
+    finished: threading.Event = field(default_factory=threading.Event)
+
+    def offsets(self) -> dict[tuple[str, int], int]:
+        """Topic and partition -> next offset, owed by the batches."""
+        owed: dict[tuple[str, int], int] = {}
+        for batch in self.batches:
+            for partition, offset in batch.owed.items():
+                place = batch.topic, partition
+                owed[place] = max(offset, owed.get(place, 0))
+        return owed
+
+    def partitions(self) -> list[int]:
+        """Partitions whose input or state it moves on."""
+        return sorted({partition for batch in self.batches for partition in (*batch.owed, *batch.deltas)})
+
+
+@dataclass(slots=True)
+class Place:
+    """Where the chain of commits of a partition stands.
+
+    Attributes:
+        seq: number of the last commit.
+        next: input topic -> offset after it.
+    """
+
+    seq: int
+    next: dict[str, int]

@@ -1,0 +1,351 @@
+"""Base snapshots in the life of a worker: crashes, aborts and new owners at every step of one, and what may be deleted."""
+
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from streamer import limits
+from streamer.bases import Bases, Share
+from streamer.errors import StateError, StreamerError
+from streamer.state import snapshot
+from streamer.state.changelog import mark
+from streamer.state.snapshot import CHUNK, MANIFEST
+from tests.property.test_worker_faults import Step, play, windows_are_right
+from tests.unit import flows
+from tests.unit.faulty import FaultTest, Second, short_waits
+
+__all__ = ["short_waits"]
+Patch = pytest.MonkeyPatch
+# Samples a window keeps: nearly all there are, so that a row twice or never in the state stays visible.
+COUNT = 50
+
+
+def small_snapshots(patch: Patch) -> None:
+    """A base as soon as there is a block, in chunks of a few hundred bytes, one message a commit."""
+    patch.setattr(snapshot, "CHANGELOG_BYTES_MAX", 500)
+    patch.setattr(limits, "SNAPSHOT_BLOCKS_RATIO", 0)
+    patch.setattr(limits, "SNAPSHOT_BLOCKS_MIN_BYTES", 1)
+    patch.setattr(limits, "SNAPSHOT_BYTES_PER_COMMIT", 1)
+    patch.setattr(limits, "SNAPSHOT_BYTES_PER_COMMIT_AT_LEAST_ONCE", 1)
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: Patch, short_waits: None) -> None:
+    small_snapshots(monkeypatch)
+
+
+def flow(partitions: int = 1, **settings: object) -> FaultTest:
+    return FaultTest(flows.topology(COUNT), models=flows.score, partitions=partitions, settings=settings)
+
+
+def rows(first: int, number: int = 6) -> list[Step]:
+    """Rows of keys in both partitions; no value comes twice."""
+    return [("good", "abd"[n % 3], first + n) for n in range(number)]
+
+
+def changelog(test: FaultTest) -> str:
+    topic = test.worker.plan.topics.changelog
+    assert topic is not None
+    return topic
+
+
+def kinds(test: FaultTest, partition: int = 0) -> list[bytes | None]:
+    """Keys of the committed records of a changelog partition, deleted ones included."""
+    records = [test.log.record(changelog(test), partition, n) for n in range(test.log.end(changelog(test), partition))]
+    return [record.key for record in records if record.state == "committed"]
+
+
+def named(test: FaultTest, partition: int = 0) -> int | None:
+    """The base that the group's metadata names."""
+    committed = test.log.committed(test.worker.plan.group, flows.SOURCE, partition)
+    return mark(committed[1] if committed else None).base
+
+
+def judge(test: FaultTest) -> None:
+    verdict = flows.judge(test.log, COUNT)
+    assert verdict.exactly_once, verdict
+    assert windows_are_right(test, COUNT)
+    assert test.log.open == {}
+
+
+# ---------------------------------------------------------------------- the scenarios
+
+
+def run_crashes() -> None:
+    """A crash after each number of commits, so between any two messages of a snapshot, and once more when it went on."""
+    for commits in range(12):
+        with flow(partitions=2) as test:
+            for number in range(commits):
+                play(test, [*rows(100 * number), ("turn", 6, None)])
+            play(test, [*rows(5000), ("turn", 2, None), ("restart", None, None), *rows(6000), ("turn", 8, None)])
+            play(test, [("restart", None, None), *rows(7000)])
+            test.settle(fail=True)
+            judge(test)
+
+
+def run_aborts() -> None:
+    """Transactions that fail while they carry part of a snapshot."""
+    for commits in range(1, 9):
+        for call in ("produce_changelog", "offsets", "commit"):
+            with flow(partitions=2) as test:
+                for number in range(commits):
+                    play(test, [*rows(100 * number), ("turn", 6, None)])
+                play(test, [("fault", call, "abortable"), *rows(5000), ("turn", 8, None)])
+                for number in range(4):
+                    play(test, [*rows(6000 + 100 * number), ("turn", 6, None)])
+                play(test, [("restart", None, None), *rows(7000)])
+                test.settle(fail=True)
+                judge(test)
+
+
+def run_in_flight() -> None:
+    """Rows are with the model whenever a commit starts; a crash shows what a snapshot of that moment holds."""
+    for commits, before in product(range(1, 8), range(3)):  # whichever commit a snapshot is taken at
+        with flow() as test:
+            for number in range(before):
+                play(test, [*rows(1000 + 100 * number), ("turn", 12, None)])
+            for number in range(commits):
+                play(test, [("turn", 10, None), *rows(100 * number), ("turn", 1, None)])
+                assert test.worker._commit.rows > 0
+                test.scores_held = True
+                play(test, [*rows(100 * number + 50), ("turn", 25, None)])
+                assert test.worker._infer.rows > 0
+                test.scores_held = False
+            play(test, [("turn", 20, None), ("restart", None, None), *rows(7000)])
+            test.settle(fail=True)
+            judge(test)
+
+
+def run_long_life() -> None:
+    """Many bases, each with what lies before the last but one deleted, and a restart now and then."""
+    with flow(partitions=2) as test:
+        for number in range(90):
+            play(test, [*rows(100 * number), ("turn", 5, None)])
+            if number % 30 == 29:
+                test.restart()
+        test.settle(fail=True)
+        judge(test)
+        for partition in range(2):
+            base = named(test, partition)
+            assert base is not None
+            assert 0 < test.log.low(changelog(test), partition) < base
+
+
+def run_two_owners() -> None:
+    """A partition moves while its snapshot is half written; its next owner goes on from the base before."""
+    for commits in range(1, 8):
+        with flow(partitions=2) as test:
+            test.turns(3)
+            for number in range(commits):
+                play(test, [*rows(100 * number), ("turn", 6, None)])
+            test.move("on_revoke", [1])
+            with Second(test) as second:
+                second.consumer.moves.append(("on_assign", [1]))
+                for number in range(commits, commits + 6):
+                    play(test, rows(100 * number))
+                    second.run_both()
+                verdict = flows.judge(test.log, COUNT)
+                assert verdict.exactly_once, verdict
+
+
+SCENARIOS: dict[str, Callable[[], None]] = {
+    "crashes": run_crashes,
+    "aborts": run_aborts,
+    "in flight": run_in_flight,
+    "long life": run_long_life,
+    "two owners": run_two_owners,
+}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_snapshots_change_nothing(name: str) -> None:
+    SCENARIOS[name]()
+
+
+# ---------------------------------------------------------------------- the bugs
+
+
+def named_before_the_manifest(patch: Patch) -> None:
+    """A commit names a base as soon as its first chunk is in the log."""
+    named = Bases.named
+
+    def hasty(self: Bases, partition: int) -> int | None:
+        under_way = self._under_way
+        if under_way is not None and under_way.partition == partition and under_way.offset is not None:
+            return under_way.offset
+        return named(self, partition)
+
+    patch.setattr(Bases, "named", hasty)
+
+
+def deleted_before_the_next_is_named(patch: Patch) -> None:
+    """What lies before a base is deleted as soon as it is written."""
+    complete = Bases._complete
+
+    def hasty(self: Bases, done: Any) -> None:
+        complete(self, done)
+        self.trim({done.partition: done.offset})
+
+    patch.setattr(Bases, "_complete", hasty)
+
+
+def deleted_up_to_the_end(patch: Patch) -> None:
+    """More is deleted than lies before a base."""
+    trim = Bases.trim
+
+    def greedy(self: Bases, trims: dict[int, int]) -> None:
+        trim(self, {partition: self._bases[partition].offset or 0 for partition in trims})
+        trim(self, {partition: offset + 5 for partition, offset in trims.items()})
+
+    patch.setattr(Bases, "trim", greedy)
+
+
+def taken_with_rows_behind(patch: Patch) -> None:
+    """A snapshot is taken although rows that entered the windows belong to a later commit."""
+    consider = Bases.consider
+
+    def careless(self: Bases, stores: Any, ends: Any, *, quiet: bool) -> None:
+        consider(self, stores, ends, quiet=True)
+
+    patch.setattr(Bases, "consider", careless)
+
+
+def number_of_the_commit_before(patch: Patch) -> None:
+    """A snapshot says that it stands for the commit before its own."""
+    take = Bases._take
+    patch.setattr(Bases, "_take", lambda self, partition, store, seq, next_: take(self, partition, store, seq - 1, next_))
+
+
+def goes_on_after_an_abort(patch: Patch) -> None:
+    """A snapshot of which a share was rolled back goes on with the next one."""
+    forget = Bases.forget
+
+    def stubborn(self: Bases, partitions: list[int]) -> None:
+        under_way = self._under_way
+        forget(self, partitions)
+        self._under_way = under_way
+
+    patch.setattr(Bases, "forget", stubborn)
+
+
+def manifest_left_out(patch: Patch) -> None:
+    """A base counts without its manifest."""
+    share = Bases.share
+
+    def short(self: Bases) -> Share | None:
+        found = share(self)
+        if found is None or not found.last:
+            return found
+        return Share(found.under_way, range(found.numbers.start, found.numbers.stop - 1))
+
+    patch.setattr(Bases, "share", short)
+    patch.setattr(Share, "last", property(lambda self: self.numbers.stop >= self.under_way.snapshot.messages - 1))
+
+
+BUGS: dict[Callable[[Patch], None], str] = {
+    named_before_the_manifest: "crashes",
+    deleted_before_the_next_is_named: "crashes",
+    deleted_up_to_the_end: "long life",
+    taken_with_rows_behind: "in flight",
+    number_of_the_commit_before: "crashes",
+    goes_on_after_an_abort: "aborts",
+    manifest_left_out: "crashes",
+}
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
+def test_each_bug_is_caught(bug: Callable[[Patch], None], monkeypatch: Patch) -> None:
+    bug(monkeypatch)
+    with pytest.raises((AssertionError, StreamerError)) as caught:
+        SCENARIOS[BUGS[bug]]()
+    assert str(caught.value)
+
+
+# ---------------------------------------------------------------------- rules
+
+
+def test_a_base_is_named_by_the_commit_after_its_manifest_and_the_one_before_it_goes() -> None:
+    with flow() as test:
+        seen: list[int] = []
+        for number in range(30):
+            play(test, rows(100 * number))
+            test.run()
+            base = named(test)
+            if base is not None and (not seen or base != seen[-1]):
+                manifest = kinds(test).index(MANIFEST, base)
+                assert kinds(test)[base] == CHUNK
+                assert manifest < test.log.end(changelog(test), 0) - 1, "the manifest came with an earlier commit"
+                assert test.log.low(changelog(test), 0) == (seen[-1] if seen else 0), "the last but one stays"
+                seen.append(base)
+        assert len(seen) > 3
+
+
+def test_at_least_once_has_bases_too() -> None:
+    with flow(partitions=2, guarantee="at-least-once") as test:
+        for number in range(30):
+            play(test, [*rows(100 * number), ("turn", 10, None)])
+            if number % 7 == 6:
+                test.restart()
+        test.settle()
+        assert flows.judge(test.log, COUNT).at_least_once
+        assert windows_are_right(test, COUNT)
+        assert test.log.low(changelog(test), 0) > 0
+
+
+def test_a_commit_that_nobody_heard_of_deletes_nothing(monkeypatch: Patch) -> None:
+    """At least once: before anything goes, the commit that makes it superfluous must be certain."""
+    with flow(guarantee="at-least-once") as test:
+        consume = test.worker._consume
+        monkeypatch.setattr(type(consume), "commit", lambda *_args, **_kwargs: False)
+        for number in range(30):
+            play(test, [*rows(100 * number), ("turn", 10, None)])
+        assert kinds(test).count(MANIFEST) > 2
+        assert test.log.low(changelog(test), 0) == 0
+
+
+def test_rows_are_held_back_for_a_snapshot_that_waits_for_a_quiet_commit() -> None:
+    with flow() as test:
+        waits = test.worker._bases
+        assert waits is not None
+        waits._waits_since = test.clock.monotonic()
+        for advance_s, enter in ((0.0, True), (limits.SNAPSHOT_WAIT_S, False), (limits.SNAPSHOT_HOLD_S, True)):
+            test.clock.advance(advance_s)
+            before = test.worker._window.keys
+            play(test, [("good", f"key{advance_s}", 1)])
+            test.scores_held = True
+            test.turns(3)
+            assert (test.worker._window.keys > before) is enter
+            test.scores_held = False
+        test.settle()
+        judge(test)
+
+
+def test_a_broker_that_does_not_let_us_delete_only_makes_the_log_grow(monkeypatch: Patch) -> None:
+    with flow() as test:
+        bases = test.worker._bases
+        assert bases is not None
+
+        def refuse(_offsets: object) -> object:
+            raise KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+
+        monkeypatch.setattr(bases._admin, "delete_records", refuse)
+        for number in range(40):
+            play(test, [*rows(100 * number), ("turn", 6, None)])
+        test.settle()
+        judge(test)
+        assert kinds(test).count(MANIFEST) > 2
+        assert test.log.low(changelog(test), 0) == 0
+
+
+def test_a_cut_changelog_is_refused() -> None:
+    with flow() as test:
+        for number in range(10):
+            play(test, rows(100 * number))
+            test.run()
+        test.log.delete_records(changelog(test), 0, (named(test) or 0) + 1)
+        test.restart()
+        with pytest.raises(StateError, match="the changelog was cut"):
+            test.settle()
