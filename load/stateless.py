@@ -7,15 +7,16 @@ worker's committer is told that there is no state to write; everything else is t
 from typing import Any
 
 from streamer import worker
+from streamer.bases import Bases
 from streamer.cli import app
-from streamer.stages.commit import ChangelogTopic, Commit
+from streamer.stages.commit import Commit
 
 
 class Stateless(Commit):
     """Commits outputs and offsets, and no state."""
 
-    def __init__(self, make_producer: Any, topic: str, state: ChangelogTopic | None, *words: Any, **named: Any) -> None:
-        assert state is not None, "there is nothing to leave out"
+    def __init__(self, make_producer: Any, topic: str, bases: Bases | None, *words: Any, **named: Any) -> None:
+        assert bases is not None, "there is nothing to leave out"
         super().__init__(make_producer, topic, None, *words, **named)
 
 

@@ -132,7 +132,9 @@ def _straight(ring, oldest, n, scratch):  # type: ignore[no-untyped-def]
 
 
 @njit(
-    "void(float64[::1], int64, int64, uint8, float64[::1], float64[::1], float64[:, :, ::1], int64, int64)", cache=True, nogil=True
+    "void(float64[::1], int64, int64, uint8, float64[::1], float64[::1], float64[:, :, ::1], int64, int64)",
+    cache=True,
+    nogil=True,
 )
 def _run(ring, oldest, n, need, quantiles, scratch, out, column, row):  # type: ignore[no-untyped-def]
     """Aggregate n samples of a ring from `oldest` on, in their order."""
