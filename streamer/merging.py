@@ -29,8 +29,8 @@ class Merging:
         for partition in self._consume.reading():
             silence = self._consume.silence_s(partition)
             waiting += self._consume.wait_for_others(partition, self._window.ahead(partition, silence))
-            while room() > 0 and (batch := self._window.release(partition, silence, self._clock.wall_us())) is not None:
-                now = self._clock.monotonic()
+            wall_us, now = self._clock.wall_us(), self._clock.monotonic()
+            while room() > 0 and (batch := self._window.release(partition, silence, wall_us, now)) is not None:
                 batch.stamps.polled = batch.stamps.decoded = batch.stamps.windowed = now
                 yield batch
         self._metrics.set("streamer_join_inputs_waiting", waiting)

@@ -159,7 +159,7 @@ class Topology:
             raise TopologyError(f"{where}: align: {error}") from error
         return self._add(Rekey(field, align_us, where))
 
-    def join(self, join: Join, *, rejected: str, late: str = "0s", idle: str = "200ms") -> "Topology":
+    def join(self, join: Join, *, rejected: str, late: str = "0s", idle: str = "100ms") -> "Topology":
         """Let events see those of another stream with the same key: `interval`, `latest` or `delayed`.
 
         The topic must have as many partitions as the source's, its records the same keys, and the same partitioner. Events
@@ -169,7 +169,7 @@ class Topology:
             join: which stream, and how near to an event.
             rejected: topic of its records that cannot be used.
             late: how far out of order records of either stream may be; with several joins the largest holds for all.
-            idle: a stream that had no record for so long, and has none unread, is not waited for.
+            idle: how long an event waits for a stream that had no record for so long and has none unread.
         """
         where = line_of_caller(1)
         if not isinstance(join, Join):

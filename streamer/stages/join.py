@@ -4,6 +4,7 @@ What a batch brings only lines up. Rows come out when the watermark of their par
 to which every input has been read, and moves by ticks that the changelog keeps, since silence is in no log.
 """
 
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -22,6 +23,27 @@ from streamer.state.joining import HIDDEN, OFFSET, TIMESTAMP_MS
 from streamer.state.keys import NEVER
 from streamer.topology import FeatureFunction
 from streamer.windows import Look, Needs, Window
+
+# Moments that are told apart while a silent input is waited for.
+_LEVELS_KEPT = 16
+
+
+@dataclass(slots=True)
+class Levels:
+    """How far the inputs that are not silent were, some moments ago: so long a silent one is waited for."""
+
+    _noted: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def note(self, now_s: float, time: int, keep_s: float) -> None:
+        """Inputs are at `time` now; what is older than `keep_s` is forgotten, but for the newest of it."""
+        if not self._noted or (time > self._noted[-1][1] and now_s >= self._noted[-1][0] + keep_s / _LEVELS_KEPT):
+            self._noted.append((now_s, time))
+        while len(self._noted) > 1 and self._noted[1][0] <= now_s - keep_s:
+            self._noted.popleft()
+
+    def at(self, moment_s: float) -> int:
+        """How far they were at that moment or before."""
+        return max((time for noted, time in self._noted if noted <= moment_s), default=NEVER)
 
 
 @dataclass(slots=True)
@@ -51,6 +73,7 @@ class JoinStage:
     evicted: int = 0
     _looks: Looks = field(init=False)
     _ahead: dict[int, set[int]] = field(default_factory=dict)
+    _levels: dict[int, Levels] = field(default_factory=lambda: defaultdict(Levels))
 
     def __post_init__(self) -> None:
         self._looks = self.spec.looks()
@@ -59,12 +82,14 @@ class JoinStage:
         """A new, empty store for a partition; replaces the one there was."""
         store = self.stores[partition] = JoinStore(self.spec, self.keys_max)
         self._ahead.pop(partition, None)
+        self._levels.pop(partition, None)
         return store
 
     def close(self, partition: int) -> None:
         """Forget a partition."""
         self.stores.pop(partition, None)
         self._ahead.pop(partition, None)
+        self._levels.pop(partition, None)
 
     @property
     def keys(self) -> int:
@@ -119,16 +144,17 @@ class JoinStage:
             batch.keep(np.flatnonzero(~bad))
 
     # ------------------------------------------------------------------ out
-    def release(self, partition: int, silence_s: Sequence[float | None], now_us: int) -> Batch | None:
+    def release(self, partition: int, silence_s: Sequence[float | None], now_us: int, now_s: float) -> Batch | None:
         """Rows of a partition whose time has come, at most a batch of them; None when there are none.
 
         Args:
             partition: which one.
             silence_s: per input how long it has been at its end, None while it may have unread records.
             now_us: wall time, microseconds.
+            now_s: monotonic time, seconds.
         """
         store = self.stores[partition]
-        watermark = max(self._reached(store, silence_s, now_us), store.watermark)
+        watermark = max(self._reached(partition, silence_s, now_us, now_s), store.watermark)
         if watermark == NEVER or not (ready := store.waiting_until(watermark - self.spec.late_us)).any():
             return None
         if ready[0] > ROWS_PER_BATCH_MAX:
@@ -139,20 +165,28 @@ class JoinStage:
         self.truncated += truncated
         return self._batch(partition, delta, released, now_us)
 
-    def _reached(self, store: JoinStore, silence_s: Sequence[float | None], now_us: int) -> int:
+    def _reached(self, partition: int, silence_s: Sequence[float | None], now_us: int, now_s: float) -> int:
         """Up to where, in the time of the source, all inputs have been read."""
-        newest = store.newest.tolist()
-        read_out = [silence is not None and silence >= idle for silence, idle in zip(silence_s, self.idle_s, strict=True)]
-        if all(read_out):
+        store = self.stores[partition]
+        newest: list[int] = store.newest.tolist()
+        silent = [silence is not None and silence >= idle for silence, idle in zip(silence_s, self.idle_s, strict=True)]
+        if all(silent):
             # Nothing more is known than our clock: what may still be seen of each row had its time to come.
             last = store.newest_source_until(now_us - self.spec.ahead_us)
             return NEVER if last is None else last + self.spec.late_us + 1
-        live = [time for time, out in zip(newest, read_out, strict=True) if not out]
+        live = [time for time, out in zip(newest, silent, strict=True) if not out]
         if NEVER in live:
             return NEVER
-        # A silent input is as far as the others are.
-        reached = [max(time, *live) if out else time for time, out in zip(newest, read_out, strict=True)]
-        return min(int(time) - stream.shift_us for time, stream in zip(reached, self.spec.streams, strict=True))
+        levels = self._levels[partition]
+        levels.note(now_s, max(live), max(self.idle_s))
+        # A silent input is as far as the others were a while ago: its record may be on the way to us just now.
+        reached = [
+            max(time, levels.at(now_s - idle)) if out else time
+            for time, out, idle in zip(newest, silent, self.idle_s, strict=True)
+        ]
+        if NEVER in reached:
+            return NEVER
+        return min(time - stream.shift_us for time, stream in zip(reached, self.spec.streams, strict=True))
 
     def ahead(self, partition: int, silence_s: Sequence[float | None]) -> list[str]:
         """Topics whose rows pile up because another input has not been read as far: they should wait."""

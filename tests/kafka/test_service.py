@@ -36,14 +36,16 @@ class Flow:
 
     Args:
         kafka: librdkafka keys of all clients, as environment for the service and as configuration for the test's own.
+        models: repository.
+        topology: which one.
     """
 
-    def __init__(self, kafka: dict[str, str], models: Path) -> None:
-        self.kafka, self.models = kafka, models
+    def __init__(self, kafka: dict[str, str], models: Path, topology: str = FLOW) -> None:
+        self.kafka, self.models, self.topology = kafka, models, topology
         self.prefix = f"svc-{uuid.uuid4().hex[:8]}"
         names = {"KAFKA_" + key.upper().replace(".", "_"): value for key, value in kafka.items()}
         self.environment = {**os.environ, **names, "FLOW_PREFIX": self.prefix, "KAFKA_SESSION_TIMEOUT_MS": "6000"}
-        self.command("topics", "create", FLOW, "--partitions", str(PARTITIONS), "--group", self.prefix)
+        self.command("topics", "create", topology, "--partitions", str(PARTITIONS), "--group", self.prefix)
         self._producer = Producer({**kafka, "partitioner": "murmur2_random", "linger.ms": 5})
         self.sent = 0
 
@@ -55,9 +57,9 @@ class Flow:
         return done.stdout
 
     @contextmanager
-    def running(self, *options: str) -> Iterator["subprocess.Popen[bytes]"]:
+    def running(self, *options: str, ends: int = signal.SIGTERM) -> Iterator["subprocess.Popen[bytes]"]:
         """A worker process; SIGTERM at the end must give status 0."""
-        words = ["run", FLOW, "--group", self.prefix, "--models", str(self.models), "--http", "off", *options]
+        words = ["run", self.topology, "--group", self.prefix, "--models", str(self.models), "--http", "off", *options]
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder) / "log"
             with log.open("ab") as stderr:
@@ -66,8 +68,8 @@ class Flow:
             try:
                 self.wait_for_assignment(worker, log)
                 yield worker
-                worker.send_signal(signal.SIGTERM)
-                assert worker.wait(20) == 0
+                worker.send_signal(ends)
+                assert worker.wait(20) == (0 if ends == signal.SIGTERM else -ends)
             finally:
                 worker.kill()
                 worker.wait()

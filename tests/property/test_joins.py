@@ -82,6 +82,7 @@ class Flow:
     order: list[int] = field(default_factory=list)
     deltas: list[Delta] = field(default_factory=list)
     stage: JoinStage = field(init=False)
+    _now_s: float = 0.0
     _last: dict[str, Any] = field(default_factory=dict)
     _offsets: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
@@ -121,7 +122,8 @@ class Flow:
         self.deltas.append(batch.deltas[0])
 
     def release(self, silence_s: Sequence[float | None] = (None, None, None), now_us: int = 0) -> None:
-        while (batch := self.stage.release(0, silence_s, now_us)) is not None:
+        self._now_s += 10.0
+        while (batch := self.stage.release(0, silence_s, now_us, self._now_s)) is not None:
             self.deltas.append(batch.deltas[0])
             for place, offset in enumerate(batch.offsets.tolist()):
                 assert offset not in self.seen

@@ -8,6 +8,8 @@ import pytest
 
 from streamer import Event, Model, Topology, TopologyError, Window, delayed, interval, latest, rolling
 from streamer.joins import Join
+from streamer.limits import ROWS_PER_BATCH_MAX
+from streamer.stages.join import JoinStage
 from streamer.testing import TopologyTest, constant
 
 PAID, LOGINS, CARDS, LABELS, SCORED = "paid", "logins", "cards", "labels", "paid.scored"
@@ -192,21 +194,37 @@ def test_a_key_with_rows_that_wait_keeps_its_place() -> None:
         assert [row["key"] for row in test.read(SCORED)] == ["c"]
 
 
-def test_an_input_far_ahead_waits_for_the_other(test: TopologyTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The source runs ahead; what it would flood the memory with stays in its topic until the other has caught up."""
+PAIR = (
+    Topology("pair")
+    .source(Payment, rejected="paid.rejected")
+    .join(interval(Login, before="10m", after="30s"), rejected="logins.rejected")
+    .features(lambda w: {"logins": w.of(Login).count})
+    .infer(Model("stand-in"))
+    .publish(predictions=SCORED, features=True)
+)
+
+
+def test_an_input_far_ahead_waits_for_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would flood the memory stays in its topic until the other input has caught up."""
     monkeypatch.setattr("streamer.stages.join.JOIN_ROWS_AHEAD_MAX", 4)
-    now, most = test.now, 0
-    for n in range(3_000):
-        put(test, Login("a", now + n, 0.5))
-    for n in range(3_000):
-        put(test, Payment("a", now + n, 1.0))
-    for _ in range(4_000):
-        test.worker.turn()
-        most = max(most, test.worker._window.waiting)  # type: ignore[attr-defined]
-        test.clock.advance(0.001)
-    assert test.worker.metrics.value("streamer_join_inputs_waiting") == 0
-    test.clock.advance(4_000)
-    scored = test.read(SCORED)
-    assert len(scored) == 3_000
-    assert {row["features"]["logins"] for row in scored[700:2_900]} == {256.0}  # max_samples
-    assert most < 6_000
+    with TopologyTest(PAIR, models=constant(0.5), partitions=1, settings={"keys_max": 1000}) as test:
+        now, most = test.now, 0
+        for n in range(6_000):
+            put(test, Payment("a", now + n / 2, 1.0))
+        for n in range(6_060):
+            put(test, Login("a", now + n / 2, 0.5))
+        window = test.worker._window
+        assert isinstance(window, JoinStage)
+        held = 0.0
+        for _ in range(200):
+            test.worker.turn()
+            most = max(most, window.waiting)
+            held = max(held, test.worker.metrics.value("streamer_join_inputs_waiting"))
+            test.clock.advance(0.0001)
+        assert held == 1
+        assert most < 3 * ROWS_PER_BATCH_MAX
+        test.clock.advance(7_000)
+        scored = test.read(SCORED)
+        assert test.worker.metrics.value("streamer_join_inputs_waiting") == 0
+        assert len(scored) == 6_000
+        assert {row["features"]["logins"] for row in scored[300:]} == {256.0}  # max_samples
