@@ -2,8 +2,8 @@
 
 Memory of one worker at these limits, besides window state (which has its own budget, `memory`):
     prefetch 32 MiB + one fetch response 16 MiB + unscored values 16 MiB + one batch of at most the prefetch 32 MiB + waiting
-    rows 16,384 x ~600 bytes = 10 MiB + uncommitted rows 131,072 x ~150 bytes = 19 MiB + producer queue 64 MiB
-    =  at most about 190 MiB.
+    rows 65,536 x ~600 bytes = 38 MiB + uncommitted rows 131,072 x ~150 bytes = 19 MiB + producer queue 64 MiB
+    =  at most about 220 MiB.
 """
 
 # One batch. Decode, window, model and encode cost 2.4 us an event in batches of 500, 1.7 us in 1,000, 1.5 us in 2,000: numpy
@@ -24,8 +24,9 @@ ROWS_UNSCORED_MAX = 4 * ROWS_PER_BATCH_MAX
 # for rows; the client's prefetch below bounds that batch.
 BYTES_UNSCORED_MAX = 16 * 1024 * 1024
 
-# Encoded and waiting for the producer, which a commit keeps busy for some 50 ms: the room is what a fast flow gives meanwhile.
-ROWS_WAITING_MAX = 8 * ROWS_PER_BATCH_MAX
+# Encoded and waiting for the producer, which a commit keeps busy for 20 to 60 ms, longer on busy processors: the room is
+# what a fast flow gives meanwhile. With a quarter of it the worker stood still at the end of each commit (a fifth slower).
+ROWS_WAITING_MAX = 32 * ROWS_PER_BATCH_MAX
 
 # Produced but not yet committed: 100 ms at more than a million rows a second.
 ROWS_UNCOMMITTED_MAX = 64 * ROWS_PER_BATCH_MAX
