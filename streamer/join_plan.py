@@ -65,6 +65,8 @@ def check_joins(source: Source, windowed: Windowed | None, joined: Sequence[Join
     for event, where in ((source.event, joined[0].where), *((step.join.event, step.where) for step in joined)):
         if event.__event__.key is None:
             raise TopologyError(f"{where}: a join is by key; give {event.__name__} one, class {event.__name__}(..., key='field')")
+    if windowed and windowed.window.resolution_us:
+        raise TopologyError(f"{windowed.where}: resolution= does not go with .join(): rows that wait look at single samples")
     if windowed and windowed.window.ttl_us:
         raise TopologyError(f"{windowed.where}: ttl= does not go with .join(): rows of a silent key may wait for other inputs")
 

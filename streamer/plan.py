@@ -15,6 +15,7 @@ from streamer.inference.repository import find
 from streamer.join_plan import Joins, check_joins, tracers_of
 from streamer.settings import Settings
 from streamer.state.join_spec import JoinSpec
+from streamer.state.panes import PaneSpec
 from streamer.state.store import StoreSpec
 from streamer.topology import (
     NAME_RULE,
@@ -31,7 +32,7 @@ from streamer.topology import (
     is_topic,
 )
 from streamer.units import format_bytes
-from streamer.windows import Needs, TracingWindow
+from streamer.windows import Needs, Rolling, TracingWindow
 
 _Step = TypeVar("_Step")
 
@@ -202,7 +203,7 @@ def bind(topology: Topology, settings: Settings, models: Path, *, model: LoadedM
     tracers = tracers_of(joined)
     needs, shapes = _trace(features, source.event, windowed, tracers)
     joins = _joins(source, windowed, needs, joined, tracers)
-    store = joins.spec if joins else StoreSpec.of(windowed.window, needs) if windowed else None
+    store = joins.spec if joins else _spec_of(windowed.window, needs) if windowed else None
     if store:
         check_memory(store, settings, joined[0].where if joined else windowed.where if windowed else "")
     model = model or _load(infer, models, settings)
@@ -218,6 +219,10 @@ def bind(topology: Topology, settings: Settings, models: Path, *, model: LoadedM
         features.function, shapes, model, _threshold(_step(topology, Flag), publish, model), infer.deadline_s, publish.features,
         joins, _front(topology.name, group, source, rekey, topics) if rekey else None,
     )  # fmt: skip
+
+
+def _spec_of(window: Rolling, needs: Needs) -> StoreSpec:
+    return (PaneSpec if window.resolution_us else StoreSpec).of(window, needs)
 
 
 def _front(name: str, group: str, source: Source, rekey: Rekey, topics: Topics) -> RekeyPlan:

@@ -22,16 +22,18 @@ class Rolling:
     """The last samples of a key, seen anew at every event through one or more look-backs.
 
     Attributes:
-        samples: most samples a key keeps.
+        samples: most samples a key keeps, or with a resolution, panes.
         names: the look-backs as they were declared, spans such as "24h" or counts.
         looks: the same as numbers: widths in event time (t - width, t], microseconds, or counts.
         ttl_us: a key silent for longer than this in event time starts anew, microseconds; 0 for never.
+        resolution_us: width of a pane, microseconds; 0 where samples are kept themselves.
     """
 
     samples: int
     names: tuple[str | int, ...]
     looks: tuple[int, ...]
     ttl_us: int = 0
+    resolution_us: int = 0
 
     @property
     def by_time(self) -> bool:
@@ -45,7 +47,11 @@ class Rolling:
 
 
 def rolling(
-    *spans: str, count: int | Sequence[int] | None = None, max_samples: int = 256, ttl: str | None = None
+    *spans: str,
+    count: int | Sequence[int] | None = None,
+    max_samples: int | None = None,
+    resolution: str | None = None,
+    ttl: str | None = None,
 ) -> Rolling:
     """A window that moves with every event of its key.
 
@@ -54,8 +60,11 @@ def rolling(
             `Window.over`. The window of an event at t holds the key's samples in (t - span, t]; ties stand in log order.
             What arrives late changes later windows, never one that was already sent.
         count: instead of spans: the last `count` events of the key in log order, or several such counts.
-        max_samples: with spans, the most samples kept for a key; beyond it the oldest are dropped and counted
-            in `streamer_window_truncated_total`.
+        max_samples: with spans, the most samples kept for a key, 256 unless given; beyond it the oldest are dropped and
+            counted in `streamer_window_truncated_total`.
+        resolution: with spans, keep no samples but one summary for each slice of event time of this width, as "1h" for 30
+            days: a pane, aligned to the epoch. An event sees its own pane and the span / resolution - 1 before it, as far
+            as they had been filled when it came.
         ttl: a key whose last sample is older than this before the watermark (the largest event time of its partition) starts
             anew, as "7d"; without it only a full store forgets keys.
 
@@ -63,7 +72,8 @@ def rolling(
         TopologyError: neither or both of span and count, or a size out of range; the message starts with the line.
     """
     try:
-        return _rolling(spans, count, max_samples, ttl)
+        window = _rolling(spans, count, 256 if max_samples is None else max_samples, ttl)
+        return window if resolution is None else _in_panes(window, resolution, max_samples)
     except ValueError as error:
         raise TopologyError(f"{line_of_caller(1)}: rolling(): {error}") from error
 
@@ -80,6 +90,19 @@ def _rolling(spans: tuple[str, ...], count: int | Sequence[int] | None, max_samp
             raise ValueError(f"a window holds 1 to {SAMPLES_PER_KEY_MAX:,} samples of a key, not {size:,}")
     ttl_us = _ttl_us(ttl, max(looks) if spans else 0)
     return Rolling(max(counts, default=max_samples), spans or counts, looks, ttl_us)
+
+
+def _in_panes(window: Rolling, resolution: str, max_samples: int | None) -> Rolling:
+    width_us = _span_us(resolution)
+    if not window.by_time or max_samples is not None:
+        raise ValueError("resolution= is for spans, and in place of max_samples=: it says how many summaries a key keeps")
+    for name, look in zip(window.names, window.looks, strict=True):
+        if look % width_us:
+            raise ValueError(f"{name!r} is no multiple of resolution={resolution!r}")
+    panes = max(window.looks) // width_us
+    if panes > SAMPLES_PER_KEY_MAX:
+        raise ValueError(f"resolution={resolution!r} makes {panes:,} panes, and a key keeps {SAMPLES_PER_KEY_MAX:,} at most")
+    return replace(window, samples=panes, resolution_us=width_us)
 
 
 def _span_us(span: str) -> int:
@@ -272,13 +295,13 @@ class Window(Look):
 class TracingLook(Look):
     """Stands in for a look-back of two rows and notes what a feature function asks of it."""
 
-    def __init__(self, numeric: tuple[str, ...], samples: int) -> None:
+    def __init__(self, numeric: tuple[str, ...], samples: int, *, in_panes: bool = False) -> None:
         super().__init__(np.ones(2), {}, {}, {})
         self.needs = Needs()
-        self._numeric, self._samples = numeric, samples
+        self._numeric, self._samples, self._in_panes = numeric, samples, in_panes
 
     def __getitem__(self, name: str) -> Column:
-        self._need_samples(f"w[{name!r}]")
+        self._need_each_sample(f"w[{name!r}]")
         self.needs.matrices.add(_known(name, self._numeric))
         matrix = np.full((2, self._samples), np.nan)
         matrix[:, -1] = 1.0
@@ -286,20 +309,25 @@ class TracingLook(Look):
 
     def quantile(self, name: str, q: float) -> Column:
         """Note the quantile, and refuse one that is none."""
-        self._need_samples(f"quantile({name!r}, {q})")
+        self._need_each_sample(f"quantile({name!r}, {q})")
         if not 0 <= q <= 1:
             raise KeyError(f"quantile({name!r}, {q}): q is a share of the samples, from 0 to 1")
         self.needs.quantiles.add((_known(name, self._numeric), float(q)))
         return np.ones(2)
 
     def _aggregate(self, name: str, aggregate: Aggregate) -> Column:
-        self._need_samples(f"{aggregate}({name!r})")
+        (self._need_each_sample if aggregate == "distinct" else self._need_samples)(f"{aggregate}({name!r})")
         self.needs.aggregates.add((_known(name, self._numeric), aggregate))
         return np.ones(2)
 
     def _need_samples(self, what: str) -> None:
         if self._samples == 0:
             raise KeyError(f"{what} needs a window; add .window(rolling(count=64)) before .features()")
+
+    def _need_each_sample(self, what: str) -> None:
+        self._need_samples(what)
+        if self._in_panes:
+            raise KeyError(f"{what} needs every sample, and a window with resolution= keeps summaries; use max_samples= instead")
 
 
 class TracingWindow(Window):
@@ -315,7 +343,8 @@ class TracingWindow(Window):
         self._numeric, self._fields, self._window = tuple(numeric), tuple(fields), window
         self._tracers: dict[str | int, TracingLook] = {}
         for name, look in zip(window.names, window.looks, strict=True) if window else [(0, 0)]:
-            self._tracers[name] = TracingLook(self._numeric, min(look, window.samples) if window else 0)
+            samples, in_panes = (min(look, window.samples), window.resolution_us > 0) if window else (0, False)
+            self._tracers[name] = TracingLook(self._numeric, samples, in_panes=in_panes)
         super().__init__(self._tracers, {}, joined)
 
     @property

@@ -39,7 +39,7 @@ class WindowStage:
         """A new, empty store for a partition; replaces the one there was."""
         if self.spec is None:
             return None
-        store = self.stores[partition] = Store(self.spec, self.keys_max)
+        store = self.stores[partition] = self.spec.open(self.keys_max)
         return store
 
     def close(self, partition: int) -> None:

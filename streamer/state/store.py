@@ -1,7 +1,7 @@
 """The windows of one stage and partition: keys in slots, samples in arrays. Moved and rebuilt as one thing."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from streamer.windows import Needs, Rolling
 
 # A key costs its samples plus: dict entry, name, key bytes and counters, measured at 100,000 keys of 12 bytes.
 KEY_OVERHEAD_BYTES = 240
-_FIRST_CAPACITY = 256
+FIRST_CAPACITY = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +36,22 @@ class StoreSpec:
     keeps_time: bool
     own_time: bool = True
 
-    @staticmethod
-    def of(window: Rolling, needs: Needs) -> "StoreSpec":
+    @classmethod
+    def of(cls, window: Rolling, needs: Needs) -> Self:
         """The smallest store that answers what a feature function needs."""
         fields, looks = tuple(sorted(needs.window_fields())), (needs, *needs.further)
         columns = [(name, look) for look in looks for name in fields]
-        return StoreSpec(
+        return cls(
             window,
             fields,
             tuple(asked_bits(name, look) for name, look in columns),
             tuple(tuple(sorted(q for f, q in look.quantiles if f == name)) for name, look in columns),
             window.by_time or any(aggregate == "rate" for look in looks for _, aggregate in look.aggregates),
         )
+
+    def open(self, keys_max: int) -> "Store":
+        """A new, empty store of this shape."""
+        return Store(self, keys_max)
 
     def column(self, look: int, name: str) -> int:
         """Where the results of a field over a look-back stand."""
@@ -173,7 +177,7 @@ class Store:
         self.arrays = self._empty_arrays()
 
     def _empty_arrays(self) -> dict[str, NDArray[Any]]:
-        spec, capacity = self.spec, min(_FIRST_CAPACITY, self.keys_max)
+        spec, capacity = self.spec, min(FIRST_CAPACITY, self.keys_max)
         return {
             "seen": np.zeros(capacity, np.int64),
             "start": np.zeros(capacity if spec.window.by_time else 0, np.int64),
@@ -265,7 +269,7 @@ class Store:
                 array[slots] = 0
 
     def _grow(self, keys: int) -> None:
-        capacity = len(self.arrays["seen"])
+        capacity = max(map(len, self.arrays.values()))
         if keys <= capacity:
             return
         capacity = grown_capacity(capacity, keys, self.keys_max)

@@ -155,6 +155,30 @@ MISTAKES = {
     "no quantile": (changed(FEATURES, '.features(lambda w: {"m": w.quantile("a", 95)})'), "a share of the samples, from 0 to 1"),
     "look-back given twice": (changed(WINDOW, '.window(rolling("60m", "1h"))'), "give each look-back once, not ('60m', '1h')"),
     "no look-back": (changed(WINDOW, ".window(rolling(count=()))"), "give each look-back once, not ()"),
+    "quantile of panes": (
+        changed(FEATURES, '.features(lambda w: {"m": w.quantile("a", 0.5)})').replace(
+            WINDOW, '.window(rolling("30d", resolution="1h"))'
+        ),
+        "quantile('a', 0.5) needs every sample, and a window with resolution= keeps summaries",
+    ),
+    "distinct of panes": (
+        changed(FEATURES, '.features(lambda w: {"m": w.distinct("a")})').replace(
+            WINDOW, '.window(rolling("30d", resolution="1h"))'
+        ),
+        "distinct('a') needs every sample",
+    ),
+    "samples of panes": (
+        changed(FEATURES, '.features(lambda w: {"m": w["a"]})').replace(WINDOW, '.window(rolling("30d", resolution="1h"))'),
+        "w['a'] needs every sample",
+    ),
+    "panes by count": (changed(WINDOW, '.window(rolling(count=4, resolution="1h"))'), "resolution= is for spans"),
+    "panes and samples": (changed(WINDOW, '.window(rolling("2h", max_samples=9, resolution="1h"))'), "in place of max_samples="),
+    "panes that do not fit": (
+        changed(WINDOW, '.window(rolling("24h", "90m", resolution="1h"))'), "'90m' is no multiple of resolution='1h'"
+    ),
+    "too many panes": (
+        changed(WINDOW, '.window(rolling("30d", resolution="1s"))'), "makes 2,592,000 panes, and a key keeps 65,536 at most"
+    ),
     "model is a name": (changed(INFER, '.infer("m")'), ".infer() takes Model('name'), not 'm'"),
     "bare deadline": (changed(INFER, '.infer(Model("m"), deadline="250")'), "deadline: '250' has no unit"),
     "deadline is a number": (changed(INFER, '.infer(Model("m"), deadline=0.25)'), "deadline: 0.25 has no unit"),

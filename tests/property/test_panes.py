@@ -1,0 +1,194 @@
+"""Windows of panes against an oracle that keeps every sample, in exact arithmetic; and against themselves."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from streamer.batch import Batch
+from streamer.stages.window import WindowStage
+from streamer.state.panes import PaneSpec, PaneStore
+from streamer.windows import Needs, Rolling, Window, rolling
+from tests.property.test_windows import EPSILON, FIELDS, SECOND, Row, cuts_, exact, keys, numbers_
+
+Floats = NDArray[np.float64]
+ANSWERED = ("sum", "mean", "std", "min", "max", "first", "last", "delta", "rate")
+
+
+def needs(looks: int) -> Needs:
+    every = [Needs({(f, a) for f in FIELDS for a in ANSWERED}) for _ in range(looks)]
+    every[0].further = every[1:]
+    return every[0]
+
+
+class Flow:
+    """A window stage of one partition that remembers what a feature function saw, look-back by look-back."""
+
+    def __init__(self, window: Rolling) -> None:
+        self.window, asked = window, needs(len(window.looks))
+        self.seen: list[list[dict[str, Floats]]] = []
+        self.stage = WindowStage(PaneSpec.of(window, asked), asked, self.look, 10_000)
+        self.stage.open(0)
+
+    @property
+    def store(self) -> Any:
+        return self.stage.stores[0]
+
+    def look(self, w: Window) -> dict[str, Floats]:
+        looks = [w] if len(self.window.names) == 1 else [w.over(name) for name in self.window.names]
+        self.seen.append(
+            [{"n": look.count} | {f"{a}({f})": getattr(look, a)(f) for f in FIELDS for a in ANSWERED} for look in looks]
+        )
+        return {"n": looks[0].count}
+
+    def feed(self, rows: Sequence[Row]) -> Batch:
+        n = len(rows)
+        batch = Batch(
+            "t", {}, [], 0, [key.encode() for key, *_ in rows], np.zeros(n, np.int32), np.arange(n), np.zeros(n, np.int64),
+            np.array([time for _, time, *_ in rows], np.int64),
+            {"a": np.array([a for *_, a, _ in rows]), "b": np.array([b for *_, b in rows])}, [b""] * n,
+        )  # fmt: skip
+        self.stage(batch)
+        return batch
+
+    def feed_cut(self, rows: Sequence[Row], cuts: Sequence[int]) -> list[Batch]:
+        edges = [0, *sorted(cut % (len(rows) + 1) for cut in cuts), len(rows)]
+        return [self.feed(rows[start:end]) for start, end in pairwise(edges) if end > start]
+
+    def columns(self, look: int) -> dict[str, Floats]:
+        return {name: np.concatenate([batch[look][name] for batch in self.seen]) for name in self.seen[0][look]}
+
+
+@dataclass(slots=True)
+class Oracle:
+    """All samples of a key, and the rule which of them an event sees."""
+
+    resolution: int
+    kept: int  # panes of the widest look-back
+
+    def windows(self, rows: Sequence[Row], panes: int) -> list[list[tuple[int, float, float]]]:
+        heard: dict[str, list[tuple[int, float, float]]] = {}
+        newest: dict[str, int] = {}
+        found = []
+        for key, time, a, b in rows:
+            pane = time // self.resolution
+            newest[key] = max(newest.get(key, 0), pane)
+            if pane <= newest[key] - self.kept:
+                found.append([(time, a, b)])
+                continue
+            heard.setdefault(key, []).append((time, a, b))
+            oldest = max(pane - panes, newest[key] - self.kept) + 1
+            found.append([s for s in heard[key] if oldest <= s[0] // self.resolution <= pane])
+        return found
+
+
+def check(columns: dict[str, Floats], row: int, samples: list[tuple[int, float, float]], own: Row) -> None:
+    assert columns["n"][row] == len(samples)
+    oldest = min(samples, key=lambda s: s[0])  # the first of several, in log order
+    for place, name in enumerate(FIELDS):
+        seen = {aggregate: columns[f"{aggregate}({name})"][row] for aggregate in ANSWERED}
+        numbers, first, last = [s[1:][place] for s in samples], oldest[1:][place], own[2:][place]
+        n, largest = len(numbers), max(map(abs, numbers))
+        total, mean, std = exact(numbers)
+        slack = n * (4 * EPSILON * largest + 5e-324)
+        assert abs(Fraction(seen["sum"]) - total) <= n * slack
+        assert abs(Fraction(seen["mean"]) - mean) <= slack
+        if largest < 1e150:
+            assert abs(seen["std"] - std) <= math.hypot(std, slack) - std + 16 * n * EPSILON * std + 1e-160
+        assert (seen["min"], seen["max"], seen["first"], seen["last"]) == (min(numbers), max(numbers), first, last)
+        assert seen["delta"] == last - first
+        seconds = (own[1] - oldest[0]) / 1e6
+        assert seen["rate"] == ((last - first) / seconds if seconds > 0 else 0.0)
+
+
+times = st.integers(0, 40).map(lambda n: n * SECOND // 2)
+rows_ = st.lists(st.tuples(keys, times, numbers_, numbers_), min_size=1, max_size=60)
+
+
+@settings(max_examples=200)
+@given(
+    rows=rows_, counts=st.lists(st.integers(1, 8), min_size=1, max_size=3, unique=True), seconds=st.integers(1, 3), cuts=cuts_
+)
+def test_panes_equal_the_oracle_however_they_are_cut(rows: list[Row], counts: list[int], seconds: int, cuts: list[int]) -> None:
+    window = rolling(*(f"{count * seconds}s" for count in counts), resolution=f"{seconds}s")
+    flow, oracle = Flow(window), Oracle(seconds * SECOND, max(counts))
+    flow.feed_cut(rows, cuts)
+    for look, count in enumerate(counts):
+        columns = flow.columns(look)
+        for row, samples in enumerate(oracle.windows(rows, count)):
+            check(columns, row, samples, rows[row])
+
+
+@settings(max_examples=100)
+@given(rows=rows_, cuts=cuts_)
+def test_batches_show_nowhere_and_a_restore_is_the_live_state(rows: list[Row], cuts: list[int]) -> None:
+    window = rolling("8s", "2s", resolution="1s")
+    whole, cut, replayed, loaded = Flow(window), Flow(window), Flow(window), Flow(window)
+    whole.feed(rows)
+    batches = cut.feed_cut(rows, cuts)
+    for look in range(2):
+        for name, column in whole.columns(look).items():
+            assert column.tobytes() == cut.columns(look)[name].tobytes(), name
+    for batch in batches:
+        replayed.store.apply(batch.deltas[0])
+    loaded.store.load(whole.store.dump())
+    assert whole.store.dump() == cut.store.dump() == replayed.store.dump() == loaded.store.dump()
+    whole.feed(rows[:3])
+    loaded.feed(rows[:3])
+    assert whole.store.dump() == loaded.store.dump()
+
+
+@pytest.mark.parametrize("intruder", [1e200, -1e200, 1e15, 3.4e38])
+def test_an_outlier_leaves_no_trace(intruder: float) -> None:
+    flow = Flow(rolling("4s", resolution="1s"))
+    flow.feed([("k", n * SECOND, intruder if n == 3 else float(n), 0.0) for n in range(9)])
+    last = {name: column[-1] for name, column in flow.columns(0).items()}
+    assert (last["sum(a)"], last["mean(a)"], last["std(a)"]) == (26.0, 6.5, math.sqrt(1.25))
+
+
+def test_a_level_of_1e9_keeps_the_small_things() -> None:
+    dice = np.random.default_rng(7)
+    rows = [("k", n * SECOND // 8, 1e9 + noise, -1e9 + noise) for n, noise in enumerate(dice.normal(0, 1e-3, 2000).tolist())]
+    flow = Flow(rolling("60s", resolution="10s"))
+    flow.feed(rows)
+    want = [exact([s[1] for s in samples])[2] for samples in Oracle(10 * SECOND, 6).windows(rows, 6)]
+    assert np.allclose(flow.columns(0)["std(a)"], want, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("value", [0.1, -0.3, 1e9 + 0.1, 1e-300, 0.0])
+def test_a_constant_series_has_no_deviation(value: float) -> None:
+    flow = Flow(rolling("60s", resolution="10s"))
+    flow.feed([("k", n * SECOND, value, value) for n in range(130)])
+    assert flow.columns(0)["std(a)"].tolist() == [0.0] * 130
+    assert flow.columns(0)["mean(a)"].tolist() == [value] * 130
+
+
+def test_only_what_is_asked_is_kept() -> None:
+    spec = PaneSpec.of(rolling("30d", resolution="1h"), Needs({("a", "mean")}))
+    store = spec.open(10)
+    assert isinstance(store, PaneStore)
+    assert store.arrays["parts"].shape == (10, 3, 720)
+    assert store.arrays["first_t"].shape == (10, 0)
+    assert spec.bytes_per_key == 720 * (1 + 3) * 8 + 8 + 240
+    more = PaneSpec.of(rolling("30d", resolution="1h"), Needs({("a", "mean")}, further=[]))
+    other = PaneSpec.of(rolling("30d", resolution="1h"), Needs({("a", "std")}))
+    assert spec.fingerprint == more.fingerprint == "panes/720/3600000000/a:1"
+    assert spec.fingerprint != other.fingerprint
+    held = spec.open(10).samples(b"nobody")
+    assert held is None
+
+
+def test_a_key_shows_its_panes() -> None:
+    flow = Flow(rolling("4s", resolution="1s"))
+    flow.feed([("k", n * SECOND // 2, 1.0, 1.0) for n in range(11)])
+    times, counts = flow.store.samples(b"k")
+    assert (times // SECOND).tolist() == [2, 3, 4, 5]
+    assert counts.tolist() == [[2.0, 2.0, 2.0, 1.0]]
