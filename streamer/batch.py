@@ -115,6 +115,23 @@ class Stamps:
 
 
 @dataclass(slots=True)
+class Said:
+    """What the records of an internal topic say of the partitions of the source, those that hold no event among them.
+
+    Attributes:
+        partitions, offsets: where each record lies in the internal topic.
+        heads: their headers, see `rekey.header`.
+    """
+
+    partitions: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    heads: NDArray[np.void]
+
+
+Tick = tuple[int, int]
+
+
+@dataclass(slots=True)
 class Batch:
     """Rows that go through the stages together. Arrays and lists have one entry per admitted row, in log order.
 
@@ -137,9 +154,12 @@ class Batch:
         folded: rows that entered state and are no rows of the batch any more.
         joined: whether those are of another input than the source, so that nothing else becomes of them.
         received: where the rows came from, for those of an internal topic.
-        silent: records of an internal topic that hold a watermark and no event.
+        said: what their records say of the source.
+        silent: records of an internal topic that hold a watermark and no event, or one that was there before.
+        ticks: partition -> (place, time) of each tick: it comes before row number `place` of the partition's rows.
         watermarks: (rows,) on the way to an internal topic: largest event time of the row's partition so far.
         told: on the way there, partition -> (receivers,) watermark that each partition of that topic was told.
+        quiet: on the way there, partitions that fell silent.
     """
 
     topic: str
@@ -163,9 +183,12 @@ class Batch:
     folded: int = 0
     joined: bool = False
     received: Origin | None = None
+    said: Said | None = None
     silent: int = 0
+    ticks: dict[int, list[Tick]] = field(default_factory=dict)
     watermarks: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     told: dict[int, NDArray[np.int64]] = field(default_factory=dict)
+    quiet: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.offsets)

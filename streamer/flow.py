@@ -7,7 +7,8 @@ from streamer.batch import Batch, Records
 from streamer.clock import Clock
 from streamer.inference.pool import Pool
 from streamer.plan import Plan, RekeyPlan
-from streamer.rekey.receive import Receive
+from streamer.rekey.grid import Grid
+from streamer.rekey.receive import Receive, RekeyedWindows
 from streamer.rekey.send import Forward, Progress, Unscored
 from streamer.settings import Settings
 from streamer.stages.commit import Marks
@@ -109,7 +110,7 @@ def stages_of(plan: Plan | RekeyPlan, settings: Settings, clock: Clock, partitio
         forward = Forward(internal, plan.field, partitions_of(internal), partitions_of(source))
         ahead_us = round(settings.max_ahead * 1e6)
         decode = Decode(plan.event, (), settings.record_bytes_max, ahead_us, keyed=False, new_key=plan.field)
-        return Stages(decode, Progress(), Unscored(), Flag(None, 0), forward, None, forward.marks)
+        return Stages(decode, Progress(plan.align_us, plan.idle_s), Unscored(), Flag(None, 0), forward, None, forward.marks)
     model = plan.model
     names = tuple(name for name in (model.facts.features or plan.feature_shapes) if plan.feature_shapes[name] == ())
     return Stages(
@@ -135,11 +136,12 @@ def _decode(plan: Plan, settings: Settings) -> Decode | DecodeEach | Receive:
     return DecodeEach(dict(zip(plan.topics.sources, [source, *others], strict=True)))
 
 
-def _window(plan: Plan, settings: Settings) -> WindowStage | JoinStage:
+def _window(plan: Plan, settings: Settings) -> WindowStage | RekeyedWindows | JoinStage:
     """The stage that keeps the state of a flow."""
     if plan.joins is None:
         assert not isinstance(plan.store, JoinSpec), "only joins have one"
-        return WindowStage(plan.store, plan.needs, plan.features, settings.keys_max)
+        stage = WindowStage(plan.store, plan.needs, plan.features, settings.keys_max)
+        return RekeyedWindows(stage, Grid.of(plan.store.window)) if plan.rekey and plan.store else stage
     events = tuple(each.event for each in plan.joins.inputs)
     return JoinStage(plan.joins.spec, plan.needs, plan.features, settings.keys_max, events, plan.joins.idle_s)
 

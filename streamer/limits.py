@@ -60,6 +60,9 @@ STALL_BEFORE_PAUSE_S = 0.5
 # Keys are identifiers: Kafka itself has no limit, memory per key has.
 KEY_BYTES_MAX = 512
 
+# A partition that should have unread records and gives none (its broker is away) holds others back no longer than this.
+ALIGN_WAIT_S = 30.0
+
 # What a record grows by on its way through an internal topic: its old key, a header of 40 bytes, the new key, framing.
 REKEY_ROOM_BYTES = 2 * KEY_BYTES_MAX + 1024
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from streamer.batch import Batch
 from streamer.clock import Clock
 from streamer.flow import Keyed
+from streamer.rekey.pace import Pace
+from streamer.rekey.send import Progress
 from streamer.stages.consume import Consume
 from streamer.stages.join import JoinStage
 from streamer.telemetry.metrics import Metrics
@@ -42,6 +44,8 @@ class Merging:
         return self._window.due(self._clock.wall_us())
 
 
-def merging_of(consume: Consume, window: Keyed, clock: Clock, metrics: Metrics) -> Merging | None:
-    """What lets inputs meet; None where there is one."""
-    return Merging(consume, window, clock, metrics) if isinstance(window, JoinStage) else None
+def merging_of(consume: Consume, window: Keyed, clock: Clock, metrics: Metrics) -> Merging | Pace | None:
+    """What lets inputs meet, or keeps partitions of one beside each other; None where neither is wanted."""
+    if isinstance(window, JoinStage):
+        return Merging(consume, window, clock, metrics)
+    return Pace(consume, window, clock, metrics) if isinstance(window, Progress) else None

@@ -1,7 +1,7 @@
 """A topology checked and bound to its model and limits: everything a worker needs to know before it starts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar, get_type_hints
@@ -93,6 +93,7 @@ class RekeyPlan:
         event: input class.
         field: whose text becomes the record key.
         align_us: how far a partition's event times may run ahead of the slowest, microseconds.
+        idle_s: after which silence a partition does not hold windows back any more; 0 for never.
         topics: its own; what it gives are records of the internal topic.
     """
 
@@ -101,6 +102,7 @@ class RekeyPlan:
     event: type[Event]
     field: str
     align_us: int
+    idle_s: float
     topics: Topics
 
 
@@ -204,6 +206,8 @@ def bind(topology: Topology, settings: Settings, models: Path, *, model: LoadedM
     needs, shapes = _trace(features, source.event, windowed, tracers)
     joins = _joins(source, windowed, needs, joined, tracers)
     store = joins.spec if joins else _spec_of(windowed.window, needs) if windowed else None
+    if rekey and isinstance(store, StoreSpec):
+        store = replace(store, own_time=False)
     if store:
         check_memory(store, settings, joined[0].where if joined else windowed.where if windowed else "")
     model = model or _load(infer, models, settings)
@@ -228,7 +232,7 @@ def _spec_of(window: Rolling, needs: Needs) -> StoreSpec:
 def _front(name: str, group: str, source: Source, rekey: Rekey, topics: Topics) -> RekeyPlan:
     assert topics.rekeyed is not None, "a re-keyed topology has an internal topic"
     own = Topics(topics.source, topics.rejected, topics.rekeyed, anomalies=None, changelog=None)
-    return RekeyPlan(name, topics.readers(group)[topics.source], source.event, rekey.field, rekey.align_us, own)
+    return RekeyPlan(name, topics.readers(group)[topics.source], source.event, rekey.field, rekey.align_us, 0.0, own)
 
 
 def _step(topology: Topology, kind: type[_Step]) -> _Step | None:

@@ -69,7 +69,7 @@ class Worker:
         exactly_once = settings.guarantee == "exactly-once"
         topics = plan.topics
         outputs = transactional_config(settings, plan.group) if exactly_once else producer_config(settings)
-        config = consumer_config(settings, plan.group, ends=len(topics.sources) > 1)
+        config = consumer_config(settings, plan.group, ends=len(topics.sources) > 1 or isinstance(plan, RekeyPlan))
         self._consume = Consume(clients.consumer(config), topics.sources, clock)
         ends = Watermarks(clients.consumer(reader_config(settings, committed=False)))
         stages = stages_of(plan, settings, clock, ends.partitions)

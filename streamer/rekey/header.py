@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.state.upstreams import SILENCE
+
 MAGIC = 0x5352  # "RS" as it stands in the bytes
 VERSION = 1
 HEADER = np.dtype(
@@ -18,13 +20,12 @@ HEADER = np.dtype(
         ("upstreams", "<i4"),  # partitions of the source topic
         ("partition", "<i4"),  # of the source, as everything below
         ("key_bytes", "<i4"),  # -1: the record had no key
-        ("offset", "<i8"),  # -1: no record, only the watermark
+        ("offset", "<i8"),  # -1: no record, only the watermark; -2: the same, and the partition is silent
         ("timestamp_ms", "<i8"),
         ("watermark_us", "<i8"),  # largest event time up to this record
     ]
 )
 Heads = NDArray[np.void]
-NO_RECORD = -1
 NO_KEY = -1
 
 
@@ -53,7 +54,7 @@ def read(values: Sequence[bytes | None]) -> tuple[Heads, NDArray[np.bool_]]:
     heads = np.frombuffer(data, HEADER)
     lengths = np.fromiter((0 if value is None else len(value) for value in values), np.int64, len(values))
     ours = (heads["magic"] == MAGIC) & (heads["version"] == VERSION) & (heads["partition"] >= 0)
-    ours &= (heads["upstreams"] > heads["partition"]) & (heads["key_bytes"] >= NO_KEY) & (heads["offset"] >= NO_RECORD)
+    ours &= (heads["upstreams"] > heads["partition"]) & (heads["key_bytes"] >= NO_KEY) & (heads["offset"] >= SILENCE)
     ours &= size + np.maximum(heads["key_bytes"], 0) <= lengths
     return heads, ours
 

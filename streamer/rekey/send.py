@@ -11,11 +11,10 @@ from streamer.batch import Batch, partition_rows
 from streamer.rekey import header
 from streamer.rekey.murmur2 import partitions
 from streamer.state.store import Store
+from streamer.state.upstreams import MARK, NEVER, SILENCE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-NEVER = np.iinfo(np.int64).min
 
 
 @dataclass(slots=True)
@@ -26,11 +25,19 @@ class Progress:
     told before was committed, and the receiver keeps it.
 
     Attributes:
+        align_us: how far a partition may run ahead of the others, event time in microseconds.
+        idle_s: after which silence a partition does not hold windows back any more; 0 for never.
         reached: partition -> its largest event time, microseconds.
+        rows: partition -> rows so far.
+        silent: partitions of which it is told that they are.
         stores, keys, truncated, evicted: there are no windows.
     """
 
+    align_us: int
+    idle_s: float
     reached: dict[int, int] = field(default_factory=dict)
+    rows: dict[int, int] = field(default_factory=dict)
+    silent: set[int] = field(default_factory=set)
     stores: dict[int, Store] = field(default_factory=dict)
     keys: int = 0
     truncated: int = 0
@@ -38,11 +45,14 @@ class Progress:
 
     def open(self, partition: int) -> None:
         """Begin a partition anew."""
-        self.reached[partition] = NEVER
+        self.reached[partition], self.rows[partition] = NEVER, 0
+        self.silent.discard(partition)
 
     def close(self, partition: int) -> None:
         """Forget a partition."""
         self.reached.pop(partition, None)
+        self.rows.pop(partition, None)
+        self.silent.discard(partition)
 
     def __call__(self, batch: Batch) -> None:
         """Note how far the partition of each row has come."""
@@ -53,6 +63,8 @@ class Progress:
             reached = np.maximum.accumulate(times)
             batch.watermarks[rows] = reached
             self.reached[partition] = int(reached[-1])
+            self.rows[partition] += len(rows)
+            self.silent.discard(partition)
 
 
 class Unscored:
@@ -132,13 +144,16 @@ class Forward:
         A receiver waits for the slowest of them. One that got no record of a partition would wait for it without an end.
         """
         told: dict[int, NDArray[np.int64]] = {}
+        quiet: set[int] = set()
         for batch in batches:
             for partition, reached in batch.told.items():
-                told[partition] = np.maximum(told.get(partition, NEVER), reached)
+                told[partition] = np.maximum(told.get(partition, np.full(self.receivers, NEVER)), reached)
+            quiet = quiet - batch.told.keys() | set(batch.quiet)
         for partition, reached in sorted(told.items()):
             heads = header.headers(1, self.upstreams)
-            heads["partition"], heads["offset"] = partition, header.NO_RECORD
+            heads["partition"], heads["offset"] = partition, SILENCE if partition in quiet else MARK
             heads["watermark_us"] = reached.max()
             (value,) = header.write(heads, [None], [None])
-            for receiver in np.flatnonzero(reached < reached.max()).tolist():
+            receivers = range(self.receivers) if partition in quiet else np.flatnonzero(reached < reached.max()).tolist()
+            for receiver in receivers:
                 yield self.topic, receiver, value

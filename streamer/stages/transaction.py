@@ -54,7 +54,7 @@ class Transaction:
 
     def partitions(self) -> list[int]:
         """Partitions whose input or state it moves on."""
-        return sorted({partition for batch in self.batches for partition in (*batch.owed, *batch.deltas)})
+        return sorted({partition for batch in self.batches for partition in (*batch.owed, *batch.deltas, *batch.told)})
 
 
 @dataclass(slots=True)

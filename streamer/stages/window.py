@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.batch import Batch, partition_rows
+from streamer.batch import Batch, Tick, partition_rows
 from streamer.errors import TopologyError
 from streamer.state import kernels
+from streamer.state.delta import Delta, merge
 from streamer.state.store import Results, Store, StoreSpec
 from streamer.topology import FeatureFunction
 from streamer.windows import Look, Needs, Window
+
+_NO_ROWS = np.empty(0, np.int64)
 
 
 @dataclass(slots=True)
@@ -62,10 +65,15 @@ class WindowStage:
         assert self.spec is not None
         results = Results.empty(self.spec, len(batch))
         values = np.array([batch.columns[name] for name in self.spec.fields]).reshape(len(self.spec.fields), len(batch))
-        for partition, rows in partition_rows(batch.partitions):
+        parts = partition_rows(batch.partitions)
+        # Where time comes from elsewhere, it may move in partitions without a row.
+        silent = batch.ticks.keys() - {partition for partition, _ in parts}
+        for partition, rows in [*parts, *((partition, _NO_ROWS) for partition in sorted(silent))]:
             store = self.stores[partition]
             evicted = store.keys.evicted
-            if len(rows) == len(batch):
+            if partition in batch.ticks:
+                delta, truncated = _ticking(store, batch, batch.ticks[partition], rows, values, results)
+            elif len(rows) == len(batch):
                 delta, truncated = store.advance(batch.keys, batch.times_us, values, rows, results)
             else:
                 keys = list(map(batch.keys.__getitem__, rows.tolist()))
@@ -99,6 +107,23 @@ class WindowStage:
             {name: results.matrix[spec.matrices[at[name]]][:, -width:] for name in needs.matrices},
             {(name, q): results.aggregates[at[name], spec.quantile_row(at[name], q)] for name, q in needs.quantiles},
         )
+
+
+def _ticking(
+    store: Store, batch: Batch, ticks: list[Tick], rows: NDArray[np.int64], values: NDArray[np.float64], results: Results
+) -> tuple[Delta, int]:
+    """Advance a store by rows and the ticks among them."""
+    deltas, truncated, start = list[Delta](), 0, 0
+    for place, time_us in [*ticks, (len(rows), None)]:
+        if place > start:
+            some = rows[start:place]
+            keys = list(map(batch.keys.__getitem__, some.tolist()))
+            delta, lost = store.advance(keys, batch.times_us[some], np.ascontiguousarray(values[:, some]), some, results)
+            deltas.append(delta)
+            truncated, start = truncated + lost, place
+        if time_us is not None:
+            deltas.append(store.tick(time_us))
+    return merge(deltas, len(store.spec.fields)), truncated
 
 
 def features_of(function: FeatureFunction, window: Window, rows: int) -> dict[str, NDArray[np.float32]]:

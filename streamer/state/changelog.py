@@ -44,6 +44,7 @@ class Block(msgspec.Struct, array_like=True):
         part, parts: a commit too large for one message is cut; only all parts together count.
         keys, slots, times, values: the columns of a `Delta`, its operations; times are differences from row to row.
         others: first and next of further inputs, in their order.
+        upstreams: four little-endian int64 per line, in a re-keyed flow; with the first part.
     """
 
     format: int
@@ -58,6 +59,7 @@ class Block(msgspec.Struct, array_like=True):
     times: bytes
     values: bytes
     others: list[tuple[int, int]] = []
+    upstreams: bytes = b""
 
     @property
     def covered(self) -> list[tuple[int, int]]:
@@ -69,7 +71,8 @@ class Block(msgspec.Struct, array_like=True):
         # The compiled kernels take writable arrays only: one copy each.
         slots = np.frombuffer(bytearray(self.slots), np.dtype("<i4"))
         values = np.frombuffer(bytearray(self.values), np.dtype("<f8")).reshape(fields, len(slots))
-        return Delta(self.keys, slots, np.cumsum(np.frombuffer(self.times, np.dtype("<i8"))), values)
+        upstreams = np.frombuffer(self.upstreams, np.dtype("<i8")).reshape(-1, 4)
+        return Delta(self.keys, slots, np.cumsum(np.frombuffer(self.times, np.dtype("<i8"))), values, upstreams)
 
 
 _DECODER = msgspec.msgpack.Decoder(Block)
@@ -95,6 +98,7 @@ def encode(delta: Delta, fingerprint: str, seq: int, covered: Sequence[tuple[int
             delta.slots[start:end].astype("<i4").tobytes(),
             np.diff(delta.times[start:end], prepend=0).astype("<i8").tobytes(),
             np.ascontiguousarray(delta.values[:, start:end], "<f8").tobytes(), others,
+            delta.upstreams.astype("<i8").tobytes() if part == 0 else b"",
         )  # fmt: skip
         yield compressor.compress(_ENCODER.encode(block))
 

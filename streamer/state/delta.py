@@ -1,10 +1,12 @@
 """What enters a store: a stream of operations in columns, the one thing that the changelog keeps."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from streamer.state.upstreams import NO_CHANGE, newest
 
 # In `Delta.slots`: not a sample but the watermark moves on.
 TICK = -1
@@ -27,12 +29,19 @@ class Delta:
         slots: (n,) int32.
         times: (n,) int64 event times, microseconds.
         values: (fields, n) float64; zero where the row is no sample.
+        upstreams: in a re-keyed flow, new lines of the table of the source's partitions; see `state.upstreams`.
     """
 
     new_keys: list[bytes]
     slots: NDArray[np.int32]
     times: NDArray[np.int64]
     values: NDArray[np.float64]
+    upstreams: NDArray[np.int64] = field(default_factory=lambda: NO_CHANGE)
+
+    @staticmethod
+    def empty(fields: int) -> "Delta":
+        """No operation."""
+        return Delta([], np.empty(0, np.int32), np.empty(0, np.int64), np.empty((fields, 0)))
 
     @property
     def samples(self) -> int:
@@ -46,10 +55,11 @@ def merge(deltas: Iterable[Delta], fields: int) -> Delta:
     if len(parts) == 1:
         return parts[0]
     if not parts:
-        return Delta([], np.empty(0, np.int32), np.empty(0, np.int64), np.empty((fields, 0)))
+        return Delta.empty(fields)
     return Delta(
         [key for part in parts for key in part.new_keys],
         np.concatenate([part.slots for part in parts]),
         np.concatenate([part.times for part in parts]),
         np.concatenate([part.values for part in parts], axis=1),
+        newest([part.upstreams for part in parts]),
     )

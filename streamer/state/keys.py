@@ -87,7 +87,7 @@ def _admit(  # type: ignore[no-untyped-def]
             if stolen[slot] and slots[i] >= 0:
                 done = i
                 break
-            anew = ttl > 0 and newest[slot] < watermark - ttl
+            anew = ttl > 0 and watermark != NEVER and newest[slot] < watermark - ttl
         else:
             anew = True
             if used < most:

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.state import kernels
-from streamer.state.delta import Delta, merge
+from streamer.state.delta import TICK, Delta, merge
 from streamer.state.keys import Keys, grown, grown_capacity
+from streamer.state.upstreams import Upstreams
 from streamer.windows import Needs, Rolling
 
 # A key costs its samples plus: dict entry, name, key bytes and counters, measured at 100,000 keys of 12 bytes.
@@ -156,12 +157,14 @@ class Store:
         spec: its shape.
         keys_max: slots there are; beyond, the key seen longest ago goes.
         keys: who holds which slot.
+        upstreams: in a re-keyed flow, how far the partitions of the source have come.
         arrays: the windows, by name, one row a slot.
     """
 
     spec: StoreSpec
     keys_max: int
     keys: Keys = field(init=False)
+    upstreams: Upstreams = field(default_factory=Upstreams)
     arrays: dict[str, NDArray[Any]] = field(init=False)
     _looks: NDArray[np.int64] = field(init=False)
     _asked: tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.int64]] = field(init=False)
@@ -221,6 +224,13 @@ class Store:
             truncated += self.apply(deltas[-1], rows[start:done], results)
         return merge(deltas, len(self.spec.fields)), truncated
 
+    def tick(self, time_us: int) -> Delta:
+        """The watermark advances; returns what was applied."""
+        values = np.zeros((len(self.spec.fields), 1))
+        delta = Delta([], np.array([TICK], np.int32), np.array([time_us], np.int64), values)
+        self.apply(delta)
+        return delta
+
     def apply(self, delta: Delta, rows: NDArray[np.int64] = _NO_ROWS, results: Results | None = None) -> int:
         """Carry operations out; with `rows` and `results` also write what each event's window came to.
 
@@ -232,6 +242,7 @@ class Store:
         Returns:
             How many windows lost samples that were still inside their span.
         """
+        self.upstreams.apply(delta.upstreams)
         truncated = start = written = 0
         new_keys = iter(delta.new_keys)
         while start < len(delta.slots):
@@ -281,13 +292,14 @@ class Store:
         """Everything there is to know, copied."""
         used = len(self.keys)
         arrays = {name: array[:used].copy() for name, array in self.arrays.items()}
-        return Dump(list(self.keys.names), self.keys.dump() | arrays)
+        return Dump(list(self.keys.names), self.keys.dump() | arrays | {"upstreams": self.upstreams.table.copy()})
 
     def load(self, dump: Dump) -> None:
         """Become what was dumped, by a store of the same spec; what was here is gone."""
         names = [key for key in dump.keys if key is not None]
         assert len(names) == len(dump.keys), "a slot that was given keeps a key"
         self.keys.load(names, dump.arrays)
+        self.upstreams = Upstreams(dump.arrays["upstreams"].copy())
         self.arrays = self._empty_arrays()
         self._grow(len(names))
         for name, array in self.arrays.items():

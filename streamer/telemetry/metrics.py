@@ -59,6 +59,8 @@ TABLE = (
     Metric("streamer_partitions_restoring", "gauge", (), "Partitions whose windows are being rebuilt."),
     Metric("streamer_consumer_lag_records", "gauge", ("topic", "partition"), "Records from our position to the end of the log."),
     Metric("streamer_rows_in_flight", "gauge", ("state",), "Rows polled and not committed: unscored or uncommitted."),
+    Metric("streamer_rekey_partitions_waiting", "gauge", (),
+           "Source partitions that wait: further ahead of the others than align."),
     Metric("streamer_live_keys", "gauge", (), "Keys with a window."),
     Metric("streamer_join_rows_waiting", "gauge", (), "Rows of all inputs that wait for another input, or for what may follow."),
     Metric("streamer_join_inputs_waiting", "gauge", (),

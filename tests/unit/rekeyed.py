@@ -41,13 +41,13 @@ def score(columns: Features) -> NDArray[np.float32]:
     return np.asarray(columns["total"], np.float32)[:, None]
 
 
-def topology() -> Topology:
-    """The flow."""
+def topology(ttl: str | None = None, align: str = "1m") -> Topology:
+    """The flow; with a ttl its windows know the time."""
     return (
         Topology("flow")
         .source(Payment, rejected=REJECTED)
-        .rekey("terminal")
-        .window(rolling(count=COUNT))
+        .rekey("terminal", align=align)
+        .window(rolling(count=COUNT, ttl=ttl))
         .features(features)
         .infer(Model("stand-in"))
         .publish(predictions=PREDICTIONS, features=True)
@@ -82,17 +82,21 @@ def forwarded(record: Stored) -> Forwarded:
     return Forwarded(partition, offset, timestamp, watermark, upstreams, old_key, data[body:])
 
 
-def judge(log: MemoryLog) -> list[str]:
-    """Everything that is wrong with what a reader of committed records sees; empty when nothing is."""
+def judge(log: MemoryLog, *, once: bool = True) -> list[str]:
+    """Everything that is wrong with what a reader of committed records sees; empty when nothing is.
+
+    Unless `once`, outcomes and records of the internal topic may repeat; windows may not hold a record twice all the same.
+    """
     wrong = []
     letters = {origin(letter): letter for letter in log.committed_records(REJECTED)}
     rows = [json.loads(record.value or b"") for record in log.committed_records(PREDICTIONS)]
     seen = Counter([row["id"] for row in rows] + [origin(letter) for letter in log.committed_records(REJECTED)])
     inputs = {f"{SOURCE}/{p}/{o}": log.record(SOURCE, p, o) for p in range(log.partitions) for o in range(log.end(SOURCE, p))}
-    wrong += [f"{name} has {seen[name]} outcomes" for name in {*inputs, *seen} if seen[name] != (name in inputs)]
+    count = seen if once else Counter(dict.fromkeys(seen, 1))
+    wrong += [f"{name} has {seen[name]} outcomes" for name in {*inputs, *seen} if count[name] != (name in inputs)]
     altered = [name for name, letter in letters.items() if name in inputs and not same(letter, inputs[name])]
     wrong += [f"{name}: dead letter altered" for name in altered]
-    expected = windows(log)
+    expected = windows(log, once=once)
     for row in rows:
         found = {"n": row["features"]["n"], "total": row["features"]["total"], "first": row["features"]["first"]}
         if expected.get(row["id"]) != (row["key"], found):
@@ -105,22 +109,47 @@ def same(letter: Stored, record: Stored) -> bool:
     return (letter.key, letter.value) == (record.key, record.value)
 
 
-def windows(log: MemoryLog) -> dict[str, tuple[str, dict[str, float]]]:
+def sent(log: MemoryLog, partition: int) -> list[tuple[Stored, Forwarded]]:
+    """Committed records of a partition of the internal topic."""
+    records = [log.record(INTERNAL, partition, offset) for offset in range(log.end(INTERNAL, partition))]
+    return [(record, forwarded(record)) for record in records if record.state == "committed"]
+
+
+def windows(log: MemoryLog, *, once: bool = True) -> dict[str, tuple[str, dict[str, float]]]:
     """Id -> key and window of each forwarded record, in the order of the internal topic."""
     found: dict[str, tuple[str, dict[str, float]]] = {}
     for partition in range(log.partitions):
         samples: dict[str, list[float]] = defaultdict(list)
-        for offset in range(log.end(INTERNAL, partition)):
-            record = log.record(INTERNAL, partition, offset)
-            if record.state != "committed":
+        for record, one in sent(log, partition):
+            if one.offset < 0:
                 continue
-            sent = forwarded(record)
-            if sent.offset < 0:
+            name = f"{SOURCE}/{one.partition}/{one.offset}"
+            assert name not in found or not once, f"{name} was forwarded twice"
+            if name in found:
                 continue
-            row: dict[str, Any] = json.loads(sent.value)
+            row: dict[str, Any] = json.loads(one.value)
             assert record.key == row["terminal"].encode()
             samples[row["terminal"]] = window = [*samples[row["terminal"]], row["amount"]][-COUNT:]
-            name = f"{SOURCE}/{sent.partition}/{sent.offset}"
-            assert name not in found, f"{name} was forwarded twice"
             found[name] = (row["terminal"], {"n": len(window), "total": sum(window), "first": window[0]})
     return found
+
+
+Line = tuple[int, int, int]
+NEVER = -(2**63)
+
+
+def upstreams(log: MemoryLog, partition: int) -> tuple[list[Line], list[int | None]]:
+    """What a receiving partition knows of the source: its lines, and after each record how far the slowest has come.
+
+    None: all partitions are silent.
+    """
+    table: dict[int, Line] = {}
+    least: list[int | None] = []
+    for _, one in sent(log, partition):
+        for other in range(one.upstreams):
+            table.setdefault(other, (NEVER, -1, 0))
+        reached, seen, _ = table[one.partition]
+        if one.offset < 0 or one.offset > seen:
+            table[one.partition] = max(reached, one.watermark_us), max(seen, one.offset), int(one.offset == -2)
+        least.append(min((line[0] for line in table.values() if not line[2]), default=None))
+    return [table[p] for p in sorted(table)], least

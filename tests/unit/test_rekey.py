@@ -11,6 +11,7 @@ from streamer.plan import bind, topics_of
 from streamer.rekey import header, murmur2
 from streamer.service import Service
 from streamer.settings import Settings
+from streamer.state.upstreams import MARK
 from streamer.testing import TopologyTest, _MemoryClients, stand_in
 from streamer.worker import Worker
 from tests.unit import rekeyed
@@ -53,7 +54,7 @@ def test_keys_go_where_kafka_puts_them(key: bytes, hashed: int) -> None:
 
 def test_headers_come_back_as_they_were() -> None:
     heads = header.headers(4, 9)
-    heads["partition"], heads["offset"] = [0, 8, 3, 1], [0, 2**60, 5, header.NO_RECORD]
+    heads["partition"], heads["offset"] = [0, 8, 3, 1], [0, 2**60, 5, MARK]
     heads["timestamp_ms"], heads["watermark_us"] = 1_700_000_000_123, [-(2**63), 7, 2**62, 0]
     keys, values = [b"", b"\xff" * 500, None, None], [b"{}", b"x", b"", b""]
     written = header.write(heads, keys, values)
