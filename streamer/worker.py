@@ -31,6 +31,8 @@ _log = get_logger(__name__)
 
 # Idle: long enough to sleep, short enough to notice a stop.
 _IDLE_S = 0.1
+# While rows wait for a silence to be long enough: they leave at most this much late.
+_HELD_BACK_S = 0.01
 # While a commit runs: it is noticed this much late, and the thread that runs it gets the processor meanwhile.
 _COMMITTING_S = 0.001
 # After a first record, what else arrives within this joins its batch: fewer, larger batches at a moderate rate. With
@@ -276,7 +278,8 @@ class Worker:
         if self._commit.busy or len(self._produce):
             return _COMMITTING_S
         due = self._commit.due_in(behind=self._behind)
-        return _IDLE_S if due is None else min(_IDLE_S, due)
+        rest = _HELD_BACK_S if self.held_back else _IDLE_S
+        return rest if due is None else min(rest, due)
 
     def _patience(self) -> float:
         """How long to wait for the pool: not at all while input is behind (the next batch is decoded meanwhile)."""
