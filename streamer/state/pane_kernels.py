@@ -13,72 +13,119 @@ from numba import njit
 
 from streamer.state.kernels import FIRST, MAX, MEAN, MIN, NEED_FIRST, NEED_RANGE, NEED_STD, NEED_SUM, STD, SUM
 
-# What a pane keeps of a field, as far as it is asked for.
-BASE, EXCESS, LOST, SQUARES, LOW, HIGH, OLDEST = 0, 1, 2, 3, 4, 5, 6
-PARTS = 7
+# What a pane keeps of a field, as far as it is asked for; MIDDLE is (EXCESS + LOST) / n. An empty cell holds what changes
+# nothing, so that reading passes over it without a question.
+BASE, EXCESS, LOST, SQUARES, MIDDLE, LOW, HIGH, OLDEST = 0, 1, 2, 3, 4, 5, 6, 7
+PARTS = 8
 
 
-@njit("void(float64, boolean, boolean, int64, int64[::1], int64, float64[:, ::1])", cache=True, nogil=True)
+@njit("void(float64, boolean, boolean, float64, int64[::1], int64, float64[:, ::1])", cache=True, nogil=True)
 def _add(value, fresh, first, n, at, cell, parts):  # type: ignore[no-untyped-def]
-    """Add a value to a pane of n samples; `first` when it is the earliest in event time so far."""
+    """Add a value to a pane, the n-th; `first` when it is the earliest in event time so far."""
     if at[BASE] >= 0:
         if fresh:
             parts[at[BASE], cell] = value
-            parts[at[EXCESS], cell] = parts[at[LOST], cell] = 0.0
-            if at[SQUARES] >= 0:
-                parts[at[SQUARES], cell] = 0.0
-        else:
-            more, excess, lost = value - parts[at[BASE], cell], parts[at[EXCESS], cell], parts[at[LOST], cell]
-            total = excess + more
-            lost_now = lost + ((excess - total) + more if abs(excess) >= abs(more) else (more - total) + excess)
-            if at[SQUARES] >= 0:
-                parts[at[SQUARES], cell] += (more - (excess + lost) / n) * (more - (total + lost_now) / (n + 1))
-            parts[at[EXCESS], cell], parts[at[LOST], cell] = total, lost_now
+        more, excess = value - parts[at[BASE], cell], parts[at[EXCESS], cell]
+        total = excess + more
+        parts[at[EXCESS], cell] = total
+        parts[at[LOST], cell] += (excess - total) + more if abs(excess) >= abs(more) else (more - total) + excess
+        if at[SQUARES] >= 0:
+            middle = (total + parts[at[LOST], cell]) / n
+            parts[at[SQUARES], cell] += (more - parts[at[MIDDLE], cell]) * (more - middle)
+            parts[at[MIDDLE], cell] = middle
     if at[LOW] >= 0:
-        parts[at[LOW], cell] = value if fresh or value < parts[at[LOW], cell] else parts[at[LOW], cell]
-        parts[at[HIGH], cell] = value if fresh or value > parts[at[HIGH], cell] else parts[at[HIGH], cell]
+        parts[at[LOW], cell] = min(parts[at[LOW], cell], value)
+        parts[at[HIGH], cell] = max(parts[at[HIGH], cell], value)
     if at[OLDEST] >= 0 and first:
         parts[at[OLDEST], cell] = value
 
 
+@njit("float64(float64[::1], int64, int64)", cache=True, nogil=True)
+def _count(n, begin, end):  # type: ignore[no-untyped-def]
+    """Samples in the cells from `begin` to `end`."""
+    a = b = c = d = 0.0
+    whole = end - (end - begin) % 4
+    for j in range(begin, whole, 4):
+        a += n[j]
+        b += n[j + 1]
+        c += n[j + 2]
+        d += n[j + 3]
+    for j in range(whole, end):
+        a += n[j]
+    return (a + b) + (c + d)
+
+
+@njit("float64(float64[::1], float64[:, ::1], int64[::1], float64, int64, int64)", cache=True, nogil=True)
+def _differences(n, parts, at, base, begin, end):  # type: ignore[no-untyped-def]
+    """Sum of what the samples in the cells from `begin` to `end` differ from `base`."""
+    bases, excess, lost = parts[at[BASE]], parts[at[EXCESS]], parts[at[LOST]]
+    a = b = c = d = 0.0
+    whole = end - (end - begin) % 4
+    for j in range(begin, whole, 4):
+        a += n[j] * (bases[j] - base) + (excess[j] + lost[j])
+        b += n[j + 1] * (bases[j + 1] - base) + (excess[j + 1] + lost[j + 1])
+        c += n[j + 2] * (bases[j + 2] - base) + (excess[j + 2] + lost[j + 2])
+        d += n[j + 3] * (bases[j + 3] - base) + (excess[j + 3] + lost[j + 3])
+    for j in range(whole, end):
+        a += n[j] * (bases[j] - base) + (excess[j] + lost[j])
+    return (a + b) + (c + d)
+
+
+@njit("float64(float64[::1], float64[:, ::1], int64[::1], float64, float64, int64, int64)", cache=True, nogil=True)
+def _squares(n, parts, at, base, mean, begin, end):  # type: ignore[no-untyped-def]
+    """Squares around base + mean in the cells from `begin` to `end`; n * x * x, as n * (x * x) may be 0 times infinity."""
+    bases, middle, squares = parts[at[BASE]], parts[at[MIDDLE]], parts[at[SQUARES]]
+    a = b = c = d = 0.0
+    whole = end - (end - begin) % 4
+    for j in range(begin, whole, 4):
+        x0, x1 = (bases[j] - base) + middle[j] - mean, (bases[j + 1] - base) + middle[j + 1] - mean
+        x2, x3 = (bases[j + 2] - base) + middle[j + 2] - mean, (bases[j + 3] - base) + middle[j + 3] - mean
+        a += squares[j] + n[j] * x0 * x0
+        b += squares[j + 1] + n[j + 1] * x1 * x1
+        c += squares[j + 2] + n[j + 2] * x2 * x2
+        d += squares[j + 3] + n[j + 3] * x3 * x3
+    for j in range(whole, end):
+        x0 = (bases[j] - base) + middle[j] - mean
+        a += squares[j] + n[j] * x0 * x0
+    return (a + b) + (c + d)
+
+
+@njit("UniTuple(float64, 2)(float64[:, ::1], int64[::1], int64, int64)", cache=True, nogil=True)
+def _range(parts, at, begin, end):  # type: ignore[no-untyped-def]
+    lows, highs = parts[at[LOW]], parts[at[HIGH]]
+    low, high = np.inf, -np.inf
+    for j in range(begin, end):
+        low = lows[j] if lows[j] < low else low
+        high = highs[j] if highs[j] > high else high
+    return low, high
+
+
 @njit(
-    "void(int64[::1], float64[:, ::1], int64[::1], int64, int64, uint8, float64[:, :, ::1], int64, int64)",
+    "void(float64[::1], float64[:, ::1], int64[::1], int64, int64, float64, uint8, float64[:, :, ::1], int64, int64)",
     cache=True,
     nogil=True,
 )
-def _combine(n, parts, at, oldest, newest, need, out, column, row):  # type: ignore[no-untyped-def]
-    """What the panes from `oldest` to `newest` come to for one field; the oldest has samples.
+def _combine(n, parts, at, start, cells, count, need, out, column, row):  # type: ignore[no-untyped-def]
+    """What so many cells from `start` on, which has samples, come to for one field; `count` samples in all.
 
-    Two passes, as over samples: first the mean, relative to the oldest base, then the squares around it.
+    Two passes, as over samples: first the mean, relative to the oldest base, then the squares around it. The ring is read in
+    two runs, up to its end and on from its beginning.
     """
     panes = n.shape[0]
-    start = oldest % panes
+    end, rest = min(start + cells, panes), max(start + cells - panes, 0)
     if need & (NEED_SUM | NEED_STD):
-        base, count, excess = parts[at[BASE], start], 0, 0.0
-        cell = start
-        for _ in range(newest - oldest + 1):
-            if n[cell]:
-                count += n[cell]
-                excess += n[cell] * (parts[at[BASE], cell] - base) + (parts[at[EXCESS], cell] + parts[at[LOST], cell])
-            cell = cell + 1 if cell + 1 < panes else 0
+        base = parts[at[BASE], start]
+        excess = _differences(n, parts, at, base, start, end) + _differences(n, parts, at, base, 0, rest)
+        mean = excess / count
         out[column, SUM, row] = count * base + excess
-        out[column, MEAN, row] = base + excess / count
+        out[column, MEAN, row] = base + mean
         if need & NEED_STD:
-            squares, cell = 0.0, start
-            for _ in range(newest - oldest + 1):
-                if n[cell]:
-                    inner = (parts[at[EXCESS], cell] + parts[at[LOST], cell]) / n[cell]
-                    apart = (parts[at[BASE], cell] - base) + inner - excess / count
-                    squares += parts[at[SQUARES], cell] + n[cell] * (apart * apart)
-                cell = cell + 1 if cell + 1 < panes else 0
+            squares = _squares(n, parts, at, base, mean, start, end) + _squares(n, parts, at, base, mean, 0, rest)
             out[column, STD, row] = np.sqrt(squares / count)
     if need & NEED_RANGE:
-        low, high, cell = parts[at[LOW], start], parts[at[HIGH], start], start
-        for _ in range(newest - oldest + 1):
-            if n[cell]:
-                low, high = min(low, parts[at[LOW], cell]), max(high, parts[at[HIGH], cell])
-            cell = cell + 1 if cell + 1 < panes else 0
-        out[column, MIN, row], out[column, MAX, row] = low, high
+        low, high = _range(parts, at, start, end)
+        more_low, more_high = _range(parts, at, 0, rest)
+        out[column, MIN, row], out[column, MAX, row] = min(low, more_low), max(high, more_high)
     if need & NEED_FIRST:
         out[column, FIRST, row] = parts[at[OLDEST], start]
 
@@ -94,50 +141,42 @@ def _alone(value, need, out, column, row):  # type: ignore[no-untyped-def]
     out[column, FIRST, row] = value
 
 
-@njit("UniTuple(int64, 2)(int64[::1], int64, int64)", cache=True, nogil=True)
-def _held(n, oldest, newest):  # type: ignore[no-untyped-def]
-    """The first pane with samples from `oldest` on, and how many samples there are up to `newest`, which has some."""
-    panes = n.shape[0]
-    cell, first, count = oldest % panes, newest, 0
-    for pane in range(oldest, newest + 1):
-        if n[cell]:
-            first = min(first, pane)
-            count += n[cell]
-        cell = cell + 1 if cell + 1 < panes else 0
-    return first, count
-
-
-@njit("boolean(int64, int64[::1], int64, int64[::1])", cache=True, nogil=True)
-def _admit(pane, newest, slot, n):  # type: ignore[no-untyped-def]
+@njit("boolean(int64, int64[::1], int64, float64[::1], float64[:, ::1], int64[:, ::1])", cache=True, nogil=True)
+def _admit(pane, ends, slot, n, parts, at):  # type: ignore[no-untyped-def]
     """Make room for a pane: the cells of newer ones are emptied first. False when it is older than all that are kept."""
     panes = n.shape[0]
-    if pane > newest[slot]:
-        for later in range(max(newest[slot] + 1, pane - panes + 1), pane + 1):
-            n[later % panes] = 0
-        newest[slot] = pane
-    return pane > newest[slot] - panes
+    for later in range(max(ends[slot], pane - panes + 1), pane + 1):
+        cell = later % panes
+        n[cell] = 0
+        for part in range(parts.shape[0]):
+            parts[part, cell] = 0.0
+        for f in range(at.shape[0]):
+            if at[f, LOW] >= 0:
+                parts[at[f, LOW], cell], parts[at[f, HIGH], cell] = np.inf, -np.inf
+    ends[slot] = max(ends[slot], pane + 1)
+    return pane >= ends[slot] - panes
 
 
 @njit(
-    "void(int32[::1], int64[::1], float64[:, ::1], int64[::1], int64[::1], int64, int64[::1], int64[:, ::1], int64[:, ::1],"
+    "void(int32[::1], int64[::1], float64[:, ::1], int64[::1], int64[::1], int64, int64[::1], float64[:, ::1], int64[:, ::1],"
     " float64[:, :, ::1], int64[:, ::1], uint8[::1], int64[:, ::1], int64[:, ::1], float64[:, :, ::1])",
     cache=True,
     nogil=True,
 )
 def roll_panes(  # type: ignore[no-untyped-def]
-    slots, times, values, rows, looks, resolution, newest, n, first_t, parts, at, needs, out_n, out_span, out
+    slots, times, values, rows, looks, resolution, ends, n, first_t, parts, at, needs, out_n, out_span, out
 ):
     """Add each row to the pane of its time and put its key's look-backs together from panes.
 
     Arguments as for `kernels.roll_by_count`, with `looks` in panes and `resolution` the width of one in microseconds.
-    `newest` (keys,) is the newest pane of a key, `n` (keys, panes) the samples in each cell, `first_t` (keys, panes) the
-    earliest event time in it, or (keys, 0) when nobody asks for the first sample. `parts` (keys, parts, panes) is what is
-    kept of the fields, `at` (fields, PARTS) the place of each part of a field, or -1.
+    `ends` (keys,) is the pane after the newest of a key, `n` (keys, panes) the samples in each cell, `first_t` (keys, panes)
+    the earliest event time in it, or (keys, 0) when nobody asks for the first sample. `parts` (keys, parts, panes) is what
+    is kept of the fields, `at` (fields, PARTS) the place of each part of a field, or -1.
     """
     fields, panes = at.shape[0], n.shape[1]
     for i in range(slots.shape[0]):
         slot, pane = slots[i], times[i] // resolution
-        stored = _admit(pane, newest, slot, n[slot])
+        stored = _admit(pane, ends, slot, n[slot], parts[slot], at)
         if stored:
             cell = pane % panes
             fresh = n[slot, cell] == 0
@@ -146,9 +185,9 @@ def roll_panes(  # type: ignore[no-untyped-def]
                 first = fresh or times[i] < first_t[slot, cell]
                 if first:
                     first_t[slot, cell] = times[i]
+            n[slot, cell] += 1
             for f in range(fields):
                 _add(values[f, i], fresh, first, n[slot, cell], at[f], cell, parts[slot])
-            n[slot, cell] += 1
         if rows.shape[0] == 0:
             continue
         row = rows[i]
@@ -159,10 +198,14 @@ def roll_panes(  # type: ignore[no-untyped-def]
                     _alone(values[f, i], needs[look * fields + f], out, look * fields + f, row)
                 continue
             # Panes that have left are gone for late rows too, whether or not their cells are taken already.
-            oldest, count = _held(n[slot], max(pane - looks[look], newest[slot] - panes) + 1, pane)
+            oldest = max(pane - looks[look] + 1, ends[slot] - panes, 0)
+            while n[slot, oldest % panes] == 0:
+                oldest += 1
+            start, cells = oldest % panes, pane + 1 - oldest
+            count = _count(n[slot], start, min(start + cells, panes)) + _count(n[slot], 0, max(start + cells - panes, 0))
             out_n[look, row] = count
             if first_t.shape[1]:
-                out_span[look, row] = times[i] - first_t[slot, oldest % panes]
+                out_span[look, row] = times[i] - first_t[slot, start]
             for f in range(fields):
                 column = look * fields + f
-                _combine(n[slot], parts[slot], at[f], oldest, pane, needs[column], out, column, row)
+                _combine(n[slot], parts[slot], at[f], start, cells, count, needs[column], out, column, row)

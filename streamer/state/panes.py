@@ -11,7 +11,7 @@ from streamer.state.store import FIRST_CAPACITY, KEY_OVERHEAD_BYTES, Results, St
 
 _PARTS_OF = {
     kernels.NEED_SUM: (pane_kernels.BASE, pane_kernels.EXCESS, pane_kernels.LOST),
-    kernels.NEED_STD: (pane_kernels.BASE, pane_kernels.EXCESS, pane_kernels.LOST, pane_kernels.SQUARES),
+    kernels.NEED_STD: (pane_kernels.BASE, pane_kernels.EXCESS, pane_kernels.LOST, pane_kernels.SQUARES, pane_kernels.MIDDLE),
     kernels.NEED_RANGE: (pane_kernels.LOW, pane_kernels.HIGH),
     kernels.NEED_FIRST: (pane_kernels.OLDEST,),
 }
@@ -75,8 +75,8 @@ class PaneStore(Store):
     def _empty_arrays(self) -> dict[str, NDArray[Any]]:
         spec, capacity, panes = self.spec, min(FIRST_CAPACITY, self.keys_max), self.spec.window.samples
         return {
-            "newest_pane": np.zeros(capacity, np.int64),
-            "n": np.zeros((capacity, panes), np.int64),
+            "end": np.zeros(capacity, np.int64),
+            "n": np.zeros((capacity, panes)),
             "first_t": np.zeros((capacity, panes if spec.keeps_first else 0), np.int64),
             "parts": np.zeros((capacity, int(spec.places().max(initial=-1)) + 1, panes)),
         }
@@ -85,9 +85,9 @@ class PaneStore(Store):
         self, slots: NDArray[np.int32], times: NDArray[np.int64], values: NDArray[np.float64], rows: NDArray[np.int64],
         room: Results,
     ) -> int:  # fmt: skip
-        newest, n, first_t, parts = (self.arrays[name] for name in ("newest_pane", "n", "first_t", "parts"))
+        end, n, first_t, parts = (self.arrays[name] for name in ("end", "n", "first_t", "parts"))
         pane_kernels.roll_panes(
-            slots, times, values, rows, self._panes, self.spec.window.resolution_us, newest, n, first_t, parts, self._places,
+            slots, times, values, rows, self._panes, self.spec.window.resolution_us, end, n, first_t, parts, self._places,
             self._asked[0], room.count, room.span_us, room.aggregates,
         )  # fmt: skip
         return 0
@@ -97,7 +97,7 @@ class PaneStore(Store):
         slot = self.keys.slots.get(key)
         if slot is None:
             return None
-        panes = int(self.arrays["newest_pane"][slot]) + 1 + np.arange(-self.spec.window.samples, 0)
+        panes = int(self.arrays["end"][slot]) + np.arange(-self.spec.window.samples, 0)
         counts = self.arrays["n"][slot][panes % len(panes)]
         held = counts > 0
-        return panes[held] * self.spec.window.resolution_us, counts[held][None].astype(np.float64)
+        return panes[held] * self.spec.window.resolution_us, counts[held][None]
