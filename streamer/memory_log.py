@@ -256,7 +256,7 @@ class MemoryProducer:
             self.produce(topic, message["value"], message["key"], message.get("partition", -1))
         return len(messages)
 
-    def send_offsets_to_transaction(self, offsets: list[TopicPartition], metadata: str) -> None:
+    def send_offsets_to_transaction(self, offsets: list[TopicPartition], metadata: str, timeout: float = -1) -> None:
         self._check()
         self._offsets.append((metadata, offsets))
 

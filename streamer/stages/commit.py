@@ -20,12 +20,16 @@ from streamer.limits import (
     COMMIT_QUIET_S,
     COMMIT_ROWS_MAX,
     DOUBT_AFTER_S,
+    TRANSACTION_TIMEOUT_S,
 )
 from streamer.stages.transaction import Place, Transaction
 from streamer.state import changelog
 from streamer.state.delta import merge
 
 _NETWORK_TIMEOUT_S = 30.0
+# Without a limit the client may wait for ever for a coordinator that a broker's death took from it. A transaction that has
+# timed out is past saving.
+_OFFSETS_TRY_S = 5.0
 _MEND_TIMEOUT_S = 2.0
 # A rolled-back batch is thrown out of the queue on purpose.
 _PURGES = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)  # noqa: SLF001 - the names the binding gives them
@@ -270,7 +274,8 @@ class Commit:
             self._flush(producer)
             return
         self._write_changelog(transaction, producer)
-        self._guard("offsets", lambda: producer.send_offsets_to_transaction(transaction.committing, transaction.metadata))
+        owed, member = transaction.committing, transaction.metadata
+        self._guard("offsets", lambda: producer.send_offsets_to_transaction(owed, member, _OFFSETS_TRY_S), TRANSACTION_TIMEOUT_S)
         self._guard("commit", producer.commit_transaction)
 
     def _failed_delivery(self, error: KafkaError | None, _message: Message) -> None:
@@ -325,9 +330,9 @@ class Commit:
                 error = failure.args[0]
                 raise TransactionError("changelog", error, replace=error.fatal()) from failure
 
-    def _guard(self, what: str, call: Callable[[], Any]) -> None:
+    def _guard(self, what: str, call: Callable[[], Any], within_s: float = _NETWORK_TIMEOUT_S) -> None:
         """Call; repeat what may be repeated, and sort the rest into give up and replace."""
-        deadline = self._clock.monotonic() + _NETWORK_TIMEOUT_S
+        deadline = self._clock.monotonic() + within_s
         while True:
             try:
                 call()

@@ -103,7 +103,8 @@ class FaultyProducer(MemoryProducer):
             message["_error"] = KafkaError(KafkaError._QUEUE_FULL)
         return accepted
 
-    def send_offsets_to_transaction(self, offsets: list[TopicPartition], metadata: str) -> None:
+    def send_offsets_to_transaction(self, offsets: list[TopicPartition], metadata: str, timeout: float = -1) -> None:
+        assert timeout > 0, "a client that has lost its coordinator may wait for ever"
         self._do("offsets", lambda: super(FaultyProducer, self).send_offsets_to_transaction(offsets, metadata))
 
     def commit_transaction(self) -> None:
