@@ -26,7 +26,7 @@ lint: $(VENV)/.dev ## Run ruff and mypy --strict
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m mypy
 
-torture: $(VENV)/.dev ## Kill workers under load and check every result; SEEDS=5 for five runs
+torture: $(VENV)/.dev ## Seeded faults under load, every result checked; SEEDS=2 for two schedules
 	@$(BIN)/python -m tests.faults.torture --seeds $(or $(SEEDS),1) $(ARGS)
 
 bench: $(VENV)/.dev ## Measure speed, memory and restore into load/results/latest.json

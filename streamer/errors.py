@@ -8,7 +8,7 @@ StreamerError
 ├── ModelError        a model cannot be found, loaded or run
 ├── StateError        the changelog and the committed offsets do not agree
 ├── LostOffsetsError  a committed offset is no longer in the log
-└── FencedError       another worker holds our transactional id
+└── FencedError       another worker holds our transactional id, or our name in the group
 """
 
 import sys
@@ -63,7 +63,7 @@ class LostOffsetsError(StreamerError):
 
 
 class FencedError(StreamerError):
-    """Another live worker uses the same transactional id."""
+    """Another live worker uses the same transactional id or the same name in the group."""
 
     exit_code = 7
 

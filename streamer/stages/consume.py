@@ -14,13 +14,15 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from streamer.batch import Records, partition_rows
 from streamer.clock import Clock
-from streamer.errors import LostOffsetsError, TopicError
+from streamer.errors import FencedError, LostOffsetsError, TopicError
 from streamer.telemetry.logs import get_logger
 
 _log = get_logger(__name__)
 
 _TIMESTAMP_LOG_APPEND = 2
 _NETWORK_TIMEOUT_S = 30.0
+# The binding hands on the code that says "fatal" and forgets the flag.
+_HOPELESS = (KafkaError._FATAL, KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)  # noqa: SLF001
 
 
 class Listener(Protocol):
@@ -197,7 +199,12 @@ class Consume:
             )
         if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION):  # noqa: SLF001
             raise TopicError(f"input topic {topic}: {error.str()}; create it with streamer topics create")
-        if error.fatal() or error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
+        if error.code() == KafkaError._FATAL and "instance" in error.str().lower():  # noqa: SLF001
+            raise FencedError(
+                f"{error.str()}. Does another replica run with our group.instance.id? Give each its own. If this one crashed "
+                "a moment ago, the group keeps its name until the session time-out is over: start it again then"
+            )
+        if error.fatal() or error.code() in _HOPELESS:
             raise TopicError(f"input topic {topic}: {error.str()}")
         return False
 

@@ -12,15 +12,16 @@ import signal
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.faults import invariants
 from tests.faults.log import LogReader, Position, Record, committed_offsets
-from tests.faults.names import Names
+from tests.faults.names import FLOWS, Names
 from tests.faults.oracle import AmbiguousInputError, Scorer, Truth, expect
+from tests.faults.oracle_joined import expect_joined
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import FrameType
 
 Watched = tuple[Position, int, str]
@@ -28,15 +29,21 @@ Watched = tuple[Position, int, str]
 
 @dataclass(frozen=True, slots=True)
 class Logs:
-    """Everything one run left behind, each list in log order per partition."""
+    """Everything one run left behind, each list in log order per partition; the state may not have been asked for.
+
+    `ends` are those of all inputs; only the joined flow has a second one.
+    """
 
     inputs: Sequence[Record]
     ends: dict[Position, int]
     predictions: Sequence[Record]
     anomalies: Sequence[Record]
     rejected: Sequence[Record]
-    committed: dict[int, int]
+    committed: dict[Position, int]
     watched: Sequence[Watched]
+    state: Sequence[Mapping[str, Any]] | None = None
+    seconds: Sequence[Record] = ()
+    second_rejected: Sequence[Record] = ()
 
 
 @dataclass(slots=True)
@@ -50,6 +57,7 @@ class Verdict:
     anomalies: int
     dead_letters: int
     watched: int
+    windows: int
     aborted_predictions: int
     violations: int
     kinds: dict[str, int]
@@ -62,32 +70,45 @@ def check(truth: Truth, logs: Logs, names: Names) -> invariants.Violations:
     predictions = invariants.parse_outputs(logs.predictions, names, bad)
     anomalies = invariants.parse_outputs(logs.anomalies, names, bad)
     invariants.check_predictions(truth, predictions, bad)
-    invariants.check_dead_letters(truth, logs.rejected, names, bad)
-    invariants.check_order(predictions, bad)
-    invariants.check_order(anomalies, bad)
+    invariants.check_dead_letters(truth.dead_letters, truth.predictions, logs.rejected, names.input, bad)
+    joined = names.flow == "joined"
+    if joined:
+        invariants.check_dead_letters(truth.second_letters, (), logs.second_rejected, names.second, bad)
+    times = {origin: expected.reading.time_us for origin, expected in truth.predictions.items()} if joined else None
+    invariants.check_order(predictions, bad, times)
+    invariants.check_order(anomalies, bad, times)
     invariants.check_anomalies(predictions, anomalies, bad)
-    invariants.check_offsets(logs.inputs, logs.ends, logs.committed, bad)
-    outputs = [*logs.predictions, *logs.anomalies, *logs.rejected]
+    invariants.check_offsets([*logs.inputs, *logs.seconds], logs.ends, logs.committed, bad)
+    outputs = [*logs.predictions, *logs.anomalies, *logs.rejected, *logs.second_rejected]
     invariants.check_prefix(logs.watched, outputs, bad)
+    if logs.state is not None:
+        invariants.check_state(truth, logs.state, bad)
     return bad
 
 
-def read_logs(bootstrap: str, names: Names, watched: Path | None) -> Logs:
+def read_logs(bootstrap: str, names: Names, watched: Path | None, state: Path | None = None) -> Logs:
     """Read every topic of the run to its committed end."""
-    reader = LogReader(bootstrap, [names.input])
-    inputs, ends = reader.read_to_end(), reader.ends
+    reader = LogReader(bootstrap, names.inputs)
+    records, ends = reader.read_to_end(), reader.ends
     reader.close()
     by_topic = {topic: read_topic(bootstrap, topic) for topic in names.outputs}
-    seen = [json.loads(line) for line in watched.read_text().splitlines()] if watched else []
+    seen = _lines(watched) if watched else []
     return Logs(
-        inputs,
+        [record for record in records if record.topic == names.input],
         ends,
         by_topic[names.predictions],
         by_topic[names.anomalies],
         by_topic[names.rejected],
         committed_offsets(bootstrap, names),
         [((topic, partition), offset, digest) for topic, partition, offset, digest in seen],
+        _lines(state) if state else None,
+        [record for record in records if record.topic == names.second],
+        by_topic.get(names.second_rejected, ()),
     )
+
+
+def _lines(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def read_topic(bootstrap: str, topic: str, isolation: str = "read_committed") -> list[Record]:
@@ -98,22 +119,24 @@ def read_topic(bootstrap: str, topic: str, isolation: str = "read_committed") ->
         reader.close()
 
 
-def verify(bootstrap: str, names: Names, model: Path, watched: Path | None) -> Verdict:
+def verify(bootstrap: str, names: Names, model: Path, watched: Path | None, state: Path | None = None) -> Verdict:
     """Read, recompute, compare."""
-    logs = read_logs(bootstrap, names, watched)
-    truth = expect(logs.inputs, Scorer(model))
+    logs = read_logs(bootstrap, names, watched, state)
+    scorer = Scorer(model)
+    truth = expect_joined(logs.inputs, logs.seconds, scorer) if names.flow == "joined" else expect(logs.inputs, scorer)
     bad = check(truth, logs, names)
     if not truth.predictions or not truth.dead_letters:
         bad.add("nothing_checked", "the input holds no good records or no bad ones: the run proves nothing")
     uncommitted = read_topic(bootstrap, names.predictions, "read_uncommitted")
     return Verdict(
-        inputs=len(logs.inputs),
+        inputs=len(logs.inputs) + len(logs.seconds),
         good=len(truth.predictions),
-        bad=len(truth.dead_letters),
+        bad=len(truth.dead_letters) + len(truth.second_letters),
         predictions=len(logs.predictions),
         anomalies=len(logs.anomalies),
-        dead_letters=len(logs.rejected),
+        dead_letters=len(logs.rejected) + len(logs.second_rejected),
         watched=len(logs.watched),
+        windows=len(logs.state or ()),
         aborted_predictions=len(uncommitted) - len(logs.predictions),
         violations=bad.counts.total(),
         kinds=dict(bad.counts),
@@ -147,15 +170,17 @@ def main() -> int:
     parser.add_argument("command", choices=["watch", "verify"])
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--prefix", required=True)
+    parser.add_argument("--flow", choices=FLOWS, default="rolling")
     parser.add_argument("--model", type=Path, help="verify: the model file the run used")
+    parser.add_argument("--state", type=Path, help="verify: the windows that final_state.py printed")
     parser.add_argument("--watched", type=Path, help="watch: where to write; verify: what a watcher wrote")
     args = parser.parse_args()
-    names = Names(args.prefix)
+    names = Names(args.prefix, flow=args.flow)
     if args.command == "watch":
         watch(args.bootstrap, names, args.watched)
         return 0
     try:
-        verdict = verify(args.bootstrap, names, args.model, args.watched)
+        verdict = verify(args.bootstrap, names, args.model, args.watched, args.state)
     except AmbiguousInputError as error:
         sys.stderr.write(f"checker: the run cannot be judged: {error}\n")
         return 2

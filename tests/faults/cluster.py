@@ -54,7 +54,7 @@ class Cluster:
         """Input, outputs and changelog, as `streamer topics create` would make them."""
         names = self.names
         stamped = {"message.timestamp.type": "LogAppendTime"}
-        topics = [NewTopic(names.input, PARTITIONS, 1, config=stamped)]
+        topics = [] if names.source else [NewTopic(topic, PARTITIONS, 1, config=stamped) for topic in names.inputs]
         topics += [NewTopic(topic, PARTITIONS, 1) for topic in names.outputs]
         topics.append(NewTopic(names.changelog, PARTITIONS, 1, config={"retention.ms": "-1"}))
         for made in self._admin.create_topics(topics, operation_timeout=WAIT_S).values():
@@ -62,7 +62,8 @@ class Cluster:
 
     def delete_topics(self) -> None:
         names = self.names
-        for gone in self._admin.delete_topics([names.input, *names.outputs, names.changelog]).values():
+        own = [] if names.source else names.inputs
+        for gone in self._admin.delete_topics([*own, *names.outputs, names.changelog]).values():
             gone.result(WAIT_S)
 
     def ends(self, topics: Iterable[str], isolation: IsolationLevel) -> dict[Position, int]:
@@ -79,15 +80,15 @@ class Cluster:
         high = self.ends(topics, IsolationLevel.READ_UNCOMMITTED)
         return {where: offset for where, offset in stable.items() if high[where] > offset}
 
-    def committed(self) -> dict[int, int]:
+    def committed(self) -> dict[Position, int]:
         return committed_offsets(self._bootstrap, self.names)
 
-    def lags(self) -> dict[int, int]:
-        """Per partition, offsets between the group's commit and the committed end of the input; none where zero."""
-        ends = self.ends([self.names.input], IsolationLevel.READ_COMMITTED)
+    def lags(self) -> dict[Position, int]:
+        """Per input partition, offsets between the group's commit and the committed end; none where zero."""
+        ends = self.ends(self.names.inputs, IsolationLevel.READ_COMMITTED)
         committed = self.committed()
-        behind = {partition: end - committed.get(partition, 0) for (_, partition), end in ends.items()}
-        return {partition: lag for partition, lag in behind.items() if lag > 0}
+        behind = {where: end - committed.get(where, 0) for where, end in ends.items()}
+        return {where: lag for where, lag in behind.items() if lag > 0}
 
     def lag(self) -> int:
         """Offsets between the group's commits and the committed end of the input, all partitions together."""

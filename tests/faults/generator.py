@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from confluent_kafka import KafkaException, Producer
 
 from tests.faults.cluster import Cluster, wait_for
-from tests.faults.names import Names
+from tests.faults.names import FLOWS, Names
 from tests.faults.poison import Draft, Poisoner, good_value
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ TRANSACTION_ROWS = 40
 TRANSACTION_EVERY_S = 1.0
 ABORT_EVERY = 5
 TICK_S = 0.01
+NEW_PRODUCER_S = 60.0
+# Of the joined flow: records of the second topic for one of the first, and how far back in time a record may lie.
+SECOND_SHARE = 0.5
+DISORDER_MS = 400
 SPIKE = 1e12
 # A transaction cut by a broker's death must not hide the input behind it for the default minute.
 SHORT = {"transaction.timeout.ms": 5_000, "message.timeout.ms": 4_000}
@@ -85,16 +90,17 @@ class Generator:
         self._sensors = Sensors(load, self._dice)
         self._poisoner = Poisoner(random.Random(load.seed + 1))
         self._plain = Producer({**shared, "enable.idempotence": True})
-        self._grouped = Producer({**shared, "transactional.id": f"{names.prefix}-generator", **SHORT})
-        self._grouped.init_transactions(30.0)
+        self._grouping = {**shared, "transactional.id": f"{names.prefix}-generator", **SHORT}
+        self._grouped = self._new_grouped()
         self._transactions = 0
         self.sent = self.aborted = 0
+        self.stopping = False
 
     def run(self) -> None:
-        """Offer the load at its rate, then one reading of every sensor: each partition ends with data."""
+        """Offer the load at its rate until told to stop, then one reading of every sensor: each partition ends with data."""
         start = time.monotonic()
         next_transaction = TRANSACTION_EVERY_S
-        while self.sent < self._load.events:
+        while self.sent < self._load.events and not self.stopping:
             elapsed = time.monotonic() - start
             due = min(self._load.events, int(self._load.events * elapsed / self._load.seconds))
             self._offer(due - self.sent)
@@ -107,19 +113,31 @@ class Generator:
         cluster = Cluster(self._bootstrap, self._names)
         wait_for("the last markers", lambda: not cluster.open_transactions([self._topic]), 30.0, 0.02)
         ts = now_s()
-        for sensor in self._sensors.names:
-            value = good_value(sensor, ts, self._sensors.value(sensor))
-            self._send(self._plain, [Draft(sensor.encode(), value)])
+        for topic in self._names.inputs:
+            for sensor in self._sensors.names:
+                value = good_value(sensor, ts, self._sensors.value(sensor))
+                self._send(self._plain, [Draft(sensor.encode(), value)], topic)
         if self._plain.flush(30.0):
             raise SystemExit("the generator could not deliver its records within 30 s: is the broker up?")
 
     def _offer(self, count: int) -> None:
         ts = now_s()
         for sensor in self._sensors.choose(max(0, count)):
-            if self._dice.random() < self._load.bad_share:
-                self._send(self._plain, self._poisoner.draw(sensor, ts))
-            value = good_value(sensor, ts, self._sensors.value(sensor))
-            self._send(self._plain, [Draft(sensor.encode(), value)])
+            if self._names.flow != "joined":
+                self._reading(self._topic, sensor, ts)
+                continue
+            self._reading(self._topic, sensor, self._back(ts))
+            if self._dice.random() < SECOND_SHARE:
+                self._reading(self._names.second, sensor, self._back(ts))
+
+    def _reading(self, topic: str, sensor: str, ts: float) -> None:
+        if self._dice.random() < self._load.bad_share:
+            self._send(self._plain, self._poisoner.draw(sensor, ts), topic)
+        value = good_value(sensor, ts, self._sensors.value(sensor))
+        self._send(self._plain, [Draft(sensor.encode(), value)], topic)
+
+    def _back(self, ts: float) -> float:
+        return (round(ts * 1000) - self._dice.randrange(DISORDER_MS)) / 1000
 
     def _transaction(self) -> None:
         """One batch in a transaction of its own; every fifth is aborted and must leave no output."""
@@ -129,25 +147,37 @@ class Generator:
             sensor = f"grouped-{row % 8}"
             drafts.append(Draft(sensor.encode(), good_value(sensor, ts, self._sensors.value(sensor))))
         self._transactions += 1
-        self._grouped.begin_transaction()
         try:
-            self._send(self._grouped, drafts, counted=False)
+            self._grouped.begin_transaction()
+            self._send(self._grouped, drafts, self._topic, counted=False)
             self._grouped.flush(10.0)
             if self._transactions % ABORT_EVERY:
-                self._grouped.commit_transaction()
+                self._grouped.commit_transaction(10.0)
                 self.sent += len(drafts)
-                return
-        except KafkaException as error:
-            if not error.args[0].txn_requires_abort():
-                raise
-        self._grouped.abort_transaction()
-        self.aborted += len(drafts)
+            else:
+                self._grouped.abort_transaction(10.0)
+                self.aborted += len(drafts)
+        except KafkaException:
+            # The broker died in between. A new producer ends whatever the old one left; the log tells what was committed.
+            self._grouped.purge()
+            self._grouped = self._new_grouped()
 
-    def _send(self, producer: Producer, drafts: Sequence[Draft], *, counted: bool = True) -> None:
+    def _new_grouped(self) -> Producer:
+        deadline = time.monotonic() + NEW_PRODUCER_S
+        while True:
+            producer = Producer(self._grouping)
+            try:
+                producer.init_transactions(10.0)
+                return producer
+            except KafkaException:
+                if time.monotonic() > deadline:
+                    raise
+
+    def _send(self, producer: Producer, drafts: Sequence[Draft], topic: str, *, counted: bool = True) -> None:
         for draft in drafts:
             while True:
                 try:
-                    producer.produce(self._topic, key=draft.key, value=draft.value)
+                    producer.produce(topic, key=draft.key, value=draft.value)
                     break
                 except BufferError:
                     producer.poll(0.05)
@@ -158,6 +188,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Offer seeded events to the torture topology, open loop.")
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--prefix", required=True)
+    parser.add_argument("--flow", choices=FLOWS, default="rolling")
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--seconds", type=float, default=90.0)
     parser.add_argument("--keys", type=int, default=200)
@@ -165,7 +196,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     load = Load(args.events, args.seconds, args.keys, args.bad_share, args.seed)
-    generator = Generator(args.bootstrap, Names(args.prefix), load)
+    generator = Generator(args.bootstrap, Names(args.prefix, flow=args.flow), load)
+
+    def stop(*_: object) -> None:
+        generator.stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
     generator.run()
     sys.stdout.write(f"generator: {generator.sent} records sent, {generator.aborted} aborted\n")
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from tests.faults.names import FEATURES, MODEL, MODEL_VERSION, Names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from tests.faults.log import Position, Record
-    from tests.faults.oracle import Expected, Origin, Truth
+    from tests.faults.oracle import Bad, Expected, Origin, Truth
 
 RELATIVE = 1e-6
 SLACK = 1e-12  # of the largest value in the window: below this a float64 sum is noise
@@ -134,8 +134,14 @@ def _check_features(expected: Expected, output: Output, bad: Violations) -> None
             bad.add("wrong_features", f"{where}: {name} {found[name]!r}, expected {value!r}")
 
 
-def check_dead_letters(truth: Truth, letters: Sequence[Record], names: Names, bad: Violations) -> None:
-    """Every bad input exactly one dead letter, bytes untouched, right origin, a rightful reason."""
+def check_dead_letters(
+    expected: Mapping[Origin, tuple[Record, Bad]],
+    good: Collection[Origin],
+    letters: Sequence[Record],
+    topic: str,
+    bad: Violations,
+) -> None:
+    """Every bad input of a topic exactly one dead letter, bytes untouched, right origin, a rightful reason."""
     seen: dict[Origin, str] = {}
     for letter in letters:
         where = letter.where
@@ -149,13 +155,13 @@ def check_dead_letters(truth: Truth, letters: Sequence[Record], names: Names, ba
             bad.add("duplicate_dead_letter", f"{origin} at {where} and {seen[origin]}")
             continue
         seen[origin] = where
-        if letter.header("streamer.error.topic") != names.input.encode():
+        if letter.header("streamer.error.topic") != topic.encode():
             bad.add("wrong_origin", f"{where}: topic {letter.header('streamer.error.topic')!r}")
-        if origin not in truth.dead_letters:
-            kind = "rejected_good_input" if origin in truth.predictions else "invented_dead_letter"
+        if origin not in expected:
+            kind = "rejected_good_input" if origin in good else "invented_dead_letter"
             bad.add(kind, f"{where} claims input {origin}: {letter.headers!r} {letter.value!r}")
             continue
-        source, verdict = truth.dead_letters[origin]
+        source, verdict = expected[origin]
         _check_bytes(source, letter, bad)
         reason = (letter.header("streamer.error.reason") or b"").decode()
         if reason not in verdict.reasons:
@@ -163,8 +169,8 @@ def check_dead_letters(truth: Truth, letters: Sequence[Record], names: Names, ba
             bad.add("wrong_reason", detail)
         if not letter.header("streamer.error.stage") or not letter.header("streamer.error.detail"):
             bad.add("unexplained_dead_letter", f"{where}: headers {letter.headers!r}")
-    for origin in truth.dead_letters.keys() - seen.keys():
-        bad.add("lost_dead_letter", f"bad input {origin} has none: {truth.dead_letters[origin][0].value!r}")
+    for origin in expected.keys() - seen.keys():
+        bad.add("lost_dead_letter", f"bad input {origin} of {topic} has none: {expected[origin][0].value!r}")
 
 
 def _check_bytes(source: Record, letter: Record, bad: Violations) -> None:
@@ -182,15 +188,16 @@ def _check_bytes(source: Record, letter: Record, bad: Violations) -> None:
         bad.add("changed_bytes", f"{letter.where}: cut wrongly: length {length!r}, digest {digest!r}")
 
 
-def check_order(outputs: Sequence[Output], bad: Violations) -> None:
-    """Per key, outputs stand in one partition in the order of their inputs."""
+def check_order(outputs: Sequence[Output], bad: Violations, times: Mapping[Origin, int] | None = None) -> None:
+    """Per key, outputs stand in one partition in the order of their inputs, or of their event times where given."""
+    rank = {output.origin: ((times or {}).get(output.origin, 0), output.origin) for output in outputs}
     last: dict[object, Output] = {}
     for output in outputs:
         key = output.record.key
         before = last.get(key)
         if before is not None and before.record.partition != output.record.partition:
             bad.add("split_key", f"{key!r} at {before.record.where} and {output.record.where}")
-        elif before is not None and output.origin <= before.origin:
+        elif before is not None and rank[output.origin] <= rank[before.origin]:
             bad.add("reordered", f"{output.record.where} {output.origin} after {before.origin}, key {key!r}")
         last[key] = output
 
@@ -218,17 +225,37 @@ def check_anomalies(predictions: Sequence[Output], anomalies: Sequence[Output], 
         bad.add("lost_anomaly", f"flagged input {origin} has no anomaly")
 
 
-def check_offsets(inputs: Iterable[Record], ends: Mapping[Position, int], committed: Mapping[int, int], bad: Violations) -> None:
-    """The group's committed offsets cover the input to its end and not beyond."""
-    after_last: dict[int, int] = defaultdict(int)
+def check_state(truth: Truth, rows: Iterable[Mapping[str, Any]], bad: Violations) -> None:
+    """What the changelog comes to at the end: every key's window, bit for bit, in its partition, and no other."""
+    seen = set()
+    for row in rows:
+        where = (row["partition"], row["key"])
+        window = truth.windows.get(where)
+        if where in seen or window is None:
+            bad.add("invented_state", f"{where}: {row!r}")
+            continue
+        seen.add(where)
+        expected = ([reading.time_us for reading in window], [reading.value for reading in window])
+        if (row["times"], row["values"]) != expected:
+            bad.add("wrong_state", f"{where}: {row['times']} {row['values']}, expected {expected}")
+    for where in truth.windows.keys() - seen:
+        bad.add("lost_state", f"{where} has no window at the end")
+
+
+def check_offsets(
+    inputs: Iterable[Record], ends: Mapping[Position, int], committed: Mapping[Position, int], bad: Violations
+) -> None:
+    """The group's committed offsets cover the inputs to their ends and not beyond."""
+    after_last: dict[Position, int] = defaultdict(int)
     for record in inputs:
-        after_last[record.partition] = max(after_last[record.partition], record.offset + 1)
-    for (_, partition), end in ends.items():
-        found = committed.get(partition, 0)
-        if found < after_last[partition]:
-            bad.add("offset_behind", f"partition {partition}: committed {found}, input ends at {end}")
+        where = (record.topic, record.partition)
+        after_last[where] = max(after_last[where], record.offset + 1)
+    for where, end in ends.items():
+        found = committed.get(where, 0)
+        if found < after_last[where]:
+            bad.add("offset_behind", f"{where}: committed {found}, input ends at {end}")
         elif found > end:
-            bad.add("offset_beyond", f"partition {partition}: committed {found}, input ends at {end}")
+            bad.add("offset_beyond", f"{where}: committed {found}, input ends at {end}")
 
 
 def check_prefix(watched: Iterable[tuple[Position, int, str]], final: Iterable[Record], bad: Violations) -> None:

@@ -57,7 +57,7 @@ def to_record(message: Message) -> Record:
     return Record(topic, partition, offset, message.key(), message.value(), message.timestamp()[1], headers)
 
 
-def committed_offsets(bootstrap: str, names: Names) -> dict[int, int]:
+def committed_offsets(bootstrap: str, names: Names) -> dict[Position, int]:
     """The group's committed offset per input partition; partitions without one are left out.
 
     Asked through a consumer: the admin client's call can abort the process when the coordinator moves. What a
@@ -66,10 +66,11 @@ def committed_offsets(bootstrap: str, names: Names) -> dict[int, int]:
     settings = {"bootstrap.servers": bootstrap, "group.id": names.group, "isolation.level": "read_uncommitted"}
     consumer = Consumer({**settings, "enable.auto.commit": False, "log_level": 2})
     try:
-        found = consumer.committed([TopicPartition(names.input, p) for p in range(PARTITIONS)], timeout=15.0)
+        wanted = [TopicPartition(topic, p) for topic in names.inputs for p in range(PARTITIONS)]
+        found = consumer.committed(wanted, timeout=15.0)
     finally:
         consumer.close()
-    return {p.partition: p.offset for p in found if p.error is None and p.offset >= 0}
+    return {(p.topic, p.partition): p.offset for p in found if p.error is None and p.offset >= 0}
 
 
 class LogReader:

@@ -23,6 +23,7 @@ from streamer.stages.produce import Produce
 from streamer.stages.window import WindowStage
 from streamer.state.restore import Restore, Restored
 from streamer.state.store import Store
+from tests.faults.mutants_joined import follower_offsets_not_committed, tick_not_logged, waiting_rows_lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -147,6 +148,9 @@ BUGS: dict[str, Callable[[], None]] = {
         state_not_rolled_back,
         restore_cut_short,
         stale_group_metadata,
+        tick_not_logged,
+        follower_offsets_not_committed,
+        waiting_rows_lost,
     )
 }
 

@@ -4,24 +4,41 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 PREFIX_VARIABLE = "TORTURE_PREFIX"
+SOURCE_VARIABLE = "TORTURE_SOURCE"
+Flow = Literal["rolling", "joined"]
+FLOWS: tuple[Flow, ...] = get_args(Flow)
 PARTITIONS = 8
 WINDOW_COUNT = 16
 MODEL = "torture"
 MODEL_VERSION = 1
 FEATURES = ("n", "mean", "std", "min", "max", "last", "delta", "rate")
 
+# Longer than any fault makes records of a topic overtake each other, and longer than any fault silences a topic.
+JOIN_LATE_S, JOIN_IDLE_S = 10, 15
+JOIN_LATE_VARIABLE, JOIN_IDLE_VARIABLE = "TORTURE_JOIN_LATE", "TORTURE_JOIN_IDLE"  # shorter, where no broker dies
+JOIN_BEFORE_S, JOIN_AFTER_S, JOIN_SAMPLES = 1.0, 0.5, 512
+
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Topics and group of the run with this prefix."""
+    """Topics and group of the run with this prefix.
+
+    Attributes:
+        prefix: of all of them.
+        source: prefix of another run whose input it reads; its own if empty.
+        flow: which topology.
+    """
 
     prefix: str
+    source: str = ""
+    flow: Flow = "rolling"
 
     @property
     def input(self) -> str:
-        return f"{self.prefix}.in"
+        return f"{self.source or self.prefix}.in"
 
     @property
     def predictions(self) -> str:
@@ -44,10 +61,23 @@ class Names:
         return f"{self.group}-torture-window-changelog"
 
     @property
-    def outputs(self) -> tuple[str, str, str]:
-        return (self.predictions, self.anomalies, self.rejected)
+    def second(self) -> str:
+        return f"{self.source or self.prefix}.second"
+
+    @property
+    def second_rejected(self) -> str:
+        return f"{self.prefix}.second-rejected"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input, self.second) if self.flow == "joined" else (self.input,)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        own = (self.predictions, self.anomalies, self.rejected)
+        return (*own, self.second_rejected) if self.flow == "joined" else own
 
 
 def names_from_environment() -> Names:
     """Names of the run whose prefix the driver put into the environment."""
-    return Names(os.environ.get(PREFIX_VARIABLE, "torture"))
+    return Names(os.environ.get(PREFIX_VARIABLE, "torture"), os.environ.get(SOURCE_VARIABLE, ""))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -184,11 +184,16 @@ class Scorer:
 
 @dataclass(slots=True)
 class Truth:
-    """What the input log demands: one prediction or one dead letter for each of its records."""
+    """What the input log demands: one prediction or one dead letter for each of its records, and the windows at the end.
+
+    A flow with a second input has dead letters of that too.
+    """
 
     predictions: dict[Origin, Expected]
     dead_letters: dict[Origin, tuple[Record, Bad]]
+    windows: dict[tuple[int, str], list[Reading]]
     threshold: float
+    second_letters: dict[Origin, tuple[Record, Bad]] = field(default_factory=dict)
 
 
 def expect(inputs: Iterable[Record], scorer: Scorer) -> Truth:
@@ -210,4 +215,4 @@ def expect(inputs: Iterable[Record], scorer: Scorer) -> Truth:
         origin: Expected(e.reading, e.features, e.magnitude, score)
         for (origin, e), score in zip(good.items(), scores, strict=True)
     }
-    return Truth(scored, bad, scorer.threshold)
+    return Truth(scored, bad, {where: list(window) for where, window in windows.items()}, scorer.threshold)

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamer.broker.process import Guard
-from tests.faults.names import PREFIX_VARIABLE, Names
+from tests.faults.names import PREFIX_VARIABLE, SOURCE_VARIABLE, Names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ROOT = Path(__file__).parents[2]
-TOPOLOGY = "tests/faults/topology.py:torture"
+TOPOLOGIES = {"rolling": "tests/faults/topology.py:torture", "joined": "tests/faults/topology_joined.py:torture"}
 TAIL_LINES = 30
 STACKS_S = 10.0
 NOISE = "Connection refused"
@@ -78,13 +78,20 @@ class Child:
 
 @dataclass(slots=True)
 class Crew:
-    """Starts the processes of one run and makes sure that none outlives it."""
+    """Starts the processes of one run and makes sure that none outlives it.
+
+    Attributes:
+        http: where workers serve metrics; port 0 takes a free one.
+        static: whether each worker is a static member of the group, named by its slot.
+    """
 
     bootstrap: str
     names: Names
     folder: Path
     worker_command: tuple[str, ...] = (sys.executable, "-m", "streamer")
     worker_environment: Mapping[str, str] = field(default_factory=dict)
+    http: str = "off"
+    static: bool = False
     workers: dict[int, Child] = field(default_factory=dict)
     _all: list[Child] = field(default_factory=list)
     _guards: list[Guard] = field(default_factory=list)
@@ -96,21 +103,22 @@ class Crew:
     def start_worker(self, slot: int) -> Child:
         """Start (again) the worker of this slot."""
         flags = ["--slot", str(slot), "--group", self.names.group, "--bootstrap", self.bootstrap]
-        flags += ["--models", str(self.folder / "models"), "--http", "off"]
-        child = self._start(f"worker-{slot}", [*self.worker_command, "run", TOPOLOGY, *flags])
+        flags += ["--models", str(self.folder / "models"), "--http", self.http]
+        member = {"KAFKA_GROUP_INSTANCE_ID": f"replica-{slot}"} if self.static else {}
+        child = self._start(f"worker-{slot}", [*self.worker_command, "run", TOPOLOGIES[self.names.flow], *flags], member)
         self.workers[slot] = child
         return child
 
     def start_module(self, module: str, *arguments: str) -> Child:
         """Start one of the rig's own processes."""
-        shared = ["--bootstrap", self.bootstrap, "--prefix", self.names.prefix]
+        shared = ["--bootstrap", self.bootstrap, "--prefix", self.names.prefix, "--flow", self.names.flow]
         name = "-".join([module, *(a for a in arguments[:1] if not a.startswith("-"))])
         return self._start(name, [sys.executable, "-m", f"tests.faults.{module}", *arguments, *shared])
 
-    def _start(self, name: str, command: list[str]) -> Child:
+    def _start(self, name: str, command: list[str], extra: Mapping[str, str] | None = None) -> Child:
         log = self.folder / f"{len(self._all):02d}-{name}.log"
-        environment = {**os.environ, **self.worker_environment, PREFIX_VARIABLE: self.names.prefix}
-        environment |= {"OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
+        environment = {**os.environ, **self.worker_environment, **(extra or {}), PREFIX_VARIABLE: self.names.prefix}
+        environment |= {SOURCE_VARIABLE: self.names.source, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
         with log.open("wb") as out:
             process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT)
         self._guards.append(Guard(process.pid))

@@ -11,15 +11,19 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.faults.checker import verify
 from tests.faults.cluster import Cluster, TimedOutError, wait_for
+from tests.faults.evidence import is_stopped, nothing_waits
 from tests.faults.generator import Generator, Load
 from tests.faults.make_model import write_model
 from tests.faults.mutants import FAULT_VARIABLE, HIT
-from tests.faults.names import Names
+from tests.faults.names import JOIN_IDLE_VARIABLE, JOIN_LATE_VARIABLE, Flow, Names
 from tests.faults.processes import Child, Crew
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SESSION_MS = 2_500  # or the broker's minimum: how long a dead or stopped member keeps its partitions
 START_S = 60.0
@@ -48,15 +52,16 @@ class Ending:
 class Scenario:
     """Runs `mutant` under `fault` on this broker."""
 
-    def __init__(self, bootstrap: str, folder: Path, mutant: str, fault: str) -> None:
-        self._names = Names(f"{mutant}-{os.getpid()}-{time.monotonic_ns() % 10**9}")
+    def __init__(self, bootstrap: str, folder: Path, mutant: str, fault: str, flow: Flow = "rolling") -> None:
+        self._names = Names(f"{mutant}-{os.getpid()}-{time.monotonic_ns() % 10**9}", flow=flow)
         self._bootstrap = bootstrap
         self._cluster = Cluster(bootstrap, self._names)
         command = (sys.executable, "-m", "tests.faults.mutants", mutant)
         session_ms = max(SESSION_MS, self._cluster.session_ms_min())
         speed = {"KAFKA_SESSION_TIMEOUT_MS": str(session_ms), "KAFKA_HEARTBEAT_INTERVAL_MS": str(session_ms // 4)}
         speed["KAFKA_FETCH_WAIT_MAX_MS"] = "50"
-        self._crew = Crew(bootstrap, self._names, folder, command, speed)
+        speed |= {JOIN_LATE_VARIABLE: "1s", JOIN_IDLE_VARIABLE: "2s", "STREAMER_KEYS_MAX": "2000"}
+        self._crew = Crew(bootstrap, self._names, folder, command, speed, http="127.0.0.1:0" if flow == "joined" else "off")
         self._fault = fault
         self._settle_s = SETTLE_S if mutant == "none" else SETTLE_WITH_A_BUG_S
 
@@ -94,7 +99,7 @@ class Scenario:
                     self._start(slot, "")
                 elif is_stopped(child.process.pid) and self._replaced():
                     child.send(signal.SIGCONT)
-            return self._cluster.settled()
+            return self._cluster.settled() and nothing_waits(self._crew)
 
         try:
             wait_for("lag and open transactions reaching zero", healed, self._settle_s)
@@ -112,9 +117,3 @@ class Scenario:
         verdict = verify(self._bootstrap, self._names, self._crew.model, None)
         ending.kinds |= verdict.kinds.keys()
         ending.detail += "\n".join(("", *verdict.first[:8]))
-
-
-def is_stopped(pid: int) -> bool:
-    """Whether a process stands still after SIGSTOP."""
-    state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return state[0] == "T"

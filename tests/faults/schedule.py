@@ -1,34 +1,36 @@
-"""When which fault happens: drawn from the seed alone, so that a seed replays a schedule."""
+"""When which fault happens, from the seed alone: the same seed, the same schedule."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
-Kind = Literal["kill", "add", "remove", "pause", "broker"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Kind = Literal[
+    "add", "remove", "kill", "kill-twice", "kill-restoring", "pause-session", "pause-transaction",
+    "broker-stop", "broker-kill", "storm",
+]  # fmt: skip
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault: at which second, which kind, how long until what it took away comes back."""
+    """One fault: how long after the one before, which kind, how long until what it took away comes back."""
 
-    at_s: float
+    after_s: float
     kind: Kind
-    back_after_s: float = 0.0
+    back_after_s: float
 
 
-def draw(seed: int, seconds: float, kills: int, pauses: int = 0, broker_kills: int = 0) -> list[Fault]:
-    """Faults spread over the middle of the run, one worker added early and one removed late."""
+def draw(seed: int, kinds: Sequence[Kind]) -> list[Fault]:
+    """Each of these kinds once per mention, in an order of its own. A worker must have been added before one is removed."""
     dice = random.Random(f"schedule {seed}")
-    faults = [
-        Fault(seconds * dice.uniform(0.10, 0.40), "add"),
-        Fault(seconds * dice.uniform(0.55, 0.85), "remove"),
-    ]
-    share = 0.75 / max(1, kills)
-    for number in range(kills):
-        at = seconds * (0.10 + share * (number + dice.random()))
-        faults.append(Fault(at, "kill", dice.choice((0.2, 1.0, 3.0, 8.0))))
-    faults.extend(Fault(seconds * dice.uniform(0.1, 0.8), "pause", dice.choice((1.0, 4.0, 9.0, 14.0))) for _ in range(pauses))
-    faults.extend(Fault(seconds * dice.uniform(0.2, 0.8), "broker") for _ in range(broker_kills))
-    return sorted(faults, key=lambda fault: fault.at_s)
+    order = list(kinds)
+    dice.shuffle(order)
+    if "add" in order and "remove" in order and order.index("remove") < order.index("add"):
+        first, second = order.index("remove"), order.index("add")
+        order[first], order[second] = order[second], order[first]
+    return [Fault(dice.uniform(0.5, 4.0), kind, dice.choice((0.2, 1.0, 3.0, 8.0))) for kind in order]

@@ -23,6 +23,7 @@ from tests.faults.poison import good_value
 NAMES = Names("unit")
 NOW_S = 1_700_000_000.0
 PARTITIONS = 2
+FIRST = (NAMES.input, 0)
 SENSORS = ("a", "b", "c", "d")
 
 
@@ -91,8 +92,12 @@ def perfect(scorer: Scorer) -> tuple[Truth, Logs]:
     ends = {(NAMES.input, p): max(r.offset for r in inputs if r.partition == p) + 2 for p in range(PARTITIONS)}
     outputs = [*predictions, *anomalies, *_letters(truth)]
     watched = [((r.topic, r.partition), r.offset, fingerprint(r)) for r in outputs[:-20]]
-    committed = {partition: end - 1 for (_, partition), end in ends.items()}
-    return truth, Logs(inputs, ends, predictions, anomalies, _letters(truth), committed, watched)
+    committed = {where: end - 1 for where, end in ends.items()}
+    state = [
+        {"partition": p, "key": key, "times": [r.time_us for r in window], "values": [r.value for r in window]}
+        for (p, key), window in truth.windows.items()
+    ]
+    return truth, Logs(inputs, ends, predictions, anomalies, _letters(truth), committed, watched, state)
 
 
 def _edit(record: Record, **changes: Any) -> Record:
@@ -129,6 +134,10 @@ def _rejected(index: int, change: Callable[[Record], Record]) -> Change:
 
 def _anomaly(change: Callable[[Record], Record]) -> Change:
     return lambda logs: {"anomalies": _at(list(logs.anomalies), 0, change(logs.anomalies[0]))}
+
+
+def _state(change: Callable[[list[Any]], list[Any]]) -> Change:
+    return lambda logs: {"state": change(list(logs.state or ()))}
 
 
 CHANGES: list[tuple[str, Change]] = [
@@ -172,9 +181,15 @@ CHANGES: list[tuple[str, Change]] = [
     ("changed_anomaly", _anomaly(lambda r: _edit(r, score=0.123))),
     ("changed_anomaly", _anomaly(lambda r: _edit(r, drivers=[]))),
     ("changed_anomaly", _anomaly(lambda r: replace(r, key=b"zz"))),
-    ("offset_behind", lambda logs: {"committed": logs.committed | {0: logs.committed[0] - 1}}),
-    ("offset_behind", lambda logs: {"committed": {1: logs.committed[1]}}),
-    ("offset_beyond", lambda logs: {"committed": logs.committed | {0: logs.committed[0] + 2}}),
+    ("offset_behind", lambda logs: {"committed": logs.committed | {FIRST: logs.committed[FIRST] - 1}}),
+    ("offset_behind", lambda logs: {"committed": {(NAMES.input, 1): logs.committed[NAMES.input, 1]}}),
+    ("offset_beyond", lambda logs: {"committed": logs.committed | {FIRST: logs.committed[FIRST] + 2}}),
+    ("lost_state", _state(lambda rows: rows[1:])),
+    ("lost_state", _state(lambda _rows: [])),
+    ("invented_state", _state(lambda rows: [*rows, rows[0]])),
+    ("invented_state", _state(lambda rows: [*rows, {**rows[0], "partition": 7}])),
+    ("wrong_state", _state(lambda rows: [{**rows[0], "values": rows[0]["values"][1:]}, *rows[1:]])),
+    ("wrong_state", _state(lambda rows: [{**rows[0], "times": rows[1]["times"]}, *rows[1:]])),
     ("vanished", lambda logs: {"watched": [*logs.watched, ((NAMES.predictions, 0), 9_999, "0" * 16)]}),
     ("vanished", lambda logs: {"watched": [*logs.watched[:5], *logs.watched[6:]]}),
 ]

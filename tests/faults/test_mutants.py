@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.faults.names import Flow
 from tests.faults.scenario import Ending, Scenario
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
 AT_ONCE = 2
+Case = tuple[str, str, Flow]
 BITES = {
     "stale_group_metadata": ("pause@3", {"duplicate_prediction"}),
     "no_rewind_after_abort": ("abort@2", {"lost_prediction"}),
@@ -28,9 +30,21 @@ BITES = {
     "restore_cut_short": ("crash@3", {"wrong_window_n", "wrong_features"}),
 }
 SURVIVED = ("pause@3", "abort@2+crash-in-flight@4")
-CASES = [*((bug, fault) for bug, (fault, _) in BITES.items()), *(("none", fault) for fault in SURVIVED)]
+# Once rows have begun to leave the join, while others wait.
+JOINED = {
+    "tick_not_logged": ("crash@40", {"duplicate_prediction"}),
+    "follower_offsets_not_committed": ("crash@40", {"unsettled"}),
+    "waiting_rows_lost": ("crash@40", {"lost_prediction"}),
+}
+CAUGHT = BITES | JOINED
+CASES: list[Case] = [
+    *((bug, fault, "rolling") for bug, (fault, _) in BITES.items()),
+    *((bug, fault, "joined") for bug, (fault, _) in JOINED.items()),
+    *(("none", fault, "rolling") for fault in SURVIVED),
+    ("none", "crash@40", "joined"),
+]
 
-Endings = dict[tuple[str, str], Future[Ending]]
+Endings = dict[Case, Future[Ending]]
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +58,14 @@ def endings(kafka: str, tmp_path_factory: pytest.TempPathFactory, request: pytes
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case[0] != "none"], ids=lambda case: case[0])
-def test_a_seeded_bug_is_caught_by_name(case: tuple[str, str], endings: Endings) -> None:
+def test_a_seeded_bug_is_caught_by_name(case: Case, endings: Endings) -> None:
     ending = endings[case].result()
     assert ending.hit, ending.detail
-    assert BITES[case[0]][1] & ending.kinds, (ending.kinds, ending.detail)
+    assert CAUGHT[case[0]][1] & ending.kinds, (ending.kinds, ending.detail)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case[0] == "none"], ids=lambda case: case[1])
-def test_the_unchanged_service_survives_the_same_faults(case: tuple[str, str], endings: Endings) -> None:
+@pytest.mark.parametrize("case", [case for case in CASES if case[0] == "none"], ids=lambda case: f"{case[2]}-{case[1]}")
+def test_the_unchanged_service_survives_the_same_faults(case: Case, endings: Endings) -> None:
     ending = endings[case].result()
     assert ending.hit, ending.detail
     assert not ending.kinds, (ending.kinds, ending.detail)

@@ -1,0 +1,85 @@
+"""One torture run as values: what to do, and what came of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tests.faults.schedule import KINDS
+
+if TYPE_CHECKING:
+    from tests.faults.names import Flow
+    from tests.faults.schedule import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run: everything but the broker, so that a plan and a seed replay it.
+
+    Attributes:
+        seed: of schedule, load and dice.
+        faults: kinds of faults, each once per mention; the seed orders them.
+        flow: which topology: rolling or joined.
+        protocol: of the group: classic or consumer (KIP-848).
+        rate: events offered a second, whatever the service does, as long as faults go on.
+        seconds: at least this long.
+        workers: at the beginning.
+        keys: sensors.
+        bad_share: share of bad records.
+    """
+
+    seed: int
+    faults: tuple[Kind, ...] = KINDS
+    flow: Flow = "rolling"
+    protocol: str = "classic"
+    rate: int = 2_000
+    seconds: float = 30.0
+    workers: int = 3
+    keys: int = 200
+    bad_share: float = 0.01
+
+    @property
+    def replay(self) -> str:
+        """The command that does it again."""
+        values = asdict(self) | {"faults": ",".join(self.faults)}
+        flags = (f"--{name.replace('_', '-')} {value}" for name, value in values.items())
+        return "python -m tests.faults.torture " + " ".join(flags)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one run showed. Green only if nothing failed and every fault is proven to have hit."""
+
+    plan: Plan
+    faults: Counter[str] = field(default_factory=Counter)
+    proofs: list[str] = field(default_factory=list)
+    unproven: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    verdict: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def word(self) -> str:
+        if self.failures or self.verdict.get("violations", 1):
+            return "FAILED"
+        return "INVALID" if self.unproven else "passed"
+
+    def report(self) -> str:
+        """The run in a few lines, the replay line last."""
+        verdict = self.verdict
+        faults = ", ".join(f"{count} {kind}" for kind, count in sorted(self.faults.items())) or "none"
+        what = f"seed {self.plan.seed}, {self.plan.flow} flow, {self.plan.protocol} group"
+        lines = [
+            f"torture {what}: {self.word}; {self.seconds:.0f} s",
+            f"  faults injected: {self.faults.total()} ({faults})",
+            f"  inputs checked: {verdict.get('inputs', 0)} ({verdict.get('bad', 0)} bad)",
+            f"  windows checked at the end: {verdict.get('windows', 0)}",
+            f"  violations: {verdict.get('violations', 'not counted')}",
+            *(f"  hit: {proof}" for proof in self.proofs),
+            *(f"  NOT PROVEN: {what}" for what in self.unproven),
+            *(f"  FAILED: {what}" for what in self.failures),
+            *(f"  violation: {what}" for what in verdict.get("first", ())),
+            f"  replay: {self.plan.replay}",
+        ]
+        return "\n".join(lines)
