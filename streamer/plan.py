@@ -229,6 +229,15 @@ def _spec_of(window: Rolling, needs: Needs) -> StoreSpec:
     return (PaneSpec if window.resolution_us else StoreSpec).of(window, needs)
 
 
+def windows_of(topology: Topology) -> StoreSpec | None:
+    """Shape of the rolling windows of a topology, without its model; None where it keeps none, or the rows of joins."""
+    windowed, features = _step(topology, Windowed), _need(topology, Features)
+    if windowed is None or _steps(topology, Joined):
+        return None
+    needs, _ = _trace(features, _need(topology, Source).event, windowed, {})
+    return StoreSpec.of(windowed.window, needs)
+
+
 def _front(name: str, group: str, source: Source, rekey: Rekey, topics: Topics) -> RekeyPlan:
     assert topics.rekeyed is not None, "a re-keyed topology has an internal topic"
     own = Topics(topics.source, topics.rejected, topics.rekeyed, anomalies=None, changelog=None)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import typer
 from confluent_kafka import KafkaException
 
-from streamer.cli import broker, demo, doctor, feed, run, tail, topics
+from streamer.cli import broker, demo, doctor, feed, run, state, tail, topics
 from streamer.errors import StreamerError
 
 
@@ -34,4 +34,5 @@ _COMMANDS: tuple[Callable[..., None], ...] = (run.run, feed.feed, tail.tail, doc
 for _command in _COMMANDS:
     app.command()(_command)
 app.add_typer(topics.topics_app, name="topics")
+app.add_typer(state.state_app, name="state")
 app.add_typer(broker.broker_app, name="broker")

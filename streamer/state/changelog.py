@@ -140,7 +140,7 @@ def decode(value: bytes, fingerprint: str, where: str) -> Block:
     if block.fingerprint != fingerprint:
         raise StateError(
             f"{where} was written for the window {block.fingerprint}, the topology now has {fingerprint}; "
-            "give the topology a new name or run it with a new --group, which starts new windows from the input"
+            "give the topology a new name, or start over with streamer state reset, or with a new --group"
         )
     return block
 

@@ -34,7 +34,8 @@ def test_help(command: tuple[str, ...]) -> None:
 
 
 def test_all_commands_are_there() -> None:
-    assert {"run", "topics", "feed", "tail", "broker", "doctor", "demo"} <= {command[0] for command in commands() if command}
+    found = {command[0] for command in commands() if command}
+    assert {"run", "topics", "state", "feed", "tail", "broker", "doctor", "demo"} <= found
 
 
 @pytest.mark.parametrize(

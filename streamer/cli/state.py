@@ -1,0 +1,206 @@
+"""`streamer state`: look at the windows of one key, or start over on purpose."""
+
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from streamer.cli.options import Bootstrap, Config, Group, TopologyName
+
+if TYPE_CHECKING:
+    from confluent_kafka import TopicPartition
+    from confluent_kafka.admin import AdminClient
+
+    from streamer.plan import Topics
+    from streamer.settings import Settings
+    from streamer.state.store import Store
+
+state_app = typer.Typer(help="Look at the windows of a topology, or start over.", no_args_is_help=True)
+
+_TIMEOUT_S = 30.0
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Start(StrEnum):
+    """Where the input goes on after a reset."""
+
+    EARLIEST = "earliest"
+    LATEST = "latest"
+    COMMITTED = "committed"
+
+
+@state_app.command()
+def show(
+    topology: TopologyName,
+    key: Annotated[str, typer.Argument(help="Key of the records, as text.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    bootstrap: Bootstrap = None,
+    group: Group = None,
+    config: Config = None,
+) -> None:
+    """Print the samples that the window of a key holds, as of the last commit; reads the changelog of its partition."""
+    from streamer.errors import StateError  # noqa: PLC0415 - --help stays quick
+    from streamer.kafka import check_topics  # noqa: PLC0415
+    from streamer.loading import load_topology  # noqa: PLC0415
+    from streamer.plan import topics_of, windows_of  # noqa: PLC0415
+    from streamer.rekey.murmur2 import partitions  # noqa: PLC0415
+    from streamer.settings import Settings  # noqa: PLC0415
+    from streamer.state.store import Store  # noqa: PLC0415
+
+    settings, (declared, _) = Settings.load(config, bootstrap=bootstrap, group=group), load_topology(topology)
+    spec, topics = windows_of(declared), topics_of(declared, settings.group)
+    if spec is None:
+        raise StateError(f"topology {declared.name} keeps no rolling windows; state show reads nothing else")
+    partition = int(partitions([key.encode()], check_topics(settings, topics))[0])
+    store = Store(spec, settings.keys_max)
+    restore_beside(settings, topics, settings.group or declared.name, partition, store)
+    found = describe(store, key.encode())
+    if found is None:
+        raise StateError(f"no window for key {key!r} in partition {partition} ({len(store):,} keys there); is it the record key?")
+    for line in [json.dumps({"partition": partition, **found})] if as_json else _lines(partition, found):
+        typer.echo(line)
+
+
+def restore_beside(settings: "Settings", topics: "Topics", group: str, partition: int, store: "Store") -> None:
+    """Fill a store from the changelog as a worker would, beside the worker that owns the partition.
+
+    Raises:
+        StateError: the changelog cannot be read, or does not come to its end.
+    """
+    from confluent_kafka import Consumer, TopicPartition  # noqa: PLC0415
+
+    from streamer.clock import SystemClock  # noqa: PLC0415
+    from streamer.errors import StateError  # noqa: PLC0415
+    from streamer.kafka import Watermarks, reader_config  # noqa: PLC0415
+    from streamer.state.changelog import mark  # noqa: PLC0415
+    from streamer.state.restore import Restore  # noqa: PLC0415
+
+    clock, topic = SystemClock(), topics.changelog or ""
+    consumer = Consumer({**reader_config(settings, committed=True), "group.id": group})
+    ends = Watermarks(Consumer(reader_config(settings, committed=False)))
+    # A commit may come between these two answers: the chain then goes on further than the offsets, which is fine here.
+    restore = Restore(consumer, topic, clock, strict=False)
+    try:
+        (lead,) = consumer.committed([TopicPartition(topics.lead, partition)], _TIMEOUT_S)
+        offsets: list[int | None] = [None for _ in topics.sources]
+        restore.begin(partition, store, offsets, mark(lead.metadata), ends.range(topic, partition))
+        until, read = clock.monotonic() + _TIMEOUT_S, 0
+        while not restore.step(0.1, 0.5):
+            if restore.bytes > read:
+                until, read = clock.monotonic() + _TIMEOUT_S, restore.bytes
+            if clock.monotonic() > until:
+                raise StateError(f"{topic}/{partition} does not end: a transaction has been open for {_TIMEOUT_S:g} s")
+    finally:
+        restore.close()
+        ends.close()
+
+
+def describe(store: "Store", key: bytes) -> dict[str, Any] | None:
+    """Key and samples, oldest first; None if the store does not know it."""
+    found = store.samples(key)
+    if found is None:
+        return None
+    times, values = found
+    columns = {"time": [_iso(time) for time in times.tolist()]} if len(times) else {}
+    columns |= {name: values[place].tolist() for place, name in enumerate(store.spec.fields)}
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return {"key": key.decode(errors="backslashreplace"), "watermark": _iso(store.watermark), "samples": rows}
+
+
+def _iso(time_us: int) -> str:
+    return (_EPOCH + timedelta(microseconds=time_us)).isoformat().replace("+00:00", "Z")
+
+
+def _lines(partition: int, found: dict[str, Any]) -> list[str]:
+    samples: list[dict[str, Any]] = found["samples"]
+    head = f"key {found['key']}  partition {partition}  samples {len(samples)}  watermark {found['watermark']}"
+    return [head, *("  ".join(f"{name}={value}" for name, value in sample.items()) for sample in samples)]
+
+
+@state_app.command()
+def reset(
+    topology: TopologyName,
+    *,
+    start: Annotated[Start, typer.Option("--to", help="Where the input goes on: its start, its end, or where it stands.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    bootstrap: Bootstrap = None,
+    group: Group = None,
+    config: Config = None,
+) -> None:
+    """Forget all windows of a topology and set where its input goes on. No worker may run."""
+    from confluent_kafka.admin import AdminClient  # noqa: PLC0415
+
+    from streamer.errors import StateError  # noqa: PLC0415
+    from streamer.kafka import admin_config, check_topics  # noqa: PLC0415
+    from streamer.loading import load_topology  # noqa: PLC0415
+    from streamer.plan import topics_of  # noqa: PLC0415
+    from streamer.settings import Settings  # noqa: PLC0415
+
+    settings = Settings.load(config, bootstrap=bootstrap, group=group)
+    declared, _ = load_topology(topology)
+    topics, name = topics_of(declared, settings.group), settings.group or declared.name
+    if topics.changelog is None:
+        raise StateError(f"topology {declared.name} keeps no windows, so there is no state")
+    partitions, admin = check_topics(settings, topics), AdminClient(admin_config(settings))
+    _refuse_members(admin, name)
+    typer.echo(f"Group {name}: the windows of all keys in {partitions} partitions ({topics.changelog}) will be forgotten.")
+    typer.echo(_CONSEQUENCES[start])
+    if not yes and not (sys.stdin.isatty() and typer.confirm("Go on?")):
+        raise StateError("nothing was changed; say --yes to do it without being asked")
+    # First the offsets: the broker refuses them while the group has members, and until both are done no worker starts.
+    _set_offsets(settings, name, topics.sources, partitions, start)
+    _empty(admin, topics.changelog, partitions)
+    typer.echo("done")
+
+
+_CONSEQUENCES = {
+    Start.EARLIEST: (
+        "All input that is still there is read and scored again: its predictions appear a second time, with the same ids."
+    ),
+    Start.LATEST: "Input that was not read yet is skipped: it gets no predictions. Windows fill from now on.",
+    Start.COMMITTED: "Input goes on where it stands, with empty windows.",
+}
+
+
+def _refuse_members(admin: "AdminClient", group: str) -> None:
+    from streamer.errors import StateError  # noqa: PLC0415
+
+    described = admin.describe_consumer_groups([group], request_timeout=_TIMEOUT_S)[group].result()
+    if described.members:
+        raise StateError(f"group {group} has {len(described.members)} members; stop all workers first (a killed one leaves "
+                         "the group after its session time-out)")  # fmt: skip
+
+
+def _set_offsets(settings: "Settings", group: str, topics: list[str], partitions: int, start: Start) -> None:
+    from confluent_kafka import Consumer, TopicPartition  # noqa: PLC0415
+
+    from streamer.kafka import reader_config  # noqa: PLC0415
+    from streamer.state.changelog import metadata  # noqa: PLC0415
+
+    consumer = Consumer({**reader_config(settings, committed=True), "group.id": group})
+    try:
+        places = [TopicPartition(topic, partition) for topic in topics for partition in range(partitions)]
+        offsets = [_offset(consumer, place, start) for place in consumer.committed(places, _TIMEOUT_S)]
+        moved = [TopicPartition(at.topic, at.partition, offset, metadata(0)) for at, offset in zip(places, offsets, strict=True)]
+        consumer.commit(offsets=moved, asynchronous=False)
+    finally:
+        consumer.close()
+
+
+def _offset(consumer: Any, committed: "TopicPartition", start: Start) -> int:
+    if start is Start.COMMITTED and committed.offset >= 0:
+        return int(committed.offset)
+    low, high = consumer.get_watermark_offsets(committed, timeout=_TIMEOUT_S)
+    return int(high if start is Start.LATEST else low)
+
+
+def _empty(admin: "AdminClient", changelog: str, partitions: int) -> None:
+    from confluent_kafka import OFFSET_END, TopicPartition  # noqa: PLC0415
+
+    places = [TopicPartition(changelog, partition, OFFSET_END) for partition in range(partitions)]
+    for answer in admin.delete_records(places, request_timeout=_TIMEOUT_S).values():
+        answer.result()

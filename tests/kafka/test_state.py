@@ -1,0 +1,136 @@
+"""Base snapshots, deleted records and `streamer state` on a real broker."""
+
+import json
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from typer.testing import CliRunner, Result
+
+from streamer.cli import app
+from streamer.cli.topics import create_topics
+from streamer.loading import load_topology
+from streamer.plan import Plan, bind
+from streamer.settings import Settings
+from streamer.state.changelog import Mark, mark
+from streamer.testing import stand_in
+from streamer.worker import Worker
+from tests.unit.test_bases import small_snapshots
+
+PARTITIONS = 2
+KEYS = tuple(f"s{n}" for n in range(6))
+FLOW = """
+from streamer import Event, Model, Topology, rolling
+
+class Reading(Event, topic="{prefix}.in", key="sensor", time="ts"):
+    sensor: str
+    ts: float
+    value: float
+    load: float = 0.0
+
+flow = (
+    Topology("{prefix}")
+    .source(Reading, rejected="{prefix}.rejected")
+    .window(rolling(count=50))
+    .features(lambda w: {{"mean": w.mean("value"), "rate": w.rate("value")}})
+    .infer(Model("torture"))
+    .publish(predictions="{prefix}.predictions")
+)
+"""
+
+
+class Life:
+    """A flow on topics of its own: workers in this process, and commands beside them."""
+
+    def __init__(self, kafka: str, folder: Path) -> None:
+        self.kafka, self.prefix = kafka, f"state-{uuid.uuid4().hex[:8]}"
+        self.file = folder / "flow.py"
+        self.file.write_text(FLOW.format(prefix=self.prefix))
+        self.settings = Settings.load(None, bootstrap=kafka)
+        self.plan = self._plan()
+        create_topics(self.settings, self.plan.topics, partitions=PARTITIONS)
+        self.sent = 0
+        self.producer = Producer({"bootstrap.servers": kafka, "partitioner": "murmur2_random"})
+
+    def _plan(self) -> Plan:
+        topology, _ = load_topology(str(self.file))
+        return bind(topology, self.settings, Path(), model=stand_in(lambda columns: columns["mean"][:, None]))
+
+    def run(self, rounds: int, during: Callable[[], None] = lambda: None) -> None:
+        """A worker for so many rounds of one row per key, each committed before the next is sent."""
+        worker = Worker(self.plan, self.settings)
+        done, left = 0, rounds
+
+        def until() -> bool:
+            nonlocal done, left
+            if worker.metrics.value("streamer_records_total") < done:
+                return False
+            if not left:
+                during()
+                return True
+            self.send()
+            done, left = done + len(KEYS), left - 1
+            return False
+
+        worker.run(until)
+
+    def send(self) -> None:
+        for key in KEYS:
+            value = json.dumps({"sensor": key, "ts": 1.7e9 + self.sent, "value": float(self.sent)})
+            self.producer.produce(f"{self.prefix}.in", value.encode(), key.encode())
+        assert self.producer.flush(20) == 0
+        self.sent += 1
+
+    def low(self, partition: int) -> int:
+        """First offset of the changelog that is still there."""
+        consumer = Consumer({"bootstrap.servers": self.kafka, "group.id": "looks"})
+        try:
+            assert self.plan.topics.changelog is not None
+            return int(consumer.get_watermark_offsets(TopicPartition(self.plan.topics.changelog, partition), timeout=20)[0])
+        finally:
+            consumer.close()
+
+    def mark(self, partition: int) -> Mark:
+        """What the group's metadata says."""
+        consumer = Consumer({"bootstrap.servers": self.kafka, "group.id": self.plan.group})
+        try:
+            (found,) = consumer.committed([TopicPartition(f"{self.prefix}.in", partition)], 20)
+            return mark(found.metadata)
+        finally:
+            consumer.close()
+
+    def counts(self) -> list[int]:
+        """`window_n` of all committed predictions, in order per key; keys one after the other."""
+        consumer = Consumer({"bootstrap.servers": self.kafka, "group.id": "looks", "isolation.level": "read_committed",
+                             "enable.partition.eof": True})  # fmt: skip
+        consumer.assign([TopicPartition(f"{self.prefix}.predictions", p, 0) for p in range(PARTITIONS)])
+        rows, ends = [], 0
+        while ends < PARTITIONS:
+            for message in consumer.consume(500, 5.0):
+                if message.error() is None:
+                    rows.append(json.loads(message.value() or b""))
+                else:
+                    ends += 1
+        consumer.close()
+        return [row["window_n"] for key in KEYS for row in rows if row["key"] == key]
+
+    def command(self, *words: str) -> Result:
+        arguments = ["state", words[0], f"{self.file}:flow", *words[1:], "--bootstrap", self.kafka]
+        return CliRunner().invoke(app, arguments)
+
+
+@pytest.fixture
+def life(kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Life:
+    small_snapshots(monkeypatch)
+    return Life(kafka, tmp_path)
+
+
+def test_old_records_really_go_and_windows_stay(life: Life) -> None:
+    life.run(40)
+    assert [life.mark(p).base is not None for p in range(PARTITIONS)] == [True, True]
+    lows = [life.low(p) for p in range(PARTITIONS)]
+    assert min(lows) > 0, "nothing was deleted"
+    life.run(10)
+    assert life.counts() == [min(n, 50) for n in range(1, 51)] * len(KEYS)
