@@ -5,6 +5,7 @@ A row's way, in the order of the files in `streamer/stages`:
     consume -> decode -> window -> infer -> flag -> produce -> commit
 """
 
+from streamer.closing import hopping, session, tumbling
 from streamer.errors import (
     FencedError,
     LostOffsetsError,
@@ -36,7 +37,10 @@ __all__ = [
     "TopologyError",
     "Window",
     "delayed",
+    "hopping",
     "interval",
     "latest",
     "rolling",
+    "session",
+    "tumbling",
 ]

@@ -96,6 +96,29 @@ class DeadLetter:
     stage: str
     reason: str
     detail: str
+    more: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(slots=True)
+class Spans:
+    """The windows that the rows of a batch stand for, where windows close; arrays (rows,).
+
+    Attributes:
+        start_us, end_us: the window [start, end), microseconds.
+        final: whether it has closed; else the row is an event, and its window as it was then.
+    """
+
+    start_us: NDArray[np.int64]
+    end_us: NDArray[np.int64]
+    final: NDArray[np.bool_]
+
+    def name(self, row: int) -> str:
+        """What a row is, in words."""
+        return f"{'the' if self.final[row] else 'an event in the'} window from {self.start_us[row]} to {self.end_us[row]} us"
+
+    def only(self, rows: NDArray[np.int64]) -> "Spans":
+        """These rows, in this order."""
+        return Spans(self.start_us[rows], self.end_us[rows], self.final[rows])
 
 
 @dataclass(slots=True)
@@ -158,6 +181,9 @@ class Batch:
         silent: records of an internal topic that hold a watermark and no event, or one that was there before.
         ticks: partition -> (place, time) of each tick: it comes before row number `place` of the partition's rows.
         watermarks: (rows,) on the way to an internal topic: largest event time of the row's partition so far.
+        spans: the windows that the rows are, where windows close.
+        closed: how many closed windows there were among the rows at first: they are no input records.
+        late: records that came when all their windows had closed.
         told: on the way there, partition -> (receivers,) watermark that each partition of that topic was told.
         quiet: on the way there, partitions that fell silent.
     """
@@ -189,6 +215,9 @@ class Batch:
     watermarks: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     told: dict[int, NDArray[np.int64]] = field(default_factory=dict)
     quiet: tuple[int, ...] = ()
+    spans: Spans | None = None
+    closed: int = 0
+    late: list[DeadLetter] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -201,15 +230,26 @@ class Batch:
     @property
     def records(self) -> int:
         """Input records it stands for: rows, dead letters, rows in state, watermarks. A refusal later changes nothing here."""
-        return len(self.offsets) + len(self.dead) + self.folded + self.silent
+        return self.weight - self.closed
+
+    @property
+    def weight(self) -> int:
+        """What it takes up of the room in flight: its input records and closed windows. A refusal later changes nothing."""
+        return len(self.offsets) + len(self.dead) + len(self.late) + self.folded + self.silent
+
+    @property
+    def final(self) -> int:
+        """Closed windows among the rows now."""
+        return int(self.spans.final.sum()) if self.spans else 0
 
     def letters(self, bad: NDArray[np.bool_], stage: str, reason: str, detail: str) -> list[DeadLetter]:
         """Dead letters of these rows."""
-        origin = self.origin
+        origin, spans = self.origin, self.spans
+        keys = self.keys if spans else origin.keys
         return [
             DeadLetter(
                 origin.topic, int(origin.partitions[row]), int(origin.offsets[row]),
-                origin.keys[row], self.values[row], stage, reason, detail,
+                keys[row], self.values[row], stage, reason, f"{spans.name(row)}: {detail}" if spans else detail,
             )
             for row in np.flatnonzero(bad).tolist()
         ]  # fmt: skip
@@ -217,6 +257,7 @@ class Batch:
     def keep(self, rows: NDArray[np.int64]) -> None:
         """Keep only these rows, in this order."""
         chosen = rows.tolist()
+        self.spans = self.spans and self.spans.only(rows)
         self.received = self.received and self.received.only(rows)
         self.keys = [self.keys[row] for row in chosen]
         self.values = [self.values[row] for row in chosen]

@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from streamer.batch import Batch, Records
 from streamer.clock import Clock
+from streamer.closing import Closing
 from streamer.inference.pool import Pool
 from streamer.plan import Plan, RekeyPlan
 from streamer.rekey.grid import Grid
 from streamer.rekey.receive import Receive, RekeyedWindows
 from streamer.rekey.send import Forward, Progress, Unscored
 from streamer.settings import Settings
+from streamer.stages.close import CloseStage
 from streamer.stages.commit import Marks
 from streamer.stages.decode import Decode, DecodeEach
 from streamer.stages.encode import Encoder
@@ -21,6 +23,8 @@ from streamer.stages.produce import Encoding, Results
 from streamer.stages.window import WindowStage
 from streamer.state.changelog import ChangelogTopic
 from streamer.state.join_spec import JoinSpec
+from streamer.state.store import StoreSpec
+from streamer.windows import Rolling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -136,12 +140,18 @@ def _decode(plan: Plan, settings: Settings) -> Decode | DecodeEach | Receive:
     return DecodeEach(dict(zip(plan.topics.sources, [source, *others], strict=True)))
 
 
-def _window(plan: Plan, settings: Settings) -> WindowStage | RekeyedWindows | JoinStage:
+def _window(plan: Plan, settings: Settings) -> WindowStage | RekeyedWindows | JoinStage | CloseStage:
     """The stage that keeps the state of a flow."""
+    window = plan.store.window if isinstance(plan.store, StoreSpec) else None
+    if isinstance(plan.store, StoreSpec) and isinstance(window, Closing):
+        return CloseStage(
+            plan.store, plan.needs, plan.features, settings.keys_max,
+            plan.emit != "each", plan.emit != "on_close", plan.topics.source,
+        )  # fmt: skip
     if plan.joins is None:
         assert not isinstance(plan.store, JoinSpec), "only joins have one"
         stage = WindowStage(plan.store, plan.needs, plan.features, settings.keys_max)
-        return RekeyedWindows(stage, Grid.of(plan.store.window)) if plan.rekey and plan.store else stage
+        return RekeyedWindows(stage, Grid.of(window)) if plan.rekey and isinstance(window, Rolling) else stage
     events = tuple(each.event for each in plan.joins.inputs)
     return JoinStage(plan.joins.spec, plan.needs, plan.features, settings.keys_max, events, plan.joins.idle_s)
 

@@ -45,7 +45,7 @@ class Joins:
         """Bind joins to what a feature function asked for when it was tried."""
         asked = [(step, tracers[step.join.event].needs) for step in joined]
         streams = [Stream.joined(step.join, wanted) for step, wanted in asked]
-        window = windowed.window if windowed else None
+        window = windowed.window if windowed and isinstance(windowed.window, Rolling) else None
         spec = JoinSpec(
             (Stream.source(source.event.__event__.topic, window, needs), *streams),
             tuple(sorted(needs.window_fields() | needs.events)),

@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator
 from streamer.batch import Batch
 from streamer.clock import Clock
 from streamer.flow import Keyed
+from streamer.idle import Idle
 from streamer.rekey.pace import Pace
 from streamer.rekey.send import Progress
+from streamer.stages.close import CloseStage
 from streamer.stages.consume import Consume
 from streamer.stages.join import JoinStage
 from streamer.telemetry.metrics import Metrics
@@ -44,8 +46,10 @@ class Merging:
         return self._window.due(self._clock.wall_us())
 
 
-def merging_of(consume: Consume, window: Keyed, clock: Clock, metrics: Metrics) -> Merging | Pace | None:
-    """What lets inputs meet, or keeps partitions of one beside each other; None where neither is wanted."""
+def merging_of(consume: Consume, window: Keyed, clock: Clock, metrics: Metrics) -> Merging | Idle | Pace | None:
+    """What lets inputs meet, closes windows by silence, or keeps partitions beside each other; None where nothing is wanted."""
     if isinstance(window, JoinStage):
         return Merging(consume, window, clock, metrics)
+    if isinstance(window, CloseStage) and window.idle_s:
+        return Idle(consume, window, clock, metrics)
     return Pace(consume, window, clock, metrics) if isinstance(window, Progress) else None

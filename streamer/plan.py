@@ -8,6 +8,8 @@ from typing import TypeVar, get_type_hints
 
 import numpy as np
 
+from streamer.closing import Closing, Emission
+from streamer.closing_plan import check_closing
 from streamer.errors import ModelError, TopologyError
 from streamer.event import Event, numeric_fields
 from streamer.inference.model import LoadedModel
@@ -41,8 +43,8 @@ _Step = TypeVar("_Step")
 class Topics:
     """Topics of a topology; `changelog` is None without state, `anomalies` when nobody asked for them.
 
-    `joined` are the further inputs, each with the topic of its dead letters; `rekeyed` is the internal topic of `.rekey`, and
-    `rekey_field` the field it names.
+    `late` is None where no window closes. `joined` are the further inputs, each with the topic of its dead letters; `rekeyed` is
+    the internal topic of `.rekey`, and `rekey_field` the field it names.
     """
 
     source: str
@@ -50,6 +52,7 @@ class Topics:
     predictions: str
     anomalies: str | None
     changelog: str | None
+    late: str | None = None
     joined: Mapping[str, str] = field(default_factory=dict)
     rekeyed: str | None = None
     rekey_field: str | None = None
@@ -70,7 +73,7 @@ class Topics:
 
     def outputs(self) -> list[str]:
         """Topics the workers write."""
-        named = (self.rejected, *self.joined.values(), self.rekeyed, self.predictions, self.anomalies, self.changelog)
+        named = (self.rejected, *self.joined.values(), self.rekeyed, self.predictions, self.anomalies, self.late, self.changelog)
         return [topic for topic in named if topic]
 
     def readers(self, group: str) -> dict[str, str]:
@@ -125,6 +128,7 @@ class Plan:
         threshold: flag scores above it; None flags nothing.
         deadline_s: latency aimed for, or None.
         publish_features: whether predictions carry the model's inputs.
+        emit: of windows that close, when there is a result.
         joins: further inputs, if there are any.
         rekey: the flow that gives the events their key, if they have another one at the source.
     """
@@ -143,6 +147,7 @@ class Plan:
     threshold: float | None
     deadline_s: float | None
     publish_features: bool
+    emit: Emission = "on_close"
     joins: Joins | None = None
     rekey: RekeyPlan | None = None
 
@@ -150,6 +155,14 @@ class Plan:
     def flows(self) -> "tuple[RekeyPlan | Plan, ...]":
         """All flows of the topology, in the order of the data; each needs a worker."""
         return (self.rekey, self) if self.rekey else (self,)
+
+
+def waits_for_ends(flow: RekeyPlan | Plan) -> bool:
+    """Whether something happens when an input has nothing more to read: inputs that meet go on, windows close."""
+    if isinstance(flow, RekeyPlan):
+        return True
+    window = flow.store.window if isinstance(flow.store, StoreSpec) else None
+    return len(flow.topics.sources) > 1 or (isinstance(window, Closing) and window.idle_us > 0)
 
 
 def topics_of(topology: Topology, group: str | None) -> Topics:
@@ -164,6 +177,7 @@ def topics_of(topology: Topology, group: str | None) -> Topics:
     topics = Topics(
         source.event.__event__.topic, source.rejected, publish.predictions, publish.anomalies,
         f"{own}-window-changelog" if joined or windowed else None,
+        publish.late,
         {step.join.event.__event__.topic: step.rejected for step in joined},
         f"{own}-by-{rekey.field}" if rekey else None, rekey.field if rekey else None,
     )  # fmt: skip
@@ -178,6 +192,7 @@ def _check_names(topics: Topics, source: Source, joined: list[Joined], publish: 
         *(("topic", step.join.event.__event__.topic, step.where) for step in joined),
         *(("rejected", step.rejected, step.where) for step in joined),
         ("predictions", topics.predictions, publish.where), ("anomalies", topics.anomalies, publish.where),
+        ("late", topics.late, publish.where),
     ):  # fmt: skip
         if name is None:
             continue
@@ -204,6 +219,7 @@ def bind(topology: Topology, settings: Settings, models: Path, *, model: LoadedM
     _check_time(source.event, source.where)
     tracers = tracers_of(joined)
     needs, shapes = _trace(features, source.event, windowed, tracers)
+    check_closing(windowed, publish, rekey, joined, needs, features)
     joins = _joins(source, windowed, needs, joined, tracers)
     store = joins.spec if joins else _spec_of(windowed.window, needs) if windowed else None
     if rekey and isinstance(store, StoreSpec):
@@ -221,11 +237,11 @@ def bind(topology: Topology, settings: Settings, models: Path, *, model: LoadedM
     return Plan(
         topology.name, group, source.event, key, topics, store, needs, tuple(columns),
         features.function, shapes, model, _threshold(_step(topology, Flag), publish, model), infer.deadline_s, publish.features,
-        joins, _front(topology.name, group, source, rekey, topics) if rekey else None,
+        windowed.emit if windowed else "on_close", joins, _front(topology.name, group, source, rekey, topics) if rekey else None,
     )  # fmt: skip
 
 
-def _spec_of(window: Rolling, needs: Needs) -> StoreSpec:
+def _spec_of(window: Rolling | Closing, needs: Needs) -> StoreSpec:
     return (PaneSpec if window.resolution_us else StoreSpec).of(window, needs)
 
 

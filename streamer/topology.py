@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
+from streamer.closing import EMISSIONS, Closing, Emission
 from streamer.errors import TopologyError, line_of_caller
 from streamer.event import Event
 from streamer.joins import Join
@@ -16,6 +17,8 @@ from streamer.windows import Rolling, Window
 
 NAME_RULE = "names of topologies and topics are 1 to 249 letters, digits, '.', '_' or '-' (they become names in Kafka)"
 _NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+
+_WINDOWS = "rolling(...), tumbling(...), hopping(...) or session(...)"
 
 FeatureFunction = Callable[[Window], Mapping[str, NDArray[Any]]]
 Step = TypeVar("Step", bound="object")
@@ -74,8 +77,9 @@ class Rekey:
 class Windowed:
     """`.window()`: how samples of a key are kept."""
 
-    window: Rolling
+    window: Rolling | Closing
     where: str
+    emit: Emission = "on_close"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,7 @@ class Publish:
     predictions: str
     anomalies: str | None
     features: bool
+    late: str | None
     where: str
 
 
@@ -180,12 +185,24 @@ class Topology:
             raise TopologyError(f"{where}: .join(): {error}") from error
         return self._add(Joined(join, rejected, late_us, idle_s, where))
 
-    def window(self, window: Rolling) -> "Topology":
-        """Keep samples per key; see `rolling`."""
+    def window(self, window: Rolling | Closing, *, emit: Emission | None = None) -> "Topology":
+        """Keep samples per key.
+
+        Args:
+            window: `rolling`, which moves with every event, or one that closes: `tumbling`, `hopping`, `session`.
+            emit: of a window that closes: its result "on_close" (the default), one for "each" event, or "both": early results
+                for events, then the final one.
+        """
         where = line_of_caller(1)
-        if not isinstance(window, Rolling):
-            raise TopologyError(f"{where}: .window() takes rolling(...), not {window!r}")
-        return self._add(Windowed(window, where))
+        if not isinstance(window, Rolling | Closing):
+            raise TopologyError(f"{where}: .window() takes {_WINDOWS}, not {window!r}")
+        if emit is not None and emit not in EMISSIONS:
+            raise TopologyError(f"{where}: emit={emit!r} is not one of {', '.join(EMISSIONS)}")
+        if isinstance(window, Rolling) and emit is not None:
+            raise TopologyError(f"{where}: rolling() gives a result for each event and never closes; leave emit={emit!r} out")
+        if isinstance(window, Closing) and emit == "each" and window.idle_us:
+            raise TopologyError(f"{where}: idle= closes windows, and emit='each' sends nothing when they close; leave idle= out")
+        return self._add(Windowed(window, where, emit or "on_close"))
 
     def features(self, function: FeatureFunction) -> "Topology":
         """Turn the windows of a batch into model inputs: a columnar numpy function `(Window) -> {name: column}`."""
@@ -221,9 +238,14 @@ class Topology:
             raise TopologyError(f"{where}: above={above!r} is neither a number nor 'model.threshold'")
         return self._add(Flag(above, where))
 
-    def publish(self, *, predictions: str, anomalies: str | None = None, features: bool = False) -> "Topology":
-        """Name the output topics; with `features` every prediction carries the model's inputs."""
-        return self._add(Publish(predictions, anomalies, features, line_of_caller(1)))
+    def publish(
+        self, *, predictions: str, anomalies: str | None = None, features: bool = False, late: str | None = None
+    ) -> "Topology":
+        """Name the output topics; with `features` every prediction carries the model's inputs.
+
+        `late` is for windows that close: where events go for which all their windows have closed.
+        """
+        return self._add(Publish(predictions, anomalies, features, late, line_of_caller(1)))
 
     def __post_init__(self) -> None:
         if not is_topic(self.name):

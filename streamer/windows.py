@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.closing import Closing
 from streamer.errors import TopologyError, line_of_caller
 from streamer.event import Event
 from streamer.limits import SAMPLES_PER_KEY_MAX
@@ -52,6 +53,8 @@ def rolling(
     max_samples: int | None = None,
     resolution: str | None = None,
     ttl: str | None = None,
+    late: str | None = None,
+    idle: str | None = None,
 ) -> Rolling:
     """A window that moves with every event of its key.
 
@@ -67,11 +70,15 @@ def rolling(
             as they had been filled when it came.
         ttl: a key whose last sample is older than this before the watermark (the largest event time of its partition) starts
             anew, as "7d"; without it only a full store forgets keys.
+        late: refused, a rolling window never closes.
+        idle: refused as well.
 
     Raises:
         TopologyError: neither or both of span and count, or a size out of range; the message starts with the line.
     """
     try:
+        if late is not None or idle is not None:
+            raise ValueError("a rolling window never closes; late= and idle= are for tumbling(), hopping() and session()")  # noqa: TRY301
         window = _rolling(spans, count, 256 if max_samples is None else max_samples, ttl)
         return window if resolution is None else _in_panes(window, resolution, max_samples)
     except ValueError as error:
@@ -337,7 +344,7 @@ class TracingWindow(Window):
         self,
         numeric: Sequence[str],
         fields: Sequence[str],
-        window: Rolling | None,
+        window: Rolling | Closing | None,
         joined: "Mapping[type[Event], TracingWindow] | None" = None,
     ) -> None:
         self._numeric, self._fields, self._window = tuple(numeric), tuple(fields), window

@@ -15,7 +15,7 @@ from streamer.fences import Fences
 from streamer.flow import stages_of
 from streamer.kafka import Watermarks, consumer_config, producer_config, reader_config, transactional_config, with_reports
 from streamer.merging import merging_of
-from streamer.plan import Plan, RekeyPlan
+from streamer.plan import Plan, RekeyPlan, waits_for_ends
 from streamer.settings import Settings
 from streamer.stages.commit import Commit, TransactionError
 from streamer.stages.consume import Consume
@@ -71,7 +71,7 @@ class Worker:
         exactly_once = settings.guarantee == "exactly-once"
         topics = plan.topics
         outputs = transactional_config(settings, plan.group) if exactly_once else producer_config(settings)
-        config = consumer_config(settings, plan.group, ends=len(topics.sources) > 1 or isinstance(plan, RekeyPlan))
+        config = consumer_config(settings, plan.group, ends=waits_for_ends(plan))
         self._consume = Consume(clients.consumer(config), topics.sources, clock)
         ends = Watermarks(clients.consumer(reader_config(settings, committed=False)))
         stages = stages_of(plan, settings, clock, ends.partitions)
@@ -255,6 +255,10 @@ class Worker:
     def held_back(self) -> bool:
         """Whether rows wait only until it is certain that nothing comes before them."""
         return self._merging is not None and self._merging.due
+
+    def let_commit(self, timeout_s: float) -> None:
+        """Wait for a commit under way, if there is one."""
+        self._commit.wait(timeout_s)
 
     def _infer_idle(self) -> bool:
         return len(self._infer) == 0

@@ -30,6 +30,7 @@ class What(StrEnum):
     PREDICTIONS = "predictions"
     ANOMALIES = "anomalies"
     REJECTED = "rejected"
+    LATE = "late"
 
 
 class From(StrEnum):
@@ -56,7 +57,7 @@ def tail(
 
     settings = Settings.load(config, bootstrap=bootstrap)
     topic = _topic(topics_of(load_topology(topology)[0], settings.group), what)
-    show = (_json_line if what is not What.REJECTED else _dead_letter_json) if as_json else _READABLE[what]
+    show = (_dead_letter_json if what in (What.REJECTED, What.LATE) else _json_line) if as_json else _READABLE[what]
     if start is From.LATEST and sys.stderr.isatty():
         typer.echo(f"waiting for new records in {topic}; --from earliest shows the old ones too", err=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a container's stop ends it as Ctrl-C does
@@ -114,6 +115,10 @@ def _topic(topics: "Topics", what: What) -> str:
         if topics.anomalies is None:
             raise typer.BadParameter("this topology publishes no anomalies; name a topic in .publish(anomalies=...)")
         return topics.anomalies
+    if what is What.LATE:
+        if topics.late is None:
+            raise typer.BadParameter("no window of this topology closes, so no event is late")
+        return topics.late
     return topics.predictions if what is What.PREDICTIONS else topics.rejected
 
 
@@ -136,8 +141,15 @@ def prediction_line(value: dict[str, Any]) -> str:
     flag = "ANOMALY" if value["flag"] else "-"
     return (
         f"{_moment(value['time'])}  {_key(value['key'])}  {value['score']:>9.4g}  {flag:<7}  "
-        f"n={value['window_n']:<5} {value['latency_ms']:.1f} ms"
+        f"n={value['window_n']:<5} {value['latency_ms']:.1f} ms{_span(value)}"
     )
+
+
+def _span(value: dict[str, Any]) -> str:
+    """The window, where windows close."""
+    if "final" not in value:
+        return ""
+    return f"  [{_moment(value['window_start'])}, {_moment(value['window_end'])}) {'final' if value['final'] else 'early'}"
 
 
 def anomaly_line(value: dict[str, Any]) -> str:
@@ -175,6 +187,7 @@ _READABLE: "dict[What, Callable[[Message], str]]" = {
     What.PREDICTIONS: _readable(prediction_line),
     What.ANOMALIES: _readable(anomaly_line),
     What.REJECTED: _readable_dead_letter,
+    What.LATE: _readable_dead_letter,
 }
 
 

@@ -10,7 +10,7 @@ from streamer.telemetry.ledger import PARTS, Histogram, Ledger
 from streamer.telemetry.metrics import STAGES, Metrics
 
 # The way from event time to record time is the producer's, not ours; what is shown here has no internal topic.
-SHOWN_PARTS = tuple(part for part in PARTS if part not in ("source", "rekey"))
+SHOWN_PARTS = tuple(part for part in PARTS if part not in ("source", "hold", "rekey"))
 END_TO_END = "end to end"
 _RATE_OVER_S = 3.0
 _LATENCY_OVER_S = 10.0

@@ -99,6 +99,11 @@ class Commit:
         self._thread = threading.Thread(target=self._work, name="streamer-commit", daemon=True)
         self._thread.start()
 
+    def wait(self, timeout_s: float) -> None:
+        """Let a commit under way end; `reap` then tells how."""
+        if self._running is not None:
+            self._running.finished.wait(timeout_s)
+
     @property
     def busy(self) -> bool:
         """Whether a commit is under way: nothing may be produced until it is reaped."""
@@ -133,7 +138,7 @@ class Commit:
             self._open = Transaction(batch.stamps.polled)
         self._open.batches.append(batch)
         self._open.newest = batch.stamps.polled
-        self._open.rows += batch.records
+        self._open.rows += batch.weight
 
     def due_in(self, *, behind: bool) -> float | None:
         """Seconds until the open transaction should commit, None if there is none to commit or one is under way."""

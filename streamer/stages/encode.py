@@ -11,12 +11,13 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from streamer.batch import Batch, DeadLetter
+from streamer.batch import Batch, DeadLetter, Spans
 from streamer.inference.model import LoadedModel
 from streamer.limits import DEAD_LETTER_BYTES_MAX
 from streamer.stages.json_kernel import room, write_predictions
 
 _DRIVERS = 3
+_NO_SPANS = Spans(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_))
 
 
 @dataclass(slots=True)
@@ -44,6 +45,7 @@ class Encoder:
         texts = [
             f'{{"id":{topic}/', '","key":', ',"time":', ',"score":', ',"scores":', ',"flag":',
             f',"model":{json.dumps(self.model.file.name)},"version":{self.model.file.version},"window_n":', ',"latency_ms":',
+            ',"window_start":', ',"window_end":', ',"final":',
         ]  # fmt: skip
         if self.with_features:
             texts += [(',"features":{' if n == 0 else ",") + json.dumps(name) + ":" for n, name in enumerate(self.names)]
@@ -59,13 +61,13 @@ class Encoder:
             return []
         key_bytes, key_ends = _keys(batch.keys)
         features = self._matrix(batch) if self.with_features else np.empty((rows, 0), np.float32)
-        scores, origin = np.ascontiguousarray(batch.scores), batch.origin
+        scores, origin, spans = np.ascontiguousarray(batch.scores), batch.origin, batch.spans or _NO_SPANS
         numbers = scores.shape[1] + features.shape[1] + 1
         out = np.empty(room(rows, len(self._constants), len(key_bytes), numbers), np.uint8)
         end = write_predictions(
             out, self._constants, self._cuts, origin.partitions, origin.offsets, key_bytes, key_ends,
             batch.times_us, scores, self.model.score_column % scores.shape[1], batch.flags, batch.counts,
-            now_us - origin.timestamps_ms * 1000, features,
+            now_us - origin.timestamps_ms * 1000, features, spans.start_us, spans.end_us, spans.final,
         )  # fmt: skip
         return out[: end - 1].tobytes().split(b"\n")
 
@@ -129,6 +131,7 @@ def dead_letter(letter: DeadLetter) -> tuple[bytes | None, list[tuple[str, str |
         ("streamer.error.topic", letter.topic),
         ("streamer.error.partition", str(letter.partition)),
         ("streamer.error.offset", str(letter.offset)),
+        *letter.more,
     ]
     value = letter.value
     if value is not None and len(value) > DEAD_LETTER_BYTES_MAX:

@@ -25,7 +25,7 @@ class Infer:
     def submit(self, batch: Batch) -> None:
         """Queue a batch; one without rows passes through in its turn."""
         self._under_way.append((batch, self._pool.submit(batch.features, len(batch))))
-        self.rows += batch.records
+        self.rows += batch.weight
         self.value_bytes += batch.value_bytes
 
     def collect(self, timeout_s: float) -> Batch | None:
@@ -33,7 +33,7 @@ class Infer:
         if not self._under_way or not self._under_way[0][1].wait(timeout_s):
             return None
         batch, task = self._under_way.popleft()
-        self.rows -= batch.records
+        self.rows -= batch.weight
         self.value_bytes -= batch.value_bytes
         batch.scores = task.scores
         batch.stamps.run_started, batch.stamps.run_ended = task.started, task.ended

@@ -72,14 +72,17 @@ def write_fixed(out, at, value, places):  # type: ignore[no-untyped-def]
     return at + places + 1
 
 
+@njit("int64(uint8[::1], int64)", cache=True, nogil=True)
+def _write_null(out, at):  # type: ignore[no-untyped-def]
+    out[at], out[at + 1], out[at + 2], out[at + 3] = 110, 117, 108, 108
+    return at + 4
+
+
 @njit("int64(uint8[::1], int64, float32)", cache=True, nogil=True)
 def write_float(out, at, value):  # type: ignore[no-untyped-def]
     """The shortest of 7 to 9 digits that reads back as the same float32; NaN and infinities as null."""
     if not np.isfinite(value):
-        for letter in (110, 117, 108, 108):
-            out[at] = letter
-            at += 1
-        return at
+        return _write_null(out, at)
     if value == 0:
         out[at] = 48
         return at + 1
@@ -114,9 +117,7 @@ def write_float(out, at, value):  # type: ignore[no-untyped-def]
 
 
 @njit("int64(uint8[::1], int64, uint8[::1], int64, int64)", cache=True, nogil=True)
-def _write_text(out, at, source, start, end):  # type: ignore[no-untyped-def]
-    out[at] = 34
-    at += 1
+def _write_escaped(out, at, source, start, end):  # type: ignore[no-untyped-def]
     for j in range(start, end):
         c = source[j]
         if c in (34, 92):
@@ -132,45 +133,67 @@ def _write_text(out, at, source, start, end):  # type: ignore[no-untyped-def]
             at += 1
         out[at] = c
         at += 1
+    return at
+
+
+@njit("int64(uint8[::1], int64, uint8[::1], int64, int64)", cache=True, nogil=True)
+def _write_text(out, at, source, start, end):  # type: ignore[no-untyped-def]
+    out[at] = 34
+    at = _write_escaped(out, at + 1, source, start, end)
     out[at] = 34
     return at + 1
 
 
+@njit("int64(uint8[::1], int64, boolean)", cache=True, nogil=True)
+def _write_bool(out, at, value):  # type: ignore[no-untyped-def]
+    if value:
+        out[at], out[at + 1], out[at + 2], out[at + 3] = 116, 114, 117, 101
+        return at + 4
+    out[at], out[at + 1], out[at + 2], out[at + 3], out[at + 4] = 102, 97, 108, 115, 101
+    return at + 5
+
+
 @njit(
     "int64(uint8[::1], uint8[::1], int64[::1], int32[::1], int64[::1], uint8[::1], int64[::1], int64[::1], float32[:, ::1],"
-    " int64, boolean[::1], int64[::1], int64[::1], float32[:, ::1])",
+    " int64, boolean[::1], int64[::1], int64[::1], float32[:, ::1], int64[::1], int64[::1], boolean[::1])",
     cache=True,
     nogil=True,
 )
 def write_predictions(  # type: ignore[no-untyped-def]
-    out, constants, cuts, partitions, offsets, keys, key_ends, times_us, scores, column, flags, counts, latency_us, features
-):
+    out, constants, cuts, partitions, offsets, keys, key_ends, times_us, scores, column, flags, counts, latency_us, features,
+    starts_us, ends_us, final,
+):  # fmt: skip
     """Write one JSON object a row, each followed by a line break; returns the bytes written.
 
     Args:
         out: room for all rows (see `room`).
         constants: the texts between the fields, end to end; `cuts` are their ends, the first starts at 0.
-            Texts: id, key, time, score, scores, flag, model, latency, end of latency, then one per feature, end.
+            Texts: id, key, time, score, scores, flag, model, latency, window start, window end, final, then one per feature, end.
         partitions, offsets, times_us, counts, latency_us: (rows,).
         keys, key_ends: key bytes end to end, and where each ends; an end of -1 - e marks a null key ending at e.
         scores: (rows, columns); `column` is the score, all are listed when there are several.
         flags: (rows,).
         features: (rows, features), or (rows, 0).
+        starts_us, ends_us, final: (rows,) windows that close, or (0,). The id of a closed one has key and start, not the offset.
     """
     at, key_start = 0, 0
     many = scores.shape[1] > 1
+    closing = final.shape[0] > 0
     for i in range(partitions.shape[0]):
         at = _copy(out, at, constants, 0, cuts[0])
         at = write_int(out, at, partitions[i])
         out[at] = 47
-        at = write_int(out, at + 1, offsets[i])
-        at = _copy(out, at, constants, cuts[0], cuts[1])
         end = key_ends[i]
+        if closing and final[i]:
+            at = _write_escaped(out, at + 1, keys, key_start, end)
+            out[at] = 47
+            at = write_int(out, at + 1, starts_us[i])
+        else:
+            at = write_int(out, at + 1, offsets[i])
+        at = _copy(out, at, constants, cuts[0], cuts[1])
         if end < 0:
             end = -1 - end
-            for letter in (110, 117, 108, 108):
-                out[at] = letter
-                at += 1
+            at = _write_null(out, at)
         else:
             at = _write_text(out, at, keys, key_start, end)
         key_start = end
@@ -186,20 +209,20 @@ def write_predictions(  # type: ignore[no-untyped-def]
             out[at] = 93
             at += 1
         at = _copy(out, at, constants, cuts[4], cuts[5])
-        if flags[i]:
-            for letter in (116, 114, 117, 101):
-                out[at] = letter
-                at += 1
-        else:
-            for letter in (102, 97, 108, 115, 101):
-                out[at] = letter
-                at += 1
+        at = _write_bool(out, at, flags[i])
         at = _copy(out, at, constants, cuts[5], cuts[6])
         at = write_int(out, at, counts[i])
         at = _copy(out, at, constants, cuts[6], cuts[7])
         at = write_fixed(out, at, latency_us[i], 3)
+        if closing:
+            at = _copy(out, at, constants, cuts[7], cuts[8])
+            at = write_fixed(out, at, starts_us[i], 6)
+            at = _copy(out, at, constants, cuts[8], cuts[9])
+            at = write_fixed(out, at, ends_us[i], 6)
+            at = _copy(out, at, constants, cuts[9], cuts[10])
+            at = _write_bool(out, at, final[i])
         for j in range(features.shape[1]):
-            at = _copy(out, at, constants, cuts[7 + j], cuts[8 + j])
+            at = _copy(out, at, constants, cuts[10 + j], cuts[11 + j])
             at = write_float(out, at, features[i, j])
         last = cuts.shape[0] - 1
         at = _copy(out, at, constants, cuts[last - 1], cuts[last])
@@ -209,5 +232,5 @@ def write_predictions(  # type: ignore[no-untyped-def]
 
 
 def room(rows: int, constants: int, key_bytes: int, numbers: int) -> int:
-    """Bytes that are always enough: texts, keys escaped to six bytes each, and 26 for every number."""
-    return rows * (constants + 2 + _DIGITS_MAX * (6 + numbers) + 8) + 6 * key_bytes
+    """Bytes that are always enough: texts, keys escaped to six bytes each and written twice at most, and 26 for every number."""
+    return rows * (constants + 2 + _DIGITS_MAX * (9 + numbers) + 16) + 12 * key_bytes

@@ -49,7 +49,7 @@ class Outgoing:
 
     batch: Batch
     rows: deque[tuple[str, list[dict[str, Any]]]]
-    letters: deque[DeadLetter] = field(default_factory=deque)
+    letters: deque[tuple[str, DeadLetter]] = field(default_factory=deque)
 
 
 class Produce:
@@ -71,8 +71,10 @@ class Produce:
         rows = deque(self._encoder.outgoing(batch, self._clock.wall_us()))
         batch.values = []
         batch.stamps.encoded = self._clock.monotonic()
-        self._waiting.append(Outgoing(batch, rows, deque(batch.dead)))
-        self.rows += batch.records
+        letters = deque((self._topics.rejected_of(letter.topic), letter) for letter in batch.dead)
+        letters += [(self._topics.late or "", letter) for letter in batch.late]
+        self._waiting.append(Outgoing(batch, rows, letters))
+        self.rows += batch.weight
 
     def send(self, producer: Producer) -> Batch | None:
         """Hand over the oldest batch; returns it when all of it is with the producer, None when there is no more room.
@@ -84,26 +86,15 @@ class Produce:
             return None
         outgoing = self._waiting[0]
         try:
-            if not (_send_rows(producer, outgoing) and self._send_letters(producer, outgoing)):
+            if not (_send_rows(producer, outgoing) and _send_letters(producer, outgoing)):
                 return None
         except KafkaException as failure:
             error = failure.args[0]
             raise TransactionError("produce", error, replace=error.fatal()) from failure
         self._waiting.popleft()
-        self.rows -= outgoing.batch.records
+        self.rows -= outgoing.batch.weight
         outgoing.batch.stamps.produced = self._clock.monotonic()
         return outgoing.batch
-
-    def _send_letters(self, producer: Producer, outgoing: Outgoing) -> bool:
-        while outgoing.letters:
-            letter = outgoing.letters[0]
-            value, headers = dead_letter(letter)
-            try:
-                producer.produce(self._topics.rejected_of(letter.topic), value, dead_letter_key(letter), headers=headers)
-            except BufferError:
-                return False
-            outgoing.letters.popleft()
-        return True
 
     def drop(self) -> None:
         """Forget what waits."""
@@ -112,6 +103,18 @@ class Produce:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+
+def _send_letters(producer: Producer, outgoing: Outgoing) -> bool:
+    while outgoing.letters:
+        topic, letter = outgoing.letters[0]
+        value, headers = dead_letter(letter)
+        try:
+            producer.produce(topic, value, dead_letter_key(letter), headers=headers)
+        except BufferError:
+            return False
+        outgoing.letters.popleft()
+    return True
 
 
 def _send_rows(producer: Producer, outgoing: Outgoing) -> bool:

@@ -4,7 +4,7 @@
 operation of the delta, so that a replay repeats the decision and need not make it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice, repeat
 from typing import Any
@@ -202,12 +202,8 @@ class Keys:
                 return Admission(np.fromiter(map(self.slots.__getitem__, keys), np.int32, len(keys)), _NOBODY, [])
             except KeyError:
                 pass
-        slots = np.fromiter(map(self.slots.get, keys, repeat(-1)), np.int32, len(keys))
-        unknown = np.flatnonzero(slots < 0)
-        new: dict[bytes, int] = {}
-        for row in unknown.tolist():
-            slots[row] = -1 - new.setdefault(keys[row], len(new))
-        self._grow(min(len(self.names) + len(new), max(self.most, len(self.names))))
+        slots, new = self.find(keys)
+        self.reserve(min(len(self.names) + len(new), max(self.most, len(self.names))))
         self._line_up(len(new), busy)
         out, opened = np.empty(len(keys), np.int32), np.empty(len(keys), np.int64)
         done, opens = _admit(
@@ -217,6 +213,14 @@ class Keys:
         )  # fmt: skip
         opened = opened[:opens]
         return Admission(out[:done], opened, [keys[row] for row in opened.tolist()])
+
+    def find(self, keys: list[bytes]) -> tuple[NDArray[np.int32], list[bytes]]:
+        """Slots of these keys, or -1 - u for number u of the new ones, and those."""
+        slots = np.fromiter(map(self.slots.get, keys, repeat(-1)), np.int32, len(keys))
+        new: dict[bytes, int] = {}
+        for row in np.flatnonzero(slots < 0).tolist():
+            slots[row] = -1 - new.setdefault(keys[row], len(new))
+        return slots, list(new)
 
     def _line_up(self, new: int, busy: NDArray[np.int64]) -> None:
         """Have somebody in the queue when there are fewer free slots than new keys."""
@@ -248,7 +252,7 @@ class Keys:
             the samples come.
         """
         if delta.new_keys:
-            self._grow(-1 - int(delta.slots.min()))
+            self.reserve(-1 - int(delta.slots.min()))
         end, self.watermark, samples = _touch(
             delta.slots, delta.times, start, self.clock, self.watermark, self.own_time, self.last, self.newest
         )
@@ -256,13 +260,14 @@ class Keys:
         if delta.new_keys:
             used, given = len(self.names), delta.slots[start:end]
             given = opening(given[given < TICK])
-            self._give(given, new_keys)
+            self.give(given, new_keys)
             emptied = given[given < used]
         if end == len(delta.slots):
             self.clock += end
         return end, samples, emptied
 
-    def _give(self, slots: NDArray[np.int32], new_keys: Iterator[bytes]) -> None:
+    def give(self, slots: NDArray[np.int32], new_keys: Iterable[bytes]) -> None:
+        """Give slots to keys, in their order."""
         used, count = len(self.names), len(slots)
         if np.array_equal(slots, np.arange(used, used + count)):
             # Nobody held them, as nearly always in a restore, which then applies in two thirds of the time.
@@ -280,7 +285,8 @@ class Keys:
                 self.names[slot] = key
             self.slots[key] = slot
 
-    def _grow(self, keys: int) -> None:
+    def reserve(self, keys: int) -> None:
+        """Have room for so many."""
         if keys > len(self.last):
             capacity = grown_capacity(len(self.last), keys, self.most)
             self.last = grown(self.last, capacity, -1)
@@ -301,7 +307,7 @@ class Keys:
         """Become what was dumped."""
         self.names, self.slots = list(names), {key: slot for slot, key in enumerate(names)}
         self.clock, self.watermark = arrays["counters"].tolist()
-        self._grow(len(names))
+        self.reserve(len(names))
         self.last[: len(names)] = arrays["last"]
         self.newest[: len(names)] = arrays["newest"]
         self._queue = self._queue_last = _NOBODY

@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.closing import Closing
 from streamer.state import kernels
 from streamer.state.delta import TICK, Delta, merge
 from streamer.state.keys import Keys, grown, grown_capacity
@@ -14,6 +15,8 @@ from streamer.windows import Needs, Rolling
 
 # A key costs its samples plus: dict entry, name, key bytes and counters, measured at 100,000 keys of 12 bytes.
 KEY_OVERHEAD_BYTES = 240
+# Windows that close have three more counters, and twice the room for an entry in each of two heaps.
+CLOSING_BYTES = 2 * 8 + 4 + 2 * 2 * 12
 FIRST_CAPACITY = 256
 
 
@@ -30,7 +33,7 @@ class StoreSpec:
         own_time: whether samples advance the watermark, and not ticks alone (as where several inputs meet).
     """
 
-    window: Rolling
+    window: Rolling | Closing
     fields: tuple[str, ...]
     needs: tuple[int, ...]
     quantiles: tuple[tuple[float, ...], ...]
@@ -38,7 +41,7 @@ class StoreSpec:
     own_time: bool = True
 
     @classmethod
-    def of(cls, window: Rolling, needs: Needs) -> Self:
+    def of(cls, window: Rolling | Closing, needs: Needs) -> Self:
         """The smallest store that answers what a feature function needs."""
         fields, looks = tuple(sorted(needs.window_fields())), (needs, *needs.further)
         columns = [(name, look) for look in looks for name in fields]
@@ -47,7 +50,8 @@ class StoreSpec:
             fields,
             tuple(asked_bits(name, look) for name, look in columns),
             tuple(tuple(sorted(q for f, q in look.quantiles if f == name)) for name, look in columns),
-            window.by_time or any(aggregate == "rate" for look in looks for _, aggregate in look.aggregates),
+            isinstance(window, Closing) or window.by_time
+            or any(aggregate == "rate" for look in looks for _, aggregate in look.aggregates),
         )
 
     def open(self, keys_max: int) -> "Store":
@@ -75,12 +79,16 @@ class StoreSpec:
     def bytes_per_key(self) -> int:
         """Memory of one live key."""
         columns = len(self.fields) + self.keeps_time
-        return self.window.samples * columns * 8 + KEY_OVERHEAD_BYTES + (8 if self.window.ttl_us else 0)
+        more = CLOSING_BYTES if isinstance(self.window, Closing) else 8 if self.window.ttl_us else 0
+        return self.window.samples * columns * 8 + KEY_OVERHEAD_BYTES + more
 
     @property
     def fingerprint(self) -> str:
         """Changes exactly when a changelog written for another shape cannot be read as this one."""
         window = self.window
+        if isinstance(window, Closing):
+            widths = f"{window.size_us}/{window.every_us}/{window.gap_us}/{window.late_us}"
+            return f"{window.kind}/{window.samples}/{widths}/{','.join(self.fields)}"
         spans = "+".join(map(str, window.looks)) if window.by_time else "0"
         return f"rolling/{window.samples}/{spans}/{','.join(self.fields)}"
 
@@ -312,7 +320,7 @@ class Store:
             return None
         size, seen = self.spec.window.samples, int(self.arrays["seen"][slot])
         n = min(seen, size)
-        start = int(self.arrays["start"][slot]) if self.spec.window.by_time else (seen % size if n == size else 0)
+        start = int(self.arrays["start"][slot]) if len(self.arrays["start"]) else (seen % size if n == size else 0)
         order = (start + np.arange(n)) % size
         times = self.arrays["ring_t"][slot][order] if self.spec.keeps_time else np.empty(0, np.int64)
         return times, self.arrays["ring"][slot][:, order]

@@ -72,25 +72,30 @@ class Bookkeeper:
             StreamerError: dead letters passed the share at which the service was asked to stop.
         """
         metrics = self._metrics
-        rows, dead = sum(map(len, done.batches)), sum(len(batch.dead) for batch in done.batches)
+        # Closed windows are rows and no input; one that the model refused is a dead letter and no input.
+        closed, refused = sum(batch.final for batch in done.batches), sum(batch.closed - batch.final for batch in done.batches)
+        rows, dead = sum(map(len, done.batches)), sum(len(batch.dead) for batch in done.batches) - refused
         metrics.add("streamer_commits_total")
         metrics.add("streamer_records_total", dead, "dead")
         if isinstance(self._plan, Plan):
-            self._scored(self._plan, done, rows)
+            self._scored(self._plan, done, rows, closed)
         else:
             # Its latency is booked where the row ends, as the part `rekey`.
             metrics.add("streamer_records_total", rows, "rekeyed")
         # This one works on a thread of its own, so the worker's laps do not see it.
         metrics.add("streamer_stage_busy_seconds_total", done.took_s, "commit")
-        for batch in done.batches if dead else ():
+        for batch in done.batches if dead + refused else ():
             for letter in batch.dead:
                 metrics.add("streamer_dead_letters_total", 1, letter.stage, letter.reason)
         self._alarm.note(self._clock.monotonic(), rows + dead, dead)
 
-    def _scored(self, plan: Plan, done: Transaction, rows: int) -> None:
+    def _scored(self, plan: Plan, done: Transaction, rows: int, closed: int) -> None:
         metrics, model = self._metrics, plan.model.file
         metrics.ledger.record(done.batches, done.committed, plan.deadline_s)
-        metrics.add("streamer_records_total", rows, "predicted")
+        metrics.add("streamer_records_total", rows - closed, "predicted")
+        metrics.add("streamer_records_total", sum(batch.folded for batch in done.batches if not batch.joined), "folded")
+        metrics.add("streamer_records_total", sum(len(batch.late) for batch in done.batches), "late")
+        metrics.add("streamer_windows_closed_total", closed)
         metrics.add("streamer_records_total", sum(batch.folded for batch in done.batches if batch.joined), "joined")
         metrics.add("streamer_inference_rows_total", rows, model.name, str(model.version))
         metrics.add("streamer_inference_batches_total", len(done.batches))

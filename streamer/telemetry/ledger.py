@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from streamer.batch import Batch
 
 # From event time to commit, in the order in which a row passes them.
-PARTS = ("source", "rekey", "broker", "decode", "window", "queue", "run", "encode", "produce", "commit")
+PARTS = ("source", "hold", "rekey", "broker", "decode", "window", "queue", "run", "encode", "produce", "commit")
 # Eight bounds a decade from 10 us to 10,000 s: a quantile, told as the middle of its bucket, is off by at most 16 %.
 BOUNDS_S = 10.0 ** (np.arange(-40, 33) / 8)
 _MIDDLE = 10.0 ** (-1 / 16)
@@ -81,7 +81,9 @@ class Ledger:
             else:
                 self.parts["rekey"].add(0.0, len(records))
             polled = np.repeat([batch.polled_us for batch in batches], rows)
-            self.parts["source"].add_each((records - events) / 1e6)
+            since_event, waited = (records - events) / 1e6, _closed(batches)
+            self.parts["source"].add_each(np.where(waited, 0.0, since_event))
+            self.parts["hold"].add_each(np.where(waited, since_event, 0.0))
             self.parts["broker"].add_each((polled - arrived) / 1e6)
             # Wall time of the commit is the poll's plus what passed since, so that a clock step cannot break the sum.
             since_poll = np.repeat([committed - batch.stamps.polled for batch in batches], rows)
@@ -97,5 +99,12 @@ class Ledger:
             stamps.polled, stamps.decoded, stamps.windowed, stamps.run_started, stamps.run_ended, stamps.encoded,
             stamps.produced, committed,
         )  # fmt: skip
-        for part, start, end in zip(PARTS[3:], passed, passed[1:], strict=False):
+        for part, start, end in zip(PARTS[4:], passed, passed[1:], strict=False):
             self.parts[part].add(end - start, rows)
+
+
+def _closed(batches: list[Batch]) -> NDArray[np.bool_]:
+    """Which rows are closed windows: the time from their end to the record that closed them was meant to pass."""
+    if not any(batch.spans for batch in batches):
+        return np.zeros(1, np.bool_)
+    return np.concatenate([batch.spans.final if batch.spans else np.zeros(len(batch), np.bool_) for batch in batches])

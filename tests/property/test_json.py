@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamer.batch import Batch
+from streamer.batch import Batch, Spans
 from streamer.inference.model import Facts, LoadedModel
 from streamer.inference.repository import ModelFile
 from streamer.stages import encode
@@ -23,6 +23,7 @@ from tests.unit.schemas import problems
 
 TOPIC = "sensor.readings"
 INT64_MAX = 2**63 - 1
+NO_SPANS = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_))
 CANARY = 0xA5
 
 
@@ -182,6 +183,7 @@ def test_the_room_is_always_enough(made: tuple[Batch, tuple[str, ...]], extreme:
         rows.scores = np.full_like(rows.scores, -1.2345678e-38)
         rows.features = {name: np.full(n, -1.1754944e-38, np.float32) for name in names}
         rows.offsets = rows.counts = np.full(n, INT64_MAX)
+        rows.spans = Spans(np.full(n, -INT64_MAX), np.full(n, -INT64_MAX), np.ones(n, np.bool_))
     encoder = Encoder(TOPIC, model(), with_features=True, names=names)
     keys, ends = encode._keys(rows.keys)
     features = np.stack([rows.features[name] for name in names], axis=1) if names else np.empty((len(rows), 0), np.float32)
@@ -191,7 +193,7 @@ def test_the_room_is_always_enough(made: tuple[Batch, tuple[str, ...]], extreme:
     latency = np.full(len(rows), -INT64_MAX) if extreme else rows.timestamps_ms
     end = write_predictions(
         out, encoder._constants, encoder._cuts, rows.partitions, rows.offsets, keys, ends, rows.times_us, rows.scores, 0,
-        rows.flags, rows.counts, latency, features,
+        rows.flags, rows.counts, latency, features, *((s.start_us, s.end_us, s.final) if (s := rows.spans) else NO_SPANS),
     )  # fmt: skip
     assert end <= promised
     assert (out[end:] == CANARY).all()

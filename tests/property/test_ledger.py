@@ -46,7 +46,7 @@ def test_the_parts_of_every_row_sum_to_the_whole(
         assert parts["rekey"] == pytest.approx((rekey_ms or 0) / 1e3)
         assert parts["broker"] == pytest.approx((age - (rekey_ms or 0)) / 1e3)
         assert parts["source"] == pytest.approx(event_age_us / 1e6)
-        own = [parts[name] for name in PARTS[3:]]
+        own = [parts[name] for name in PARTS[4:]]
         assert own == pytest.approx(passed, abs=1e-6)
     whole = Ledger()
     batches = [batch(passed, ages[:1], event_age_us, rekey_ms), batch(passed, ages[1:], event_age_us, rekey_ms)]

@@ -16,7 +16,7 @@ from streamer.testing import constant, stand_in
 from tests.unit.models import write_model
 
 EVENT = """
-from streamer import Event, Model, Topology, rolling
+from streamer import Event, Model, Topology, rolling, session, tumbling, hopping
 
 class R(Event, topic="in", key="k", time="ts"):
     k: str
@@ -107,7 +107,7 @@ MISTAKES = {
         changed(PUBLISH, '.publish(predictions="out", anomalies="out")'),
         "anomalies='out' is taken by predictions=",
     ),
-    "window is no rolling": (changed(WINDOW, ".window(64)"), ".window() takes rolling(...), not 64"),
+    "window is no rolling": (changed(WINDOW, ".window(64)"), "rolling(...), tumbling(...), hopping(...) or session(...), not 64"),
     "neither span nor count": (changed(WINDOW, ".window(rolling())"), 'rolling("60s"), or a count, rolling(count=64)'),
     "span and count": (changed(WINDOW, '.window(rolling("60s", count=4))'), "give either a span"),
     "bare span": (changed(WINDOW, '.window(rolling("60"))'), "'60' has no unit; write it with one"),
