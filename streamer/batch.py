@@ -254,6 +254,22 @@ class Batch:
             for row in np.flatnonzero(bad).tolist()
         ]  # fmt: skip
 
+    def pad(self, partitions: NDArray[np.int32]) -> None:
+        """Add rows that no record of the input brought about, of these partitions; they arrived with the poll."""
+        n, none = len(partitions), np.zeros(len(partitions), np.int64)
+        stamps = np.full(n, self.polled_us // 1000)
+        if self.received is not None:
+            theirs = self.received
+            self.received = Origin(
+                theirs.topic, np.concatenate([theirs.partitions, partitions]), np.concatenate([theirs.offsets, none]),
+                np.concatenate([theirs.timestamps_ms, stamps]), [*theirs.keys, *[None] * n],
+            )  # fmt: skip
+        self.partitions, self.offsets = np.concatenate([self.partitions, partitions]), np.concatenate([self.offsets, none])
+        self.timestamps_ms = np.concatenate([self.timestamps_ms, stamps])
+        self.times_us = np.concatenate([self.times_us, none])
+        self.keys, self.values = [*self.keys, *[b""] * n], [*self.values, *[None] * n]
+        self.columns = {name: np.concatenate([column, np.zeros(n, column.dtype)]) for name, column in self.columns.items()}
+
     def keep(self, rows: NDArray[np.int64]) -> None:
         """Keep only these rows, in this order."""
         chosen = rows.tolist()

@@ -24,11 +24,15 @@ def check_closing(
     if publish.late is None:
         name = f"{publish.predictions}.late"
         raise TopologyError(f"{publish.where}: {kind}() needs a topic for late events, .publish(..., late={name!r})")
-    if rekey or joined:
-        other = "rekey" if rekey else "join"
+    if joined:
         raise TopologyError(
-            f"{windowed.where}: {kind}() and .{other}() do not go together yet; .{other}() into a topology with rolling(), and "
+            f"{windowed.where}: {kind}() and .join() do not go together yet; .join() into a topology with rolling(), and "
             f"{kind}() in a second one that reads its predictions"
+        )
+    if rekey and not windowed.window.idle_us:
+        raise TopologyError(
+            f"{windowed.where}: {kind}() behind .rekey() needs idle=, such as idle='30s': its windows wait for the slowest "
+            "partition of the source, and without it one that is silent keeps them open for ever"
         )
     if needs.events and windowed.emit != "each":
         raise TopologyError(

@@ -23,8 +23,6 @@ from streamer.stages.produce import Encoding, Results
 from streamer.stages.window import WindowStage
 from streamer.state.changelog import ChangelogTopic
 from streamer.state.join_spec import JoinSpec
-from streamer.state.store import StoreSpec
-from streamer.windows import Rolling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -142,18 +140,18 @@ def _decode(plan: Plan, settings: Settings) -> Decode | DecodeEach | Receive:
 
 def _window(plan: Plan, settings: Settings) -> WindowStage | RekeyedWindows | JoinStage | CloseStage:
     """The stage that keeps the state of a flow."""
-    window = plan.store.window if isinstance(plan.store, StoreSpec) else None
-    if isinstance(plan.store, StoreSpec) and isinstance(window, Closing):
-        return CloseStage(
+    if plan.joins is not None:
+        events = tuple(each.event for each in plan.joins.inputs)
+        return JoinStage(plan.joins.spec, plan.needs, plan.features, settings.keys_max, events, plan.joins.idle_s)
+    assert not isinstance(plan.store, JoinSpec), "only joins have one"
+    if plan.store is not None and isinstance(plan.store.window, Closing):
+        stage: WindowStage | CloseStage = CloseStage(
             plan.store, plan.needs, plan.features, settings.keys_max,
             plan.emit != "each", plan.emit != "on_close", plan.topics.source,
         )  # fmt: skip
-    if plan.joins is None:
-        assert not isinstance(plan.store, JoinSpec), "only joins have one"
+    else:
         stage = WindowStage(plan.store, plan.needs, plan.features, settings.keys_max)
-        return RekeyedWindows(stage, Grid.of(window)) if plan.rekey and isinstance(window, Rolling) else stage
-    events = tuple(each.event for each in plan.joins.inputs)
-    return JoinStage(plan.joins.spec, plan.needs, plan.features, settings.keys_max, events, plan.joins.idle_s)
+    return RekeyedWindows(stage, Grid.of(plan.store.window)) if plan.rekey and plan.store else stage
 
 
 def _changelog(plan: Plan) -> ChangelogTopic | None:

@@ -237,7 +237,8 @@ def bind(topology: Topology, settings: Settings, models: Path, *, model: LoadedM
     return Plan(
         topology.name, group, source.event, key, topics, store, needs, tuple(columns),
         features.function, shapes, model, _threshold(_step(topology, Flag), publish, model), infer.deadline_s, publish.features,
-        windowed.emit if windowed else "on_close", joins, _front(topology.name, group, source, rekey, topics) if rekey else None,
+        windowed.emit if windowed else "on_close", joins,
+        _front(topology.name, group, source, rekey, windowed, topics) if rekey and windowed else None,
     )  # fmt: skip
 
 
@@ -254,10 +255,11 @@ def windows_of(topology: Topology) -> StoreSpec | None:
     return StoreSpec.of(windowed.window, needs)
 
 
-def _front(name: str, group: str, source: Source, rekey: Rekey, topics: Topics) -> RekeyPlan:
+def _front(name: str, group: str, source: Source, rekey: Rekey, windowed: Windowed, topics: Topics) -> RekeyPlan:
     assert topics.rekeyed is not None, "a re-keyed topology has an internal topic"
     own = Topics(topics.source, topics.rejected, topics.rekeyed, anomalies=None, changelog=None)
-    return RekeyPlan(name, topics.readers(group)[topics.source], source.event, rekey.field, rekey.align_us, 0.0, own)
+    idle_s = windowed.window.idle_us / 1e6 if isinstance(windowed.window, Closing) else 0.0
+    return RekeyPlan(name, topics.readers(group)[topics.source], source.event, rekey.field, rekey.align_us, idle_s, own)
 
 
 def _step(topology: Topology, kind: type[_Step]) -> _Step | None:

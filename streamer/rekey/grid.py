@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.closing import Closing
 from streamer.state.upstreams import NEVER, NOBODY
 from streamer.windows import Rolling
 
@@ -18,29 +19,31 @@ class Grid:
 
     Attributes:
         step_us, offset_us: where they lie.
-        reach_us: an event at t is in no window that is open at t + this or later.
+        every_us, reach_us: windows of an event at t are closed at t, down to a multiple of `every`, plus `reach`.
     """
 
     step_us: int
     offset_us: int
+    every_us: int
     reach_us: int
 
     @staticmethod
-    def of(window: Rolling) -> "Grid | None":
+    def of(window: Rolling | Closing) -> "Grid | None":
         """What matters to a window; None when it does not know the time."""
-        if window.ttl_us:
-            return Grid(max(1, window.ttl_us // _STEPS), 0, 0)
-        return None
+        if isinstance(window, Rolling):
+            return Grid(max(1, window.ttl_us // _STEPS), 0, 1, 0) if window.ttl_us else None
+        if window.gap_us:
+            return Grid(max(1, window.gap_us // _STEPS), 0, 1, window.gap_us + window.late_us)
+        # A window ends at a multiple of `every` after its width, and closes so much later.
+        return Grid(window.every_us, window.size_us + window.late_us, window.every_us, window.size_us + window.late_us)
 
     def before(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The last moment up to each time; NEVER and NOBODY have none: NEVER."""
+        """The last moment up to each time; NEVER where there is none."""
         known = (times != NEVER) & (times != NOBODY)
         moments = np.full(len(times), NEVER)
         moments[known] = (times[known] - self.offset_us) // self.step_us * self.step_us + self.offset_us
         return moments
 
-    def after(self, time: int) -> int:
-        """The first moment at which windows of events up to this time are all closed."""
-        if time == NEVER:
-            return NEVER
-        return time + self.reach_us
+    def after(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
+        """When all windows of events up to each time are closed; NEVER where there is no event."""
+        return np.where(times == NEVER, NEVER, times // self.every_us * self.every_us + self.reach_us)

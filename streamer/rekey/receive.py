@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from streamer.batch import Batch, DeadLetter, Origin, Records, Said, Tick, partition_rows
 from streamer.rekey import header
 from streamer.rekey.grid import Grid
+from streamer.stages.close import CloseStage
 from streamer.stages.decode import owed
 from streamer.stages.window import WindowStage
 from streamer.state.delta import Delta
@@ -69,7 +70,7 @@ class RekeyedWindows:
         grid: which moments mean anything to them; None when none does.
     """
 
-    stage: WindowStage
+    stage: WindowStage | CloseStage
     grid: Grid | None
 
     @property
@@ -129,9 +130,7 @@ class RekeyedWindows:
         store = self.stores[partition]
         moments = grid.before(look.least)
         silent = look.least == NOBODY
-        if silent.any():
-            latest = max(store.upstreams.latest, int(look.changed[:, 1].max(initial=store.upstreams.latest)))
-            moments[silent] = grid.after(latest)
+        moments[silent] = grid.after(look.latest[silent])
         reached = np.maximum.accumulate(np.concatenate([[store.watermark], moments]))
         if reached[0] == reached[-1]:
             return []

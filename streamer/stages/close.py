@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.batch import Batch, DeadLetter, Spans, partition_rows
+from streamer.batch import Batch, DeadLetter, Spans
 from streamer.closing import Closing
-from streamer.stages.window import column_of, features_of
+from streamer.stages.window import column_of, features_of, ticking_rows
+from streamer.state.delta import Delta, merge
 from streamer.state.store import Results, StoreSpec
 from streamer.topology import FeatureFunction
 from streamer.windows import Look, Needs, Window
@@ -85,24 +86,39 @@ class CloseStage:
         parts: list[tuple[NDArray[np.int64], Rows]] = []
         gone = 0
         refused = np.zeros(len(batch), np.bool_)
-        for partition, rows in partition_rows(batch.partitions):
+        of_ticks: list[int] = []  # partitions of the rows that no event brought about
+        for partition, rows in ticking_rows(batch):
             store = self.stores[partition]
-            evicted = store.keys.evicted
-            keys = list(map(batch.keys.__getitem__, rows.tolist()))
-            picked = np.ascontiguousarray(values[:, rows])
-            came = store.pass_on(keys, batch.times_us[rows], picked, final=self.final, each=self.each)
-            batch.deltas[partition] = came.delta
-            batch.late += self._late(batch, rows, came)
-            refused[rows[came.refused]] = True
-            self.truncated += came.truncated
+            evicted, deltas, start = store.keys.evicted, list[Delta](), 0
+            # Where time comes from elsewhere, it moves between the rows.
+            for place, time_us in [*batch.ticks.get(partition, ()), (len(rows), None)]:
+                if place > start or time_us is None:
+                    some, start = rows[start:place], place
+                    came = self._pass_on(store, batch, some, values)
+                    batch.late += self._late(batch, some, came)
+                    refused[some[came.refused]] = True
+                    gone += len(came.late) + len(came.refused)
+                    parts.append((some[came.out.rows], came.out))
+                    deltas.append(came.delta)
+                    self.truncated += came.truncated
+                if time_us is not None:
+                    came = store.close_until(time_us, final=self.final)
+                    parts.append((len(batch) + len(of_ticks) + np.arange(len(came.out)), came.out))
+                    of_ticks += [partition] * len(came.out)
+                    deltas.append(came.delta)
+            batch.deltas[partition] = merge(deltas, len(fields))
             self.evicted += store.keys.evicted - evicted
-            parts.append((rows[came.out.rows], came.out))
-            gone += len(came.late) + len(came.refused)
         if refused.any():
             detail = f"the partition has keys_max = {self.keys_max:,} keys, all with open windows; raise it or add partitions"
             batch.dead += batch.letters(refused, "window", "too_many_keys", detail)
         batch.folded = 0 if self.each else len(batch) - gone
+        if of_ticks:
+            batch.pad(np.array(of_ticks, np.int32))
         self._become(batch, parts)
+
+    def _pass_on(self, store: "ClosingStore", batch: Batch, rows: NDArray[np.int64], values: NDArray[np.float64]) -> "Advanced":
+        keys, picked = list(map(batch.keys.__getitem__, rows.tolist())), np.ascontiguousarray(values[:, rows])
+        return store.pass_on(keys, batch.times_us[rows], picked, final=self.final, each=self.each)
 
     def tick(self, partition: int, now_us: int) -> Batch | None:
         """Close all windows of a silent partition; None where there are none.
@@ -132,6 +148,9 @@ class CloseStage:
         batch.closed = batch.final
         batch.keys = [key for out in outs for key in out.keys]
         batch.times_us = np.where(spans.final, spans.end_us, batch.times_us)
+        if batch.received is not None:
+            # A closed window is of the partition it was kept in, whichever event it closed with.
+            batch.received.partitions = np.where(spans.final, batch.partitions, batch.received.partitions)
         batch.values = [None if final else value for final, value in zip(spans.final.tolist(), batch.values, strict=True)]
         batch.counts = np.empty(0, np.int64)
         if not len(batch):

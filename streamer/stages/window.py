@@ -65,10 +65,7 @@ class WindowStage:
         assert self.spec is not None
         results = Results.empty(self.spec, len(batch))
         values = np.array([batch.columns[name] for name in self.spec.fields]).reshape(len(self.spec.fields), len(batch))
-        parts = partition_rows(batch.partitions)
-        # Where time comes from elsewhere, it may move in partitions without a row.
-        silent = batch.ticks.keys() - {partition for partition, _ in parts}
-        for partition, rows in [*parts, *((partition, _NO_ROWS) for partition in sorted(silent))]:
+        for partition, rows in ticking_rows(batch):
             store = self.stores[partition]
             evicted = store.keys.evicted
             if partition in batch.ticks:
@@ -107,6 +104,13 @@ class WindowStage:
             {name: results.matrix[spec.matrices[at[name]]][:, -width:] for name in needs.matrices},
             {(name, q): results.aggregates[at[name], spec.quantile_row(at[name], q)] for name, q in needs.quantiles},
         )
+
+
+def ticking_rows(batch: Batch) -> list[tuple[int, NDArray[np.int64]]]:
+    """Each partition with its rows; where time comes from elsewhere, it may move in partitions without a row."""
+    parts = partition_rows(batch.partitions)
+    silent = batch.ticks.keys() - {partition for partition, _ in parts} if batch.ticks else ()
+    return [*parts, *((partition, _NO_ROWS) for partition in sorted(silent))]
 
 
 def _ticking(

@@ -177,6 +177,7 @@ class ClosingStore(Store):
 
     def apply(self, delta: Delta, *_: object) -> int:
         """Carry operations out, without results: a restore. Returns how many samples were dropped for want of room."""
+        self.upstreams.apply(delta.upstreams)
         self._repeat(delta, final=False)
         return int(self._counters[TRUNCATED])
 

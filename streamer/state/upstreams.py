@@ -31,9 +31,11 @@ def _slowest(table):  # type: ignore[no-untyped-def]
     return least
 
 
-@njit("void(int64[:, ::1], int32[::1], int64[::1], int64[::1], boolean[::1], int64[::1])", cache=True, nogil=True)
-def _look(table, partitions, offsets, reached, seen, least):  # type: ignore[no-untyped-def]
-    slowest = _slowest(table)
+@njit("void(int64[:, ::1], int32[::1], int64[::1], int64[::1], boolean[::1], int64[::1], int64[::1])", cache=True, nogil=True)
+def _look(table, partitions, offsets, reached, seen, least, latest):  # type: ignore[no-untyped-def]
+    slowest, newest = _slowest(table), NEVER
+    for p in range(table.shape[0]):
+        newest = max(newest, table[p, _REACHED])
     for i in range(partitions.shape[0]):
         p, offset = partitions[i], offsets[i]
         seen[i] = offset >= 0 and offset <= table[p, _SEEN]
@@ -41,11 +43,12 @@ def _look(table, partitions, offsets, reached, seen, least):  # type: ignore[no-
             before, silent = table[p, _REACHED], table[p, _SILENT]
             table[p, _SEEN] = max(table[p, _SEEN], offset)
             table[p, _REACHED] = max(before, reached[i])
+            newest = max(newest, reached[i])
             table[p, _SILENT] = offset == SILENCE
             # Only who was the slowest, or joins in or leaves, changes who is.
             if silent != table[p, _SILENT] or before <= slowest:
                 slowest = _slowest(table)
-        least[i] = slowest
+        least[i], latest[i] = slowest, newest
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +59,13 @@ class Look:
         changed: (k, 4) the partitions whose line changed, with their new lines.
         seen: (n,) whether it was here before: forwarded twice, as at-least-once may.
         least: (n,) after each record, the watermark of the slowest partition; NOBODY when all are silent.
+        latest: (n,) after each record, the largest event time of all partitions.
     """
 
     changed: NDArray[np.int64]
     seen: NDArray[np.bool_]
     least: NDArray[np.int64]
+    latest: NDArray[np.int64]
 
 
 @dataclass(slots=True)
@@ -73,26 +78,21 @@ class Upstreams:
         """What records of a source with `count` partitions change; nothing is changed yet."""
         table = self._wide(count)
         n = len(partitions)
-        seen, least = np.empty(n, np.bool_), np.empty(n, np.int64)
+        seen, least, latest = np.empty(n, np.bool_), np.empty(n, np.int64), np.empty(n, np.int64)
         _look(
             table, np.ascontiguousarray(partitions, np.int32), np.ascontiguousarray(offsets, np.int64),
-            np.ascontiguousarray(reached, np.int64), seen, least,
+            np.ascontiguousarray(reached, np.int64), seen, least, latest,
         )  # fmt: skip
         known = len(self.table)
         lines = np.flatnonzero((table[:known] != self.table).any(axis=1))
         lines = np.concatenate([lines, np.arange(known, len(table))])
-        return Look(np.column_stack([lines, table[lines]]), seen, least)
+        return Look(np.column_stack([lines, table[lines]]), seen, least, latest)
 
     def apply(self, changed: NDArray[np.int64]) -> None:
         """Take lines in, live and in a restore."""
         if len(changed):
             self.table = self._wide(int(changed[:, 0].max()) + 1)
             self.table[changed[:, 0]] = changed[:, 1:]
-
-    @property
-    def latest(self) -> int:
-        """Largest event time of all partitions."""
-        return int(self.table[:, _REACHED].max(initial=NEVER))
 
     def _wide(self, count: int) -> NDArray[np.int64]:
         """A copy with a line for each of so many."""

@@ -36,7 +36,7 @@ def largest_instead_of_slowest(patch: pytest.MonkeyPatch) -> None:
 
     def furthest(self: Upstreams, count: int, partitions: Any, offsets: Any, reached: Any) -> Look:
         found = look(self, count, partitions, offsets, reached)
-        return Look(found.changed, found.seen, np.maximum.accumulate(np.array(reached)))
+        return Look(found.changed, found.seen, np.maximum.accumulate(np.array(reached)), found.latest)
 
     patch.setattr(Upstreams, "look", furthest)
 
