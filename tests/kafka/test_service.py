@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Message, Producer
 
 from tests.faults.make_model import write_model
 
@@ -89,23 +89,27 @@ class Flow:
         """Readings of five sensors, values counting up."""
         for number in range(self.sent, self.sent + count):
             key = f"s{number % 5}"
-            value = json.dumps({"sensor_id": key, "ts": 1.7e9 + number, "value": float(number)})
+            value = json.dumps({"sensor_id": key, "site": f"t{number % 3}", "ts": 1.7e9 + number, "value": float(number)})
             self._producer.produce(f"{self.prefix}.in", value.encode(), key.encode())
         assert self._producer.flush(20) == 0
         self.sent += count
 
     def predictions(self, count: int) -> list[dict[str, object]]:
         """At least `count` committed predictions, or fewer after the waiting time."""
+        return [json.loads(message.value() or b"") for message in self.committed(f"{self.prefix}.predictions", count)]
+
+    def committed(self, topic: str, count: int) -> list[Message]:
+        """At least `count` committed records of a topic, or fewer after the waiting time."""
         reader = Consumer(
             {**self.kafka, "group.id": uuid.uuid4().hex, "auto.offset.reset": "earliest", "isolation.level": "read_committed"}
         )
-        reader.subscribe([f"{self.prefix}.predictions"])
-        found: list[dict[str, object]] = []
+        reader.subscribe([topic])
+        found: list[Message] = []
         deadline = time.monotonic() + WAIT_S
         while len(found) < count and time.monotonic() < deadline:
-            found += [json.loads(m.value() or b"") for m in reader.consume(500, 0.2) if m.error() is None]
+            found += [message for message in reader.consume(500, 0.2) if message.error() is None]
         # A moment more: what should not be there must have its chance to appear.
-        found += [json.loads(m.value() or b"") for m in reader.consume(500, 0.5) if m.error() is None]
+        found += [message for message in reader.consume(500, 0.5) if message.error() is None]
         reader.close()
         return found
 
