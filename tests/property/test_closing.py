@@ -163,25 +163,18 @@ def test_closing_windows_equal_the_oracle(
 def test_from_any_prefix_a_dump_and_a_replay_go_on_alike(
     window: Closing, steps: list[Step], cuts: list[int], keys_max: int
 ) -> None:
-    live, replayed = (Live(ClosingStore(spec_of(window), keys_max)) for _ in range(2))
-    edges = sorted({cut % (len(steps) + 1) for cut in cuts} | {0, len(steps)})
-    for start, end in pairwise(edges):
+    live = Live(ClosingStore(spec_of(window), keys_max))
+    for start, end in pairwise(sorted({cut % (len(steps) + 1) for cut in cuts} | {0, len(steps)})):
         live.feed(steps[start:end])
-        replayed.store.apply(live.deltas[-1])
-        loaded = Live(ClosingStore(spec_of(window), keys_max))
+        loaded, replayed = (Live(ClosingStore(spec_of(window), keys_max), fed=end) for _ in range(2))
         loaded.store.load(live.store.dump())
+        for delta in live.deltas:
+            replayed.store.apply(delta)
         assert loaded.store.dump() == replayed.store.dump() == live.store.dump()
-        for other in (loaded, replayed):
-            other.fed = end
-        for twin in (loaded, Live(ClosingStore(spec_of(window), keys_max))):
-            if twin is not loaded:
-                twin.store.load(replayed.store.dump())
-                twin.fed = end
-            twin.feed(steps[end:] or [("z", 99)])
-            if twin is loaded:
-                first = twin
-        assert first.found == twin.found
-        assert first.store.dump() == twin.store.dump()
+        for twin in (loaded, replayed):
+            twin.play([*steps[end:], ("z", 99), ("", 200)], [])
+        assert loaded.found == replayed.found
+        assert loaded.store.dump() == replayed.store.dump()
 
 
 @settings(max_examples=200)

@@ -1,0 +1,223 @@
+"""The checks of closing windows are checked: each bug seeded here must be noticed by them."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamer.errors import StreamerError
+from streamer.idle import Idle
+from streamer.stages.close import CloseStage
+from streamer.stages.transaction import Transaction
+from streamer.state import closing
+from streamer.state.closing import GAP, LATE
+from streamer.state.closing_store import Advanced, ClosingStore
+from streamer.state.delta import Delta
+from streamer.state.keys import Keys
+from tests.property import test_closing, test_keys
+from tests.unit import test_closing as service
+
+Patch = pytest.MonkeyPatch
+Scenario = Callable[[], None]
+
+
+def oracle() -> None:
+    test_closing.test_closing_windows_equal_the_oracle()
+
+
+def prefixes() -> None:
+    test_closing.test_from_any_prefix_a_dump_and_a_replay_go_on_alike()
+
+
+def order() -> None:
+    test_closing.test_out_of_order_within_grace_gives_what_order_gives()
+
+
+def many_keys() -> None:
+    test_closing.test_many_keys_close_by_their_deadlines()
+
+
+def evictions() -> None:
+    test_keys.test_evictions_and_expiry_equal_the_oracle(1024)
+
+
+def ticks() -> None:
+    for turns in range(7):
+        service.test_a_crash_around_a_tick_repeats_it_once_in_effect(turns)
+    service.test_a_silent_partition_closes_its_windows_once()
+    service.test_a_record_in_time_keeps_the_windows_open()
+
+
+def in_python(patch: Patch) -> None:
+    """Kernels as plain Python, so that what they call can be replaced."""
+    for name in ("advance", "repeat", "_close", "_insert", "_write_early"):
+        patch.setattr(closing, name, getattr(closing, name).py_func)
+
+
+def config_with(patch: Patch, column: int, change: Callable[[int], int]) -> None:
+    make = ClosingStore._config
+
+    def changed(self: ClosingStore, *, final: bool, each: bool) -> Any:
+        config = make(self, final=final, each=each)
+        config[column] = change(int(config[column]))
+        return config
+
+    patch.setattr(ClosingStore, "_config", changed)
+
+
+# ---------------------------------------------------------------------- the bugs
+
+
+def closes_after_its_end(patch: Patch) -> None:
+    """A window closes when the watermark is past its end and grace, and not when it is there."""
+    config_with(patch, LATE, lambda late: late + 1)
+
+
+def grace_ignored(patch: Patch) -> None:
+    """A window closes at its end, whatever the grace."""
+    config_with(patch, LATE, lambda _: 0)
+
+
+def a_gap_wider_than_declared(patch: Patch) -> None:
+    """Events exactly a gap apart are one session."""
+    config_with(patch, GAP, lambda gap: gap + (gap > 0))
+
+
+def session_merge_dropped(patch: Patch) -> None:
+    """An event between two sessions joins the later one only."""
+    in_python(patch)
+    session = closing._session
+
+    def apart(ring_t: Any, start: int, held: int, place: int, gap: int) -> tuple[int, int]:
+        first, last = session(ring_t, start, held, place, gap)
+        return max(first, place), last
+
+    patch.setattr(closing, "_session", apart)
+
+
+def late_rows_vanish(patch: Patch) -> None:
+    """A row whose windows have closed leaves no trace."""
+    pass_on = ClosingStore.pass_on
+
+    def forget(self: ClosingStore, *rows: Any, final: bool, each: bool) -> Advanced:
+        none = np.empty(0, np.int64)
+        came = pass_on(self, *rows, final=final, each=each)
+        return dataclasses.replace(came, late=none, late_watermark=none, late_end=none)
+
+    patch.setattr(ClosingStore, "pass_on", forget)
+
+
+def enters_before_it_closes(patch: Patch) -> None:
+    """The row that moves the watermark is in the windows that it closes."""
+    in_python(patch)
+    close, insert = closing._close, closing._insert
+    waiting: list[tuple[Any, ...]] = []
+
+    def put_off(*asked: Any) -> bool:
+        waiting[:] = [asked]
+        return True
+
+    def and_then(*row: Any) -> int:
+        place = int(insert(*row))
+        close(*waiting[0])
+        return place
+
+    patch.setattr(closing, "_close", put_off)
+    patch.setattr(closing, "_insert", and_then)
+
+
+def deadlines_not_rebuilt(patch: Patch) -> None:
+    """A store that was loaded has forgotten when its windows close."""
+    rebuild = ClosingStore._rebuild
+
+    def forgetful(self: ClosingStore) -> None:
+        used, self.arrays["seen"] = self.arrays["seen"], np.zeros_like(self.arrays["seen"])
+        rebuild(self)
+        self.arrays["seen"] = used
+
+    patch.setattr(ClosingStore, "_rebuild", forgetful)
+
+
+def longest_seen_kept(patch: Patch) -> None:
+    """A full store forgets the key seen last."""
+    line_up = Keys._line_up
+
+    def reversed_(self: Keys, new: int, busy: Any) -> None:
+        line_up(self, new, busy)
+        self._queue, self._queue_last = self._queue[::-1].copy(), self._queue_last[::-1].copy()
+
+    patch.setattr(Keys, "_line_up", reversed_)
+
+
+def idle_keys_in_any_order(patch: Patch) -> None:
+    """Of the keys without an open window, the one in the lowest slot goes."""
+    line_up = ClosingStore._line_up
+
+    def by_slot(self: ClosingStore) -> None:
+        last = self.keys.last.copy()
+        self.keys.last[:] = np.where(last >= 0, np.arange(len(last)), last)
+        line_up(self)
+        slots = self._idle[1][: self._counters[closing.IDLE]]
+        self.keys.last[:] = last
+        self._idle[0][: len(slots)] = last[slots]
+
+    patch.setattr(ClosingStore, "_line_up", by_slot)
+
+
+def tick_not_logged(patch: Patch) -> None:
+    """A close by silence is nowhere written down."""
+    close = ClosingStore.close_until
+
+    def silent(self: ClosingStore, time_us: int, *, final: bool) -> Advanced:
+        return dataclasses.replace(close(self, time_us, final=final), delta=Delta.empty(len(self.spec.fields)))
+
+    patch.setattr(ClosingStore, "close_until", silent)
+
+
+def tick_outside_the_commit(patch: Patch) -> None:
+    """A transaction without new offsets commits no position, and its block is lost."""
+    patch.setattr(Transaction, "partitions", lambda self: sorted({partition for _, partition in self.offsets()}))
+
+
+def impatient(patch: Patch) -> None:
+    """A partition is silent as soon as it is read to its end."""
+    patch.setattr(CloseStage, "idle_s", 1e-9)
+
+
+def deaf(patch: Patch) -> None:
+    """Silence closes nothing."""
+    patch.setattr(Idle, "released", lambda *_: iter(()))
+
+
+BUGS: dict[Callable[[Patch], None], Scenario] = {
+    closes_after_its_end: oracle,
+    grace_ignored: order,
+    a_gap_wider_than_declared: oracle,
+    session_merge_dropped: oracle,
+    late_rows_vanish: oracle,
+    enters_before_it_closes: oracle,
+    deadlines_not_rebuilt: prefixes,
+    longest_seen_kept: evictions,
+    idle_keys_in_any_order: many_keys,
+    tick_not_logged: ticks,
+    tick_outside_the_commit: ticks,
+    impatient: ticks,
+    deaf: ticks,
+}
+
+
+def test_kernels_as_plain_python_are_the_same(monkeypatch: Patch) -> None:
+    in_python(monkeypatch)
+    test_closing.test_only_ticks_move_a_watermark_that_is_not_its_own()
+    test_closing.test_a_key_keeps_no_more_samples_than_it_may()
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
+def test_each_bug_is_caught(bug: Callable[[Patch], None], monkeypatch: Patch) -> None:
+    monkeypatch.setattr("streamer.testing._TURNS_MAX", 400)
+    bug(monkeypatch)
+    with pytest.raises((AssertionError, StreamerError, LookupError)) as caught:
+        BUGS[bug]()
+    assert str(caught.value)
