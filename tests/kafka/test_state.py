@@ -134,3 +134,32 @@ def test_old_records_really_go_and_windows_stay(life: Life) -> None:
     assert min(lows) > 0, "nothing was deleted"
     life.run(10)
     assert life.counts() == [min(n, 50) for n in range(1, 51)] * len(KEYS)
+
+
+def test_looking_at_a_key_and_starting_over(life: Life) -> None:
+    def while_it_runs() -> None:
+        seen = json.loads(life.command("show", "s3", "--json").output)
+        assert [sample["value"] for sample in seen["samples"]] == [float(n) for n in range(12)]
+        assert seen["samples"][0]["time"] == "2023-11-14T22:13:20Z"
+        refused = life.command("reset", "--to", "committed", "--yes")
+        assert "has 1 members; stop all workers first" in str(refused.exception)
+
+    life.run(12, while_it_runs)
+    assert life.command("show", "s3").output.startswith("key s3  partition ")
+    assert "no window for key 'nobody'" in str(life.command("show", "nobody").exception)
+    assert "say --yes" in str(life.command("reset", "--to", "latest").exception)
+
+    done = life.command("reset", "--to", "committed", "--yes")
+    assert done.exit_code == 0, done.output
+    assert "will be forgotten" in done.output
+    assert [life.mark(p) for p in range(PARTITIONS)] == [Mark(0)] * PARTITIONS
+    assert "no window for key 's3'" in str(life.command("show", "s3").exception)
+    life.run(3)
+    assert life.counts() == [*range(1, 13), 1, 2, 3] * len(KEYS)
+
+    assert life.command("reset", "--to", "earliest", "--yes").exit_code == 0
+    assert [life.mark(p) for p in range(PARTITIONS)] == [Mark(0)] * PARTITIONS
+    life.run(14)  # waits for as many rows as it sends, and finds the fifteen of before in front of them
+    again = life.counts()[: 15 + 14]
+    assert again[:15] == [*range(1, 13), 1, 2, 3]
+    assert again[15:] == list(range(1, 15))
