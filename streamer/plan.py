@@ -221,9 +221,7 @@ def bind(topology: Topology, settings: Settings, models: Path, *, model: LoadedM
     needs, shapes = _trace(features, source.event, windowed, tracers)
     check_closing(windowed, publish, rekey, joined, needs, features)
     joins = _joins(source, windowed, needs, joined, tracers)
-    store = joins.spec if joins else _spec_of(windowed.window, needs) if windowed else None
-    if rekey and isinstance(store, StoreSpec):
-        store = replace(store, own_time=False)
+    store = joins.spec if joins else _spec_of(windowed.window, needs, rekey) if windowed else None
     if store:
         check_memory(store, settings, joined[0].where if joined else windowed.where if windowed else "")
     model = model or _load(infer, models, settings)
@@ -242,17 +240,18 @@ def bind(topology: Topology, settings: Settings, models: Path, *, model: LoadedM
     )  # fmt: skip
 
 
-def _spec_of(window: Rolling | Closing, needs: Needs) -> StoreSpec:
-    return (PaneSpec if window.resolution_us else StoreSpec).of(window, needs)
+def _spec_of(window: Rolling | Closing, needs: Needs, rekey: Rekey | None) -> StoreSpec:
+    spec = (PaneSpec if window.resolution_us else StoreSpec).of(window, needs)
+    return replace(spec, own_time=False) if rekey else spec
 
 
 def windows_of(topology: Topology) -> StoreSpec | None:
-    """Shape of the rolling windows of a topology, without its model; None where it keeps none, or the rows of joins."""
+    """Shape of the windows of a topology, without its model; None where it keeps none, or the rows of joins."""
     windowed, features = _step(topology, Windowed), _need(topology, Features)
     if windowed is None or _steps(topology, Joined):
         return None
     needs, _ = _trace(features, _need(topology, Source).event, windowed, {})
-    return StoreSpec.of(windowed.window, needs)
+    return _spec_of(windowed.window, needs, _step(topology, Rekey))
 
 
 def _front(name: str, group: str, source: Source, rekey: Rekey, windowed: Windowed, topics: Topics) -> RekeyPlan:

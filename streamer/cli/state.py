@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from streamer.plan import Topics
     from streamer.settings import Settings
-    from streamer.state.store import Store
+    from streamer.state.store import Store, StoreSpec
 
 state_app = typer.Typer(help="Look at the windows of a topology, or start over.", no_args_is_help=True)
 
@@ -42,27 +42,34 @@ def show(
     group: Group = None,
     config: Config = None,
 ) -> None:
-    """Print the samples that the window of a key holds, as of the last commit; reads the changelog of its partition."""
+    """Print the samples that the windows of a key hold, as of the last commit; reads the changelog of its partition."""
     from streamer.errors import StateError  # noqa: PLC0415 - --help stays quick
     from streamer.kafka import check_topics  # noqa: PLC0415
     from streamer.loading import load_topology  # noqa: PLC0415
     from streamer.plan import topics_of, windows_of  # noqa: PLC0415
     from streamer.rekey.murmur2 import partitions  # noqa: PLC0415
     from streamer.settings import Settings  # noqa: PLC0415
-    from streamer.state.store import Store  # noqa: PLC0415
 
     settings, (declared, _) = Settings.load(config, bootstrap=bootstrap, group=group), load_topology(topology)
     spec, topics = windows_of(declared), topics_of(declared, settings.group)
     if spec is None:
-        raise StateError(f"topology {declared.name} keeps no rolling windows; state show reads nothing else")
+        raise StateError(f"topology {declared.name} keeps no windows, or rows of joins, which state show does not read")
     partition = int(partitions([key.encode()], check_topics(settings, topics))[0])
-    store = Store(spec, settings.keys_max)
+    store = empty_store(spec, settings.keys_max)
     restore_beside(settings, topics, settings.group or declared.name, partition, store)
     found = describe(store, key.encode())
     if found is None:
         raise StateError(f"no window for key {key!r} in partition {partition} ({len(store):,} keys there); is it the record key?")
     for line in [json.dumps({"partition": partition, **found})] if as_json else _lines(partition, found):
         typer.echo(line)
+
+
+def empty_store(spec: "StoreSpec", keys_max: int) -> "Store":
+    """The store that a worker would open for these windows."""
+    from streamer.state.closing_store import ClosingStore  # noqa: PLC0415
+    from streamer.windows import Rolling  # noqa: PLC0415
+
+    return spec.open(keys_max) if isinstance(spec.window, Rolling) else ClosingStore(spec, keys_max)
 
 
 def restore_beside(settings: "Settings", topics: "Topics", group: str, partition: int, store: "Store") -> None:
@@ -100,13 +107,16 @@ def restore_beside(settings: "Settings", topics: "Topics", group: str, partition
 
 
 def describe(store: "Store", key: bytes) -> dict[str, Any] | None:
-    """Key and samples, oldest first; None if the store does not know it."""
+    """Key and samples, oldest first; of panes, how many samples each holds. None if the store does not know the key."""
+    from streamer.state.panes import PaneStore  # noqa: PLC0415
+
     found = store.samples(key)
     if found is None:
         return None
     times, values = found
     columns = {"time": [_iso(time) for time in times.tolist()]} if len(times) else {}
-    columns |= {name: values[place].tolist() for place, name in enumerate(store.spec.fields)}
+    names = ("count",) if isinstance(store, PaneStore) else store.spec.fields
+    columns |= {name: values[place].tolist() for place, name in enumerate(names)}
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     return {"key": key.decode(errors="backslashreplace"), "watermark": _iso(store.watermark), "samples": rows}
 
