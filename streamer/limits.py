@@ -102,6 +102,10 @@ DOUBT_AFTER_S = 2.0
 # The coordinator aborts a transaction that its owner left behind; must exceed any commit, stay below the session.
 TRANSACTION_TIMEOUT_S = 10.0
 
+# A client may lose the reply to a commit and never end it, whatever time-out its call was given: seen when a broker came back
+# from SIGKILL. By then the coordinator has ended the transaction either way, and a new producer finds out which.
+COMMIT_STUCK_S = 2 * TRANSACTION_TIMEOUT_S
+
 # A rebalance waits this long for rows in flight; what is not finished is redone by the next owner.
 REVOKE_BUDGET_S = 3.0
 

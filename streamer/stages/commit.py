@@ -19,6 +19,7 @@ from streamer.limits import (
     COMMIT_AGE_BEHIND_S,
     COMMIT_QUIET_S,
     COMMIT_ROWS_MAX,
+    COMMIT_STUCK_S,
     DOUBT_AFTER_S,
     TRANSACTION_TIMEOUT_S,
 )
@@ -96,8 +97,7 @@ class Commit:
         self._doubt = False
         self._begun = False
         self._rested_at = 0.0
-        self._thread = threading.Thread(target=self._work, name="streamer-commit", daemon=True)
-        self._thread.start()
+        self._thread = self._new_thread()
 
     def wait(self, timeout_s: float) -> None:
         """Let a commit under way end; `reap` then tells how."""
@@ -163,7 +163,7 @@ class Commit:
         assert self._open is not None, "nothing to commit"
         assert self._running is None, "one commit at a time"
         self._running, self._open = self._open, None
-        self._running.metadata = metadata
+        self._running.metadata, self._running.started = metadata, self._clock.monotonic()
         self._running.committing = self._numbered(self._running)
         if self._bases is not None:
             if stores is not None:
@@ -179,7 +179,12 @@ class Commit:
             TransactionError: it failed; all rows since the last commit must be redone.
         """
         running = self._running
-        if running is None or not running.finished.wait(timeout_s):
+        if running is None:
+            return None
+        if not running.finished.wait(timeout_s):
+            if self._stuck(running):
+                what = f"the client did not end a commit within {COMMIT_STUCK_S:g} s"
+                raise TransactionError("stuck", what, replace=True)
             return None
         if running.error is not None:
             raise running.error  # the transaction stays open, and its rows count, until `give_up` ends it
@@ -222,15 +227,19 @@ class Commit:
     def give_up(self, *, replace: bool) -> None:
         """Abort what is open and make the producer usable again; rows are the worker's to redo.
 
-        A commit under way must end first (it does, within its own time-outs): aborting beside it would leave both in doubt.
-        Nothing here waits long, so that the worker can answer its group and a stop in between.
+        A commit under way must end first: aborting beside it would leave both in doubt. One that is stuck is left to itself;
+        the new producer fences it, and what the broker knows of its offsets decides. Nothing here waits
+        long, so that the worker can answer its group and a stop in between.
 
         Raises:
             TransactionError: that commit has not ended yet; call again.
             KafkaException: no new producer can be had now; call again with `replace`.
         """
         if self._running is not None and not self._running.finished.wait(_MEND_TIMEOUT_S):
-            raise TransactionError("commit", "the commit under way has not ended yet", replace=replace)
+            if not self._stuck(self._running):
+                raise TransactionError("commit", "the commit under way has not ended yet", replace=replace)
+            self._running.abandoned = replace = True
+            self._thread = self._new_thread()
         running, self._running, self._open = self._running, None, None
         if running is not None and isinstance(running.error, TransactionError):
             replace = replace or running.error.replace
@@ -246,6 +255,9 @@ class Commit:
             self.producer = self._new_producer(_MEND_TIMEOUT_S)
             self._doubt = False
 
+    def _stuck(self, running: Transaction) -> bool:
+        return self.transactional and self._clock.monotonic() - running.started > COMMIT_STUCK_S
+
     def close(self) -> None:
         """End the thread; nothing may be open."""
         self._jobs.put(None)
@@ -259,6 +271,11 @@ class Commit:
             producer.init_transactions(timeout_s)
         return producer
 
+    def _new_thread(self) -> threading.Thread:
+        thread = threading.Thread(target=self._work, name="streamer-commit", daemon=True)
+        thread.start()
+        return thread
+
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             transaction, producer = job
@@ -270,6 +287,8 @@ class Commit:
             transaction.committed = self._clock.monotonic()
             transaction.took_s = transaction.committed - started
             transaction.finished.set()
+            if transaction.abandoned:
+                return  # another thread has the work now
 
     def _commit(self, transaction: Transaction, producer: Producer) -> None:
         if not self.transactional:

@@ -23,6 +23,8 @@ class Transaction:
         share: of a base snapshot, that goes with it.
         blocks: partition -> bytes of its blocks in the changelog.
         trims: partition -> changelog offset below which nothing is needed once this is committed.
+        started: monotonic seconds of the start of the commit.
+        abandoned: the commit did not end; whatever comes of it, nobody waits for it any more.
         committed: monotonic seconds of the end of the commit.
         took_s: how long the commit took.
         error: why it failed.
@@ -38,6 +40,8 @@ class Transaction:
     share: Share | None = None
     blocks: dict[int, int] = field(default_factory=dict)
     trims: dict[int, int] = field(default_factory=dict)
+    started: float = 0.0
+    abandoned: bool = False
     committed: float = 0.0
     took_s: float = 0.0
     error: Exception | None = None

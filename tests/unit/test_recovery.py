@@ -3,6 +3,7 @@
 import pytest
 
 from streamer.errors import FencedError, LostOffsetsError, StateError
+from streamer.limits import COMMIT_STUCK_S
 from streamer.stages.commit import Commit
 from tests.unit import flows
 from tests.unit.faulty import FaultTest, FaultyClients, Script, short_waits
@@ -51,6 +52,27 @@ def test_only_a_producer_in_doubt_is_replaced(kind: str, replaced: int) -> None:
         assert len(test.clients.producers) == 1 + replaced
         assert test.worker.metrics.value("streamer_producer_replacements_total") == replaced
         assert flows.judge(test.log).exactly_once
+
+
+@pytest.mark.parametrize("late", ["never", "in the end"])
+def test_a_commit_that_never_ends_is_left_to_itself(late: str) -> None:
+    with flow() as test:
+        send(test, range(3))
+        test.run()
+        test.commits_held = True
+        send(test, range(3, 6))
+        test.turns(20)
+        assert recovered(test, "stuck") == 0
+        test.commits_held = False
+        test.clock.advance(COMMIT_STUCK_S)
+        test.turns(3)
+        assert recovered(test, "stuck") == 1
+        if late == "in the end":
+            test.release()  # the old producer is fenced: nothing comes of it
+        test.settle()
+        assert test.worker.metrics.value("streamer_producer_replacements_total") == 1
+        assert flows.judge(test.log).exactly_once
+        assert len(test.log.committed_records(flows.PREDICTIONS)) == 6
 
 
 def test_a_commit_that_took_too_long_replaces_the_producer_before_the_next_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
