@@ -1,8 +1,8 @@
 """Restore: how long after its assignment a system that lost its disk answers a new record of its last partition.
 
-Each system has processed the same history, one reading of every key, and left its changelog as it is. Then, again and
-again: one new record per partition, an empty disk, a fresh process. The clock runs from the moment the broker wrote
-down the group's assignment to the append of the first result of each partition that a read_committed reader sees.
+Each system has processed the same history, every key's readings one at a time, and left its changelog as it is. Then,
+again and again: one new record per partition, an empty disk, a fresh process. The clock runs from the moment the broker
+wrote down the group's assignment to the append of the first result of each partition that a read_committed reader sees.
 Both are moments of the broker's clock, and both are asked of the broker alone.
 """
 
@@ -26,6 +26,7 @@ from load.system import System
 
 EMPTY_WITHIN_S = 60.0
 STUCK_S = 300.0
+UPDATES_PER_KEY = (1, 4)
 
 
 @dataclass(frozen=True)
@@ -37,28 +38,34 @@ class Back:
 
 
 def measure(bed: Bed, workload: str) -> list[Row]:
-    """The rows of the service and of its peer."""
+    """The rows of the service and of its peer, after a short and after a longer history."""
+    return [row for updates in UPDATES_PER_KEY for row in after(bed, workload, updates)]
+
+
+def after(bed: Bed, workload: str, updates: int) -> list[Row]:
+    """The rows after a history of so many readings of every key."""
     keys = bed.size.keys_many
+    events = keys * updates
     with ExitStack() as stack:
         source = stack.enter_context(bed.log.lent(f"load-restore-{time.time_ns()}"))
-        preload(bed.log.bootstrap, source, Readings(keys, order=1), keys)
+        preload(bed.log.bootstrap, source, Readings(keys, order=1), events)
         systems = {
             "streamer": bed.service(WIDE, source),
             "kafka-streams": kafka_streams.KafkaStreams(bed.log, source, bed.scratch),
         }
         for name, system in systems.items():
             stack.enter_context(system)  # started: it works through the history
-            watch(system, keys, STUCK_S)
+            watch(system, events, STUCK_S)
             stop(system)
-            say(workload, name, f"{keys:,} keys in its changelog")
+            say(workload, name, f"has {updates} readings of {keys:,} keys")
         taken: dict[str, list[Back]] = {name: [] for name in systems}
         partitions = bed.log.partitions(source)
         for turn in range(bed.size.runs):
             feed_one_each(bed.log, source, partitions)
             for name in rotated(list(systems), turn):
-                taken[name].append(come_back(systems[name], keys + (turn + 1) * partitions, samples=turn + 2))
+                taken[name].append(come_back(systems[name], events + (turn + 1) * partitions, updates + turn + 1))
                 say(workload, name, f"{taken[name][-1].last_s:.2f} s")
-    return rows(workload, taken, {"keys": keys, "partitions": partitions})
+    return rows(workload, taken, {"keys": keys, "updates_per_key": updates, "partitions": partitions})
 
 
 def stop(system: System) -> None:
