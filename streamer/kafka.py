@@ -31,6 +31,9 @@ def consumer_config(settings: Settings, group: str, *, ends: bool = False) -> di
         "fetch.max.bytes": limits.FETCH_BYTES_MAX,
         # The default of one second would stall the flow each time the local queue was full.
         "fetch.queue.backoff.ms": 20,
+        # One request at a time asks a broker for all partitions. One that only now begins, after its restore, is not in the
+        # request that waits there for news of the others: by default it would stand still for up to half a second.
+        "fetch.wait.max.ms": 50,
         **_SOCKET,
         **user,
         "group.id": group,
