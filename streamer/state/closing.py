@@ -188,7 +188,9 @@ def _insert(slot, time, values, row, config, state):  # type: ignore[no-untyped-
         held[slot] -= 1
         counters[TRUNCATED] += 1
     start, n = starts[slot], held[slot]
-    place = _until(ring_t[slot], start, n, time + 1)
+    place = n
+    if n and ring_t[slot, (start + n - 1) % size] > time:
+        place = _until(ring_t[slot], start, n, time + 1)
     for j in range(n, place, -1):
         to, source = (start + j) % size, (start + j - 1) % size
         ring_t[slot, to] = ring_t[slot, source]
@@ -224,14 +226,13 @@ def _write_early(slot, time, place, row, op, config, state, ask, out):  # type: 
     _write(slot, first, count, begin, end, row, op, 0, state, ask, out)
 
 
-@njit(_I8(_I4, _I8, _I8, _STATE, _NOTES), cache=True, nogil=True)
-def _note(slot, time, row, state, notes):  # type: ignore[no-untyped-def]
-    """An operation for the changelog; returns its number."""
-    counters, ops = state[10], notes[2:5]
+@njit(types.void(_I4, _I8, _STATE, _NOTES), cache=True, nogil=True)
+def _note(slot, time, state, notes):  # type: ignore[no-untyped-def]
+    """An operation that is no sample, for the changelog."""
+    counters = state[10]
     op = counters[OPS]
-    ops[0][op], ops[1][op], ops[2][op] = slot, time, row
+    notes[2][op], notes[3][op], notes[4][op] = slot, time, -1
     counters[OPS] += 1
-    return counters[CLOCK] + op
 
 
 @njit(_I4(_CONFIG, _STATE), cache=True, nogil=True)
@@ -263,7 +264,7 @@ def repeat(slots, times, values, begin, config, state, ask, out):  # type: ignor
     Returns:
         Where it stopped and why: DONE, or FULL (called again from there, it goes on).
     """
-    last, counters = state[5], state[10]
+    last, due_at, counters = state[5], state[6], state[10]
     for i in range(begin, slots.shape[0]):
         slot, time = slots[i], times[i]
         if slot < -1:
@@ -272,7 +273,8 @@ def repeat(slots, times, values, begin, config, state, ask, out):  # type: ignor
             continue
         if time > counters[WATERMARK] and (slot == -1 or config[OWN_TIME]):
             counters[WATERMARK] = time
-        if not _close(-1, i, config, state, ask, out):
+        # Asked here, since a call with all these arrays costs more than most rows do.
+        if counters[DUE] and due_at[0] <= counters[WATERMARK] and not _close(-1, i, config, state, ask, out):
             return i, FULL
         if slot >= 0:
             last[slot] = counters[CLOCK] + i
@@ -291,8 +293,8 @@ def advance(slots, times, values, begin, config, state, ask, out, notes):  # typ
     Returns:
         Where it stopped and why: DONE; FULL, CROWDED (called again from there, it goes on); MOVED (look the slots up again).
     """
-    last, counters = state[5], state[10]
-    place, holder = notes[0], notes[1]
+    last, due_at, counters = state[5], state[6], state[10]
+    place, holder, op_slots, op_times, op_rows = notes[0], notes[1], notes[2], notes[3], notes[4]
     for i in range(begin, slots.shape[0]):
         slot, time, new = slots[i], times[i], -1
         if slot >= 0:
@@ -305,12 +307,13 @@ def advance(slots, times, values, begin, config, state, ask, out, notes):  # typ
                 slot = np.int32(-1)
         if time > counters[WATERMARK] and config[OWN_TIME]:
             counters[WATERMARK] = time
-        if not _close(i, counters[OPS], config, state, ask, out):
+        watermark = counters[WATERMARK]
+        if counters[DUE] and due_at[0] <= watermark and not _close(i, counters[OPS], config, state, ask, out):
             return i, FULL
-        end = _missed(slot, time, config, state)
+        end = -1 if time + config[LATE] >= watermark else _missed(slot, time, config, state)
         if end >= 0:
             late = counters[LATES]
-            notes[5][late], notes[6][late], notes[7][late] = i, counters[WATERMARK], end
+            notes[5][late], notes[6][late], notes[7][late] = i, watermark, end
             counters[LATES] += 1
             continue
         if config[EACH] and counters[ROWS] == out[0].shape[0]:
@@ -322,13 +325,16 @@ def advance(slots, times, values, begin, config, state, ask, out, notes):  # typ
             if slot < 0:
                 notes[8][counters[REFUSED]] = i
                 counters[REFUSED] += 1
-                if config[OWN_TIME] and counters[WATERMARK] == time:  # what it closed is closed
-                    _note(-1, time, -1, state, notes)
+                if config[OWN_TIME] and watermark == time:  # what it closed is closed
+                    _note(-1, time, state, notes)
                 continue
             place[new], holder[slot] = slot, new
-            _note(-2 - slot, time, -1, state, notes)
+            _note(-2 - slot, time, state, notes)
             _open(slot, state)
-        last[slot] = _note(slot, time, i, state, notes)
+        op = counters[OPS]
+        op_slots[op], op_times[op], op_rows[op] = slot, time, i
+        counters[OPS] += 1
+        last[slot] = counters[CLOCK] + op
         at = _insert(slot, time, values, i, config, state)
         if config[EACH]:
             _write_early(slot, time, at, i, counters[OPS], config, state, ask, out)
