@@ -19,10 +19,9 @@ from streamer.clock import Clock
 from streamer.kafka import admin_config
 from streamer.settings import Settings
 from streamer.state.changelog import ChangelogTopic
-from streamer.state.join_store import JoinStore
 from streamer.state.restore import Restored
 from streamer.state.snapshot import Snapshot
-from streamer.state.store import Store
+from streamer.state.stores import Stateful
 from streamer.telemetry.logs import get_logger
 from streamer.telemetry.metrics import Metrics
 
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
 _log = get_logger(__name__)
 
-Stores = Mapping[int, Store | JoinStore]
+Stores = Mapping[int, Stateful]
 # Partition -> number of its last commit, and offset of each input after it.
 Ends = Mapping[int, tuple[int, list[int]]]
 
@@ -160,7 +159,7 @@ class Bases:
                 found, most = partition, ratio
         return found
 
-    def _take(self, partition: int, store: Store | JoinStore, seq: int, next_: list[int]) -> None:
+    def _take(self, partition: int, store: Stateful, seq: int, next_: list[int]) -> None:
         started = self._clock.monotonic()
         snapshot = Snapshot(store.dump(), store.spec.fingerprint, seq, next_, uuid.uuid4().bytes)
         self._under_way = _UnderWay(partition, snapshot, self._bases[partition].blocks)

@@ -122,6 +122,28 @@ class Spans:
 
 
 @dataclass(slots=True)
+class Pairs:
+    """Predictions that leave, one for each row of the batch, with their labels or without.
+
+    Attributes:
+        bodies: JSON objects of the predictions.
+        labels: of their labels, None for a prediction that got none.
+        delays_us: from the time of the prediction to that of its label.
+        unused: labels dropped meanwhile that no prediction had.
+    """
+
+    bodies: list[bytes]
+    labels: list[bytes | None]
+    delays_us: list[int]
+    unused: int
+
+    @property
+    def found(self) -> int:
+        """How many have a label."""
+        return len(self.labels) - self.labels.count(None)
+
+
+@dataclass(slots=True)
 class Stamps:
     """Monotonic seconds at which a batch passed each station; a station's time is the difference to the one before.
 
@@ -186,6 +208,7 @@ class Batch:
         late: records that came when all their windows had closed.
         told: on the way there, partition -> (receivers,) watermark that each partition of that topic was told.
         quiet: on the way there, partitions that fell silent.
+        pairs: where labels are waited for, what the rows are.
     """
 
     topic: str
@@ -218,6 +241,7 @@ class Batch:
     spans: Spans | None = None
     closed: int = 0
     late: list[DeadLetter] = field(default_factory=list)
+    pairs: Pairs | None = None
 
     def __len__(self) -> int:
         return len(self.offsets)

@@ -7,6 +7,7 @@ from streamer.batch import Batch, Records
 from streamer.clock import Clock
 from streamer.closing import Closing
 from streamer.inference.pool import Pool
+from streamer.match_plan import MatchPlan
 from streamer.plan import Plan, RekeyPlan
 from streamer.rekey.grid import Grid
 from streamer.rekey.receive import Receive, RekeyedWindows
@@ -19,16 +20,19 @@ from streamer.stages.encode import Encoder
 from streamer.stages.flag import Flag
 from streamer.stages.infer import Infer
 from streamer.stages.join import JoinStage
-from streamer.stages.produce import Encoding, Results
+from streamer.stages.match import MatchStage
+from streamer.stages.produce import Encoding, Matches, Results
 from streamer.stages.window import WindowStage
 from streamer.state.changelog import ChangelogTopic
 from streamer.state.join_spec import JoinSpec
+from streamer.state.store import StoreSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from streamer.state.join_store import JoinStore
-    from streamer.state.store import Store
+    from streamer.state.stores import Stateful
+
+Flow = Plan | RekeyPlan | MatchPlan
 
 # Judged where the event first came in; what is decoded again has passed.
 _ANY_TIME_US = 10**17
@@ -53,7 +57,7 @@ class Keyed(Protocol):
     def evicted(self) -> int:
         """Keys that made room for others."""
 
-    def open(self, partition: int) -> "Store | JoinStore | None":
+    def open(self, partition: int) -> "Stateful | None":
         """Begin a partition anew."""
 
     def close(self, partition: int) -> None:
@@ -105,7 +109,15 @@ class Stages:
     marks: Marks | None = None
 
 
-def stages_of(plan: Plan | RekeyPlan, settings: Settings, clock: Clock, partitions_of: "Callable[[str], int]") -> Stages:
+def waits_for_ends(flow: Flow) -> bool:
+    """Whether something happens when an input has nothing more to read: inputs that meet go on, windows close."""
+    if isinstance(flow, RekeyPlan) or len(flow.topics.sources) > 1:
+        return True
+    window = flow.store.window if isinstance(flow.store, StoreSpec) else None
+    return isinstance(window, Closing) and window.idle_us > 0
+
+
+def stages_of(plan: Flow, settings: Settings, clock: Clock, partitions_of: "Callable[[str], int]") -> Stages:
     """Build the stages of a flow; `partitions_of` asks the cluster how many partitions a topic has."""
     if isinstance(plan, RekeyPlan):
         internal, source = plan.topics.predictions, plan.topics.source
@@ -113,6 +125,8 @@ def stages_of(plan: Plan | RekeyPlan, settings: Settings, clock: Clock, partitio
         ahead_us = round(settings.max_ahead * 1e6)
         decode = Decode(plan.event, (), settings.record_bytes_max, ahead_us, keyed=False, new_key=plan.field)
         return Stages(decode, Progress(plan.align_us, plan.idle_s), Unscored(), Flag(None, 0), forward, None, forward.marks)
+    if isinstance(plan, MatchPlan):
+        return _matching(plan, settings)
     model = plan.model
     names = tuple(name for name in (model.facts.features or plan.feature_shapes) if plan.feature_shapes[name] == ())
     return Stages(
@@ -123,6 +137,14 @@ def stages_of(plan: Plan | RekeyPlan, settings: Settings, clock: Clock, partitio
         Results(Encoder(plan.topics.source, model, plan.publish_features, names), plan.topics),
         _changelog(plan),
     )
+
+
+def _matching(plan: MatchPlan, settings: Settings) -> Stages:
+    ahead_us, events = round(settings.max_ahead * 1e6), (plan.event, plan.label)
+    decoders = [Decode(event, (), settings.record_bytes_max, ahead_us, keyed=True) for event in events]
+    window = MatchStage(plan.store, events, settings.keys_max, plan.idle_s)
+    decode = DecodeEach(dict(zip(plan.topics.sources, decoders, strict=True)))
+    return Stages(decode, window, Unscored(), Flag(None, 0), Matches(plan.topics), _changelog(plan))
 
 
 def _decode(plan: Plan, settings: Settings) -> Decode | DecodeEach | Receive:
@@ -154,7 +176,7 @@ def _window(plan: Plan, settings: Settings) -> WindowStage | RekeyedWindows | Jo
     return RekeyedWindows(stage, Grid.of(plan.store.window)) if plan.rekey and plan.store else stage
 
 
-def _changelog(plan: Plan) -> ChangelogTopic | None:
+def _changelog(plan: Plan | MatchPlan) -> ChangelogTopic | None:
     """Where a flow writes its state; None without state."""
     if plan.store is None or plan.topics.changelog is None:
         return None

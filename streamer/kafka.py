@@ -10,8 +10,8 @@ from confluent_kafka.admin import AdminClient
 from streamer import limits
 from streamer.clients import CLIENT_LOGGER
 from streamer.errors import TopicError
-from streamer.plan import Topics
 from streamer.settings import Settings
+from streamer.topics import Topics
 
 # Small requests leave at once, as with Java's client; librdkafka's default lets them wait for the last one's acknowledgement.
 _SOCKET = {"socket.nagle.disable": True}

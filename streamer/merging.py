@@ -11,6 +11,7 @@ from streamer.rekey.send import Progress
 from streamer.stages.close import CloseStage
 from streamer.stages.consume import Consume
 from streamer.stages.join import JoinStage
+from streamer.stages.match import MatchStage
 from streamer.telemetry.metrics import Metrics
 
 
@@ -24,7 +25,7 @@ class Merging:
         metrics: who waits.
     """
 
-    def __init__(self, consume: Consume, window: JoinStage, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, consume: Consume, window: JoinStage | MatchStage, clock: Clock, metrics: Metrics) -> None:
         self._consume, self._window, self._clock, self._metrics = consume, window, clock, metrics
 
     def released(self, room: Callable[[], int]) -> Iterator[Batch]:
@@ -42,13 +43,13 @@ class Merging:
 
     @property
     def due(self) -> bool:
-        """Whether rows wait that only silence holds back."""
-        return self._window.due(self._clock.wall_us())
+        """Whether rows wait that only silence holds back, or may do so: what is not restored yet has not been asked."""
+        return not self._consume.reading() or self._window.due(self._clock.wall_us())
 
 
 def merging_of(consume: Consume, window: Keyed, clock: Clock, metrics: Metrics) -> Merging | Idle | Pace | None:
     """What lets inputs meet, closes windows by silence, or keeps partitions beside each other; None where nothing is wanted."""
-    if isinstance(window, JoinStage):
+    if isinstance(window, JoinStage | MatchStage):
         return Merging(consume, window, clock, metrics)
     if isinstance(window, CloseStage) and window.idle_s:
         return Idle(consume, window, clock, metrics)

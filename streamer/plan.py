@@ -1,10 +1,10 @@
 """A topology checked and bound to its model and limits: everything a worker needs to know before it starts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar, get_type_hints
+from typing import get_type_hints
 
 import numpy as np
 
@@ -17,8 +17,10 @@ from streamer.inference.repository import find
 from streamer.join_plan import Joins, check_joins, tracers_of
 from streamer.settings import Settings
 from streamer.state.join_spec import JoinSpec
+from streamer.state.match_store import MatchSpec
 from streamer.state.panes import PaneSpec
 from streamer.state.store import StoreSpec
+from streamer.topics import Topics, topics_of
 from streamer.topology import (
     NAME_RULE,
     FeatureFunction,
@@ -32,58 +34,12 @@ from streamer.topology import (
     Topology,
     Windowed,
     is_topic,
+    need,
+    step_of,
+    steps_of,
 )
 from streamer.units import format_bytes
 from streamer.windows import Needs, Rolling, TracingWindow
-
-_Step = TypeVar("_Step")
-
-
-@dataclass(frozen=True, slots=True)
-class Topics:
-    """Topics of a topology; `changelog` is None without state, `anomalies` when nobody asked for them.
-
-    `late` is None where no window closes. `joined` are the further inputs, each with the topic of its dead letters; `rekeyed` is
-    the internal topic of `.rekey`, and `rekey_field` the field it names.
-    """
-
-    source: str
-    rejected: str
-    predictions: str
-    anomalies: str | None
-    changelog: str | None
-    late: str | None = None
-    joined: Mapping[str, str] = field(default_factory=dict)
-    rekeyed: str | None = None
-    rekey_field: str | None = None
-
-    @property
-    def lead(self) -> str:
-        """What the windows are fed from: the source, or the internal topic behind it."""
-        return self.rekeyed or self.source
-
-    @property
-    def sources(self) -> list[str]:
-        """Topics that the flow with the model reads, the lead first."""
-        return [self.lead, *self.joined]
-
-    def rejected_of(self, source: str) -> str:
-        """Where dead letters of an input go."""
-        return self.joined.get(source, self.rejected)
-
-    def outputs(self) -> list[str]:
-        """Topics the workers write."""
-        named = (self.rejected, *self.joined.values(), self.rekeyed, self.predictions, self.anomalies, self.late, self.changelog)
-        return [topic for topic in named if topic]
-
-    def readers(self, group: str) -> dict[str, str]:
-        """Input topic -> the consumer group that reads it, where `group` is that of the topology."""
-        front = {self.source: f"{group}-by-{self.rekey_field}"} if self.rekeyed else {}
-        return front | dict.fromkeys(self.sources, group)
-
-    def all(self) -> list[str]:
-        """Every topic of the topology once, inputs first."""
-        return list(dict.fromkeys((self.source, *self.sources, *self.outputs())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,52 +113,6 @@ class Plan:
         return (self.rekey, self) if self.rekey else (self,)
 
 
-def waits_for_ends(flow: RekeyPlan | Plan) -> bool:
-    """Whether something happens when an input has nothing more to read: inputs that meet go on, windows close."""
-    if isinstance(flow, RekeyPlan):
-        return True
-    window = flow.store.window if isinstance(flow.store, StoreSpec) else None
-    return len(flow.topics.sources) > 1 or (isinstance(window, Closing) and window.idle_us > 0)
-
-
-def topics_of(topology: Topology, group: str | None) -> Topics:
-    """Topic names of a topology; needs no model.
-
-    Raises:
-        TopologyError: a step is missing.
-    """
-    source, publish = _need(topology, Source), _need(topology, Publish)
-    joined, windowed, rekey = _steps(topology, Joined), _step(topology, Windowed), _step(topology, Rekey)
-    own = f"{group or topology.name}-{topology.name}"
-    topics = Topics(
-        source.event.__event__.topic, source.rejected, publish.predictions, publish.anomalies,
-        f"{own}-window-changelog" if joined or windowed else None,
-        publish.late,
-        {step.join.event.__event__.topic: step.rejected for step in joined},
-        f"{own}-by-{rekey.field}" if rekey else None, rekey.field if rekey else None,
-    )  # fmt: skip
-    _check_names(topics, source, joined, publish)
-    return topics
-
-
-def _check_names(topics: Topics, source: Source, joined: list[Joined], publish: Publish) -> None:
-    taken: dict[str, str] = {}
-    for role, name, where in (
-        ("topic", topics.source, source.where), ("rejected", topics.rejected, source.where),
-        *(("topic", step.join.event.__event__.topic, step.where) for step in joined),
-        *(("rejected", step.rejected, step.where) for step in joined),
-        ("predictions", topics.predictions, publish.where), ("anomalies", topics.anomalies, publish.where),
-        ("late", topics.late, publish.where),
-    ):  # fmt: skip
-        if name is None:
-            continue
-        if not is_topic(name):
-            raise TopologyError(f"{where}: {role}={name!r}: {NAME_RULE}")
-        if name in taken:
-            raise TopologyError(f"{where}: {role}={name!r} is taken by {taken[name]}=; records of each kind need their own topic")
-        taken[name] = role
-
-
 def bind(topology: Topology, settings: Settings, models: Path, *, model: LoadedModel | None = None) -> Plan:
     """Check a topology and bind it to its model: the one in the repository `models`, or the one given.
 
@@ -210,13 +120,13 @@ def bind(topology: Topology, settings: Settings, models: Path, *, model: LoadedM
         TopologyError: the declaration is wrong; the message starts with the line.
         ModelError: the model is missing, unreadable, or does not take these features.
     """
-    source, windowed, infer = _need(topology, Source), _step(topology, Windowed), _need(topology, Infer)
-    features, publish = _need(topology, Features), _need(topology, Publish)
-    rekey, joined = _step(topology, Rekey), _steps(topology, Joined)
+    source, windowed, infer = need(topology, Source), step_of(topology, Windowed), need(topology, Infer)
+    features, publish = need(topology, Features), need(topology, Publish)
+    rekey, joined = step_of(topology, Rekey), steps_of(topology, Joined)
     key = _rekeyed(rekey, source.event, windowed, joined) if rekey else source.event.__event__.key
     if windowed and key is None:
         raise TopologyError(f"{windowed.where}: windows are kept per key; give the event class a key, class R(..., key='field')")
-    _check_time(source.event, source.where)
+    check_time(source.event, source.where)
     tracers = tracers_of(joined)
     needs, shapes = _trace(features, source.event, windowed, tracers)
     check_closing(windowed, publish, rekey, joined, needs, features)
@@ -234,7 +144,7 @@ def bind(topology: Topology, settings: Settings, models: Path, *, model: LoadedM
     topics = topics_of(topology, group)
     return Plan(
         topology.name, group, source.event, key, topics, store, needs, tuple(columns),
-        features.function, shapes, model, _threshold(_step(topology, Flag), publish, model), infer.deadline_s, publish.features,
+        features.function, shapes, model, _threshold(step_of(topology, Flag), publish, model), infer.deadline_s, publish.features,
         windowed.emit if windowed else "on_close", joins,
         _front(topology.name, group, source, rekey, windowed, topics) if rekey and windowed else None,
     )  # fmt: skip
@@ -246,12 +156,12 @@ def _spec_of(window: Rolling | Closing, needs: Needs, rekey: Rekey | None) -> St
 
 
 def windows_of(topology: Topology) -> StoreSpec | None:
-    """Shape of the windows of a topology, without its model; None where it keeps none, or the rows of joins."""
-    windowed, features = _step(topology, Windowed), _need(topology, Features)
-    if windowed is None or _steps(topology, Joined):
+    """Shape of the windows of a topology, without its model; None where it keeps none, or rows of other kinds."""
+    windowed = step_of(topology, Windowed)
+    if windowed is None or steps_of(topology, Joined):
         return None
-    needs, _ = _trace(features, _need(topology, Source).event, windowed, {})
-    return _spec_of(windowed.window, needs, _step(topology, Rekey))
+    needs, _ = _trace(need(topology, Features), need(topology, Source).event, windowed, {})
+    return _spec_of(windowed.window, needs, step_of(topology, Rekey))
 
 
 def _front(name: str, group: str, source: Source, rekey: Rekey, windowed: Windowed, topics: Topics) -> RekeyPlan:
@@ -261,14 +171,6 @@ def _front(name: str, group: str, source: Source, rekey: Rekey, windowed: Window
     return RekeyPlan(name, topics.readers(group)[topics.source], source.event, rekey.field, rekey.align_us, idle_s, own)
 
 
-def _step(topology: Topology, kind: type[_Step]) -> _Step | None:
-    return next((step for step in topology.steps if isinstance(step, kind)), None)
-
-
-def _steps(topology: Topology, kind: type[_Step]) -> list[_Step]:
-    return [step for step in topology.steps if isinstance(step, kind)]
-
-
 def _joins(
     source: Source, windowed: Windowed | None, needs: Needs, joined: list[Joined], tracers: dict[type[Event], TracingWindow]
 ) -> Joins | None:
@@ -276,16 +178,8 @@ def _joins(
         return None
     check_joins(source, windowed, joined)
     for step in joined:
-        _check_time(step.join.event, step.where)
+        check_time(step.join.event, step.where)
     return Joins.of(source, windowed, needs, joined, tracers)
-
-
-def _need(topology: Topology, kind: type[_Step]) -> _Step:
-    step = _step(topology, kind)
-    if step is None:
-        last = topology.steps[-1].where if topology.steps else f"Topology({topology.name!r})"
-        raise TopologyError(f"{last}: the topology has no .{kind.__name__.lower()}() step")
-    return step
 
 
 def _rekeyed(rekey: Rekey, event: type[Event], windowed: Windowed | None, joined: list[Joined]) -> str:
@@ -305,7 +199,7 @@ def _rekeyed(rekey: Rekey, event: type[Event], windowed: Windowed | None, joined
     return rekey.field
 
 
-def _check_time(event: type[Event], where: str) -> None:
+def check_time(event: type[Event], where: str) -> None:
     """Whether the type of the time field is one that its unit can be read from."""
     spec = event.__event__
     if spec.time is None:
@@ -347,7 +241,7 @@ def _trace(
     return window.needs, shapes
 
 
-def check_memory(store: StoreSpec | JoinSpec, settings: Settings, where: str, partitions: int | None = None) -> None:
+def check_memory(store: StoreSpec | JoinSpec | MatchSpec, settings: Settings, where: str, partitions: int | None = None) -> None:
     """Whether the windows fit in the budget: bytes per key x keys_max x partitions of the source.
 
     One worker may have to hold them all. Before that number is known (None), one is counted.

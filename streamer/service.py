@@ -7,6 +7,7 @@ from prometheus_client.registry import Collector
 
 from streamer.clients import Clients
 from streamer.clock import Clock
+from streamer.match_plan import MatchPlan
 from streamer.plan import Plan
 from streamer.settings import Settings
 from streamer.telemetry.metrics import Together
@@ -22,7 +23,9 @@ class Service:
         clients, clock: as for a worker.
     """
 
-    def __init__(self, plan: Plan, settings: Settings, *, clients: Clients | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self, plan: Plan | MatchPlan, settings: Settings, *, clients: Clients | None = None, clock: Clock | None = None
+    ) -> None:
         self.workers = [Worker(flow, settings, clients=clients, clock=clock) for flow in plan.flows]
         self._failures: list[BaseException] = []
 

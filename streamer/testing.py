@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from streamer.clock import ManualClock
 from streamer.errors import StreamerError
 from streamer.event import Event
+from streamer.flow import Flow
 from streamer.inference.model import Facts, Features, LoadedModel
 from streamer.inference.repository import ModelFile
+from streamer.match_plan import plan_of
 from streamer.memory_log import MemoryAdmin, MemoryConsumer, MemoryLog, MemoryProducer, Stored
-from streamer.plan import Plan, RekeyPlan, bind
 from streamer.settings import Settings
 from streamer.topology import Topology
 from streamer.units import parse_duration_s
@@ -74,7 +75,7 @@ class TopologyTest:
         self,
         topology: Topology,
         *,
-        models: str | Path | ScoreFunction,
+        models: str | Path | ScoreFunction = "models",
         threshold: float = 0.5,
         partitions: int = 4,
         start: float = 1_700_000_000.0,
@@ -97,12 +98,12 @@ class TopologyTest:
 
     def _new_workers(self) -> list[Worker]:
         if callable(self._models):
-            plan = bind(self._topology, self._settings, Path(), model=stand_in(self._models, self._threshold))
+            plan = plan_of(self._topology, self._settings, Path(), model=stand_in(self._models, self._threshold))
         else:
-            plan = bind(self._topology, self._settings, Path(self._models))
+            plan = plan_of(self._topology, self._settings, Path(self._models))
         return [self._new_worker(flow) for flow in plan.flows]
 
-    def _new_worker(self, flow: Plan | RekeyPlan) -> Worker:
+    def _new_worker(self, flow: Flow) -> Worker:
         worker = Worker(flow, self._settings, clients=_MemoryClients(self.log), clock=self.clock)
         worker.start()
         return worker
@@ -152,7 +153,7 @@ class TopologyTest:
                 self.clock.advance(0.005)
         raise StreamerError(f"the topology did not come to rest within {_TURNS_MAX:,} turns")
 
-    def _caught_up(self, flow: Plan | RekeyPlan) -> bool:
+    def _caught_up(self, flow: Flow) -> bool:
         return all(self.log.caught_up(flow.group, topic) for topic in flow.topics.sources)
 
     def restart(self) -> None:

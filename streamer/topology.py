@@ -65,6 +65,19 @@ class Joined:
 
 
 @dataclass(frozen=True, slots=True)
+class Match:
+    """`.match()`: which labels are waited for, how long, and the topic of those that cannot be read."""
+
+    label: type[Event]
+    within_us: int
+    on: str | None
+    rejected: str
+    late_us: int
+    idle_s: float
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
 class Rekey:
     """`.rekey()`: another key for the events, and how far a partition may run ahead of the others."""
 
@@ -116,6 +129,15 @@ class Publish:
     anomalies: str | None
     features: bool
     late: str | None
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class PublishMatched:
+    """`.publish()` behind `.match()`: output topics."""
+
+    matched: str
+    unmatched: str
     where: str
 
 
@@ -185,6 +207,32 @@ class Topology:
             raise TopologyError(f"{where}: .join(): {error}") from error
         return self._add(Joined(join, rejected, late_us, idle_s, where))
 
+    def match(
+        self, label: type[Event], *, within: str, rejected: str, on: str | None = None, late: str = "0s", idle: str = "100ms"
+    ) -> "Topology":
+        """Wait for the label of each event: the first of its key with a time from that of the event until `within` later.
+
+        The source is a topic of predictions. There is no model; `.publish(matched=, unmatched=)` comes next. Both topics need
+        as many partitions, the same keys, and the same partitioner.
+
+        Args:
+            label: class of the labels; its key is the one of the source.
+            within: how long a label may take, as "14d".
+            rejected: topic of labels that cannot be used.
+            on: a field of both classes, text or a whole number, that must be equal too.
+            late: how far out of order records of either topic may be.
+            idle: how long an event waits for a topic that had no record for so long and has none unread.
+        """
+        where = line_of_caller(1)
+        if not (isinstance(label, type) and issubclass(label, Event) and label.__event__.topic):
+            raise TopologyError(f"{where}: .match() takes an Event class with a topic, class L(Event, topic='t', key='k')")
+        try:
+            within_us, late_us = (round(parse_duration_s(text) * 1e6) for text in (within, late))
+            idle_s = parse_duration_s(idle)
+        except ValueError as error:
+            raise TopologyError(f"{where}: .match(): {error}") from error
+        return self._add(Match(label, within_us, on, rejected, late_us, idle_s, where))
+
     def window(self, window: Rolling | Closing, *, emit: Emission | None = None) -> "Topology":
         """Keep samples per key.
 
@@ -239,27 +287,65 @@ class Topology:
         return self._add(Flag(above, where))
 
     def publish(
-        self, *, predictions: str, anomalies: str | None = None, features: bool = False, late: str | None = None
+        self,
+        *,
+        predictions: str | None = None,
+        anomalies: str | None = None,
+        features: bool = False,
+        late: str | None = None,
+        matched: str | None = None,
+        unmatched: str | None = None,
     ) -> "Topology":
         """Name the output topics; with `features` every prediction carries the model's inputs.
 
-        `late` is for windows that close: where events go for which all their windows have closed.
+        `late` is for windows that close: where events go for which all their windows have closed. Behind `.match` it takes
+        `matched` and `unmatched`, both and nothing else.
         """
-        return self._add(Publish(predictions, anomalies, features, late, line_of_caller(1)))
+        where = line_of_caller(1)
+        if any(isinstance(step, Match) for step in self.steps):
+            if matched is None or unmatched is None or predictions or anomalies or features or late:
+                raise TopologyError(f"{where}: behind .match() it is .publish(matched='...', unmatched='...'), and nothing else")
+            return self._add(PublishMatched(matched, unmatched, where))
+        if predictions is None or matched or unmatched:
+            raise TopologyError(f"{where}: it is .publish(predictions='...'); matched= and unmatched= come behind .match()")
+        return self._add(Publish(predictions, anomalies, features, late, where))
 
     def __post_init__(self) -> None:
         if not is_topic(self.name):
             raise TopologyError(f"{line_of_caller(2)}: Topology({self.name!r}): {NAME_RULE}")
 
     def _add(self, step: Any) -> "Topology":
-        kinds = (Source, Rekey, Joined, Windowed, Features, Infer, Flag, Publish)
+        kinds = (Source, Rekey, Joined, Match, Windowed, Features, Infer, Flag, Publish, PublishMatched)
         place = kinds.index(type(step))
         for earlier in self.steps:
             before = kinds.index(type(earlier)) - isinstance(step, Joined)  # there may be several
             if before >= place:
-                names = ("source", "rekey", "join", "window", "features", "infer", "flag", "publish")
+                names = ("source", "rekey", "join", "match", "window", "features", "infer", "flag", "publish", "publish")
                 raise TopologyError(
                     f"{step.where}: .{names[place]}() comes after .{names[kinds.index(type(earlier))]}() "
-                    f"({earlier.where}); the order is {' -> '.join(names)}, each once, but several joins"
+                    f"({earlier.where}); the order is {' -> '.join(names[:-1])}, each once, but several joins"
                 )
         return replace(self, steps=(*self.steps, step))
+
+
+def step_of(topology: Topology, kind: type[Step]) -> Step | None:
+    """The step of a kind, None where there is none."""
+    return next((step for step in topology.steps if isinstance(step, kind)), None)
+
+
+def steps_of(topology: Topology, kind: type[Step]) -> list[Step]:
+    """All steps of a kind."""
+    return [step for step in topology.steps if isinstance(step, kind)]
+
+
+def need(topology: Topology, kind: type[Step]) -> Step:
+    """The step of a kind.
+
+    Raises:
+        TopologyError: there is none.
+    """
+    step = step_of(topology, kind)
+    if step is None:
+        last = topology.steps[-1].where if topology.steps else f"Topology({topology.name!r})"
+        raise TopologyError(f"{last}: the topology has no .{kind.__name__.lower()}() step")
+    return step

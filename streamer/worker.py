@@ -12,10 +12,9 @@ from streamer.batch import Records
 from streamer.clients import Clients, KafkaClients
 from streamer.clock import Clock, SystemClock
 from streamer.fences import Fences
-from streamer.flow import stages_of
+from streamer.flow import Flow, stages_of, waits_for_ends
 from streamer.kafka import Watermarks, consumer_config, producer_config, reader_config, transactional_config, with_reports
 from streamer.merging import merging_of
-from streamer.plan import Plan, RekeyPlan, waits_for_ends
 from streamer.settings import Settings
 from streamer.stages.commit import Commit, TransactionError
 from streamer.stages.consume import Consume
@@ -59,7 +58,7 @@ class Worker:
 
     def __init__(
         self,
-        plan: Plan | RekeyPlan,
+        plan: Flow,
         settings: Settings,
         *,
         clients: Clients | None = None,

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from streamer.demo.recording import Recording
     from streamer.live.view import Frame
-    from streamer.plan import Plan, Topics
+    from streamer.plan import Plan
     from streamer.settings import Settings
+    from streamer.topics import Topics
 
 _PLAYS_S = 20.0
 _PARTITIONS = 4

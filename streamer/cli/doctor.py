@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
     from confluent_kafka.admin._metadata import ClusterMetadata
 
-    from streamer.plan import Plan, Topics
+    from streamer.match_plan import MatchPlan
+    from streamer.plan import Plan
     from streamer.settings import Settings
+    from streamer.topics import Topics
 
 TIMEOUT_S = 5.0
 # Dead letters carry up to 64 KiB and their headers, changelog blocks up to 900 KiB.
@@ -67,7 +69,7 @@ def examine(name: str, settings: "Settings") -> "Iterator[Check]":
     """All checks, each as soon as it is done. A broker that is away does not keep the model from being checked."""
     from streamer.errors import StreamerError  # noqa: PLC0415
     from streamer.loading import load_topology  # noqa: PLC0415
-    from streamer.plan import topics_of  # noqa: PLC0415
+    from streamer.topics import topics_of  # noqa: PLC0415
 
     try:
         topology, folder = load_topology(name)
@@ -80,10 +82,10 @@ def examine(name: str, settings: "Settings") -> "Iterator[Check]":
     yield from _model(lambda: _bind(topology, settings, folder))
 
 
-def _bind(topology: Any, settings: "Settings", folder: Any) -> "Plan":
-    from streamer.plan import bind  # noqa: PLC0415
+def _bind(topology: Any, settings: "Settings", folder: Any) -> "Plan | MatchPlan":
+    from streamer.match_plan import plan_of  # noqa: PLC0415
 
-    return bind(topology, settings, settings.models or folder / "models")
+    return plan_of(topology, settings, settings.models or folder / "models")
 
 
 def _until_stuck(checks: "Callable[[], Iterator[Check]]") -> "Iterator[Check]":
@@ -306,16 +308,20 @@ def _group(settings: "Settings", source: str, group: str) -> "Iterator[Check]":
 # ---------------------------------------------------------------------- the model
 
 
-def _model(make_plan: "Callable[[], Plan]") -> "Iterator[Check]":
+def _model(make_plan: "Callable[[], Plan | MatchPlan]") -> "Iterator[Check]":
     import numpy as np  # noqa: PLC0415
 
     from streamer.clock import SystemClock  # noqa: PLC0415
     from streamer.errors import StreamerError  # noqa: PLC0415
+    from streamer.plan import Plan  # noqa: PLC0415
 
     try:
         plan = make_plan()
     except StreamerError as error:
         yield Check(ok=False, what="model and features", fix=str(error))
+        return
+    if not isinstance(plan, Plan):
+        yield Check(ok=True, what="the topology needs no model")
         return
     file = plan.model.file
     flags = "flags nothing" if plan.threshold is None else f"flags scores above {plan.threshold:g}"

@@ -14,6 +14,7 @@ from streamer.cli.options import Bootstrap, Config, Group, Models, TopologyName
 from streamer.limits import YOUNG_OBJECTS_MAX
 
 if TYPE_CHECKING:
+    from streamer.match_plan import MatchPlan
     from streamer.plan import Plan
     from streamer.settings import HttpAddress, Settings
 
@@ -50,7 +51,8 @@ def serve(name: str, settings: "Settings") -> None:
     """Bind, check topics, run the flows of a topology with their web server."""
     from streamer.kafka import check_topics  # noqa: PLC0415
     from streamer.loading import load_topology  # noqa: PLC0415
-    from streamer.plan import bind, check_memory  # noqa: PLC0415
+    from streamer.match_plan import plan_of  # noqa: PLC0415
+    from streamer.plan import Plan, check_memory  # noqa: PLC0415
     from streamer.service import Service  # noqa: PLC0415
     from streamer.telemetry.logs import configure_logs, get_logger  # noqa: PLC0415
     from streamer.web.server import serve_in_background  # noqa: PLC0415
@@ -61,11 +63,12 @@ def serve(name: str, settings: "Settings") -> None:
     for warning in settings.warnings():
         log.warning("unsafe_setting", problem=warning)
     topology, folder = load_topology(name)
-    plan = bind(topology, settings, settings.models or folder / "models")
+    plan = plan_of(topology, settings, settings.models or folder / "models")
     partitions = check_topics(settings, plan.topics)
     if plan.store is not None:
         check_memory(plan.store, settings, plan.name, partitions)
-    plan.model.warm_up(plan.feature_shapes)
+    if isinstance(plan, Plan):
+        plan.model.warm_up(plan.feature_shapes)
     service = Service(plan, settings)
     _spare_the_collector()
     stopper.hand_over(service.stop)
@@ -103,14 +106,18 @@ class _Stopper:
         raise SystemExit(0)
 
 
-def _announce(plan: "Plan", settings: "Settings", partitions: int) -> None:
+def _announce(plan: "Plan | MatchPlan", settings: "Settings", partitions: int) -> None:
+    from streamer.plan import Plan  # noqa: PLC0415
     from streamer.telemetry.logs import get_logger  # noqa: PLC0415
 
+    model: dict[str, object] = {"unmatched": plan.topics.unmatched}
+    if isinstance(plan, Plan):
+        model = {"model": plan.model.file.name, "version": plan.model.file.version, "threshold": plan.threshold}
     per_key = plan.store.bytes_per_key if plan.store else 0
     get_logger(__name__).info(
         "starting", topology=plan.name, group=plan.group, guarantee=settings.guarantee, source=plan.topics.source,
         rekeyed=plan.topics.rekeyed,
-        model=plan.model.file.name, version=plan.model.file.version, threshold=plan.threshold, new_group_starts=settings.start,
+        **model, new_group_starts=settings.start,
         bytes_per_key=per_key, keys_max=settings.keys_max, partitions=partitions,
         state_bytes_max=per_key * settings.keys_max * partitions,
     )  # fmt: skip

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from confluent_kafka import TopicPartition
     from confluent_kafka.admin import AdminClient
 
-    from streamer.plan import Topics
     from streamer.settings import Settings
     from streamer.state.store import Store, StoreSpec
+    from streamer.topics import Topics
 
 state_app = typer.Typer(help="Look at the windows of a topology, or start over.", no_args_is_help=True)
 
@@ -46,9 +46,10 @@ def show(
     from streamer.errors import StateError  # noqa: PLC0415 - --help stays quick
     from streamer.kafka import check_topics  # noqa: PLC0415
     from streamer.loading import load_topology  # noqa: PLC0415
-    from streamer.plan import topics_of, windows_of  # noqa: PLC0415
+    from streamer.plan import windows_of  # noqa: PLC0415
     from streamer.rekey.murmur2 import partitions  # noqa: PLC0415
     from streamer.settings import Settings  # noqa: PLC0415
+    from streamer.topics import topics_of  # noqa: PLC0415
 
     settings, (declared, _) = Settings.load(config, bootstrap=bootstrap, group=group), load_topology(topology)
     spec, topics = windows_of(declared), topics_of(declared, settings.group)
@@ -147,8 +148,8 @@ def reset(
     from streamer.errors import StateError  # noqa: PLC0415
     from streamer.kafka import admin_config, check_topics  # noqa: PLC0415
     from streamer.loading import load_topology  # noqa: PLC0415
-    from streamer.plan import topics_of  # noqa: PLC0415
     from streamer.settings import Settings  # noqa: PLC0415
+    from streamer.topics import topics_of  # noqa: PLC0415
 
     settings = Settings.load(config, bootstrap=bootstrap, group=group)
     declared, _ = load_topology(topology)

@@ -15,8 +15,8 @@ from streamer.cli.options import Bootstrap, Config, TopologyName
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
-    from streamer.plan import Topics
     from streamer.settings import Settings
+    from streamer.topics import Topics
 
 _WAIT_S = 0.2
 _ROWS_AT_ONCE = 500
@@ -52,8 +52,8 @@ def tail(
 ) -> None:
     """Show what a topology publishes (committed records only) until Ctrl-C."""
     from streamer.loading import load_topology  # noqa: PLC0415 - --help stays quick
-    from streamer.plan import topics_of  # noqa: PLC0415
     from streamer.settings import Settings  # noqa: PLC0415
+    from streamer.topics import topics_of  # noqa: PLC0415
 
     settings = Settings.load(config, bootstrap=bootstrap)
     topic = _topic(topics_of(load_topology(topology)[0], settings.group), what)

@@ -7,8 +7,8 @@ import typer
 from streamer.cli.options import Bootstrap, Config, Group, TopologyName
 
 if TYPE_CHECKING:
-    from streamer.plan import Topics
     from streamer.settings import Settings
+    from streamer.topics import Topics
 
 topics_app = typer.Typer(help="Plan or create the topics of a topology.", no_args_is_help=True)
 
@@ -91,7 +91,7 @@ def create_topics(settings: "Settings", topics: "Topics", *, partitions: int, re
 
 def _topics(name: str, group: str | None) -> "tuple[Topics, str]":
     from streamer.loading import load_topology  # noqa: PLC0415
-    from streamer.plan import topics_of  # noqa: PLC0415
+    from streamer.topics import topics_of  # noqa: PLC0415
 
     topology, _ = load_topology(name)
     return topics_of(topology, group), group or topology.name

@@ -4,7 +4,6 @@ What a batch brings only lines up. Rows come out when the watermark of their par
 to which every input has been read, and moves by ticks that the changelog keeps, since silence is in no log.
 """
 
-from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from streamer.batch import Batch, partition_rows
 from streamer.event import Event
 from streamer.limits import JOIN_ROWS_AHEAD_MAX, JOIN_ROWS_WAITING_MAX, ROWS_PER_BATCH_MAX
+from streamer.stages.reach import Reach
 from streamer.stages.window import column_of, features_of
 from streamer.state import kernels
 from streamer.state.delta import Delta
@@ -23,27 +23,6 @@ from streamer.state.joining import HIDDEN, OFFSET, TIMESTAMP_MS
 from streamer.state.keys import NEVER
 from streamer.topology import FeatureFunction
 from streamer.windows import Look, Needs, Window
-
-# Moments that are told apart while a silent input is waited for.
-_LEVELS_KEPT = 16
-
-
-@dataclass(slots=True)
-class Levels:
-    """How far the inputs that are not silent were, some moments ago: so long a silent one is waited for."""
-
-    _noted: deque[tuple[float, int]] = field(default_factory=deque)
-
-    def note(self, now_s: float, time: int, keep_s: float) -> None:
-        """Inputs are at `time` now; what is older than `keep_s` is forgotten, but for the newest of it."""
-        if not self._noted or (time > self._noted[-1][1] and now_s >= self._noted[-1][0] + keep_s / _LEVELS_KEPT):
-            self._noted.append((now_s, time))
-        while len(self._noted) > 1 and self._noted[1][0] <= now_s - keep_s:
-            self._noted.popleft()
-
-    def at(self, moment_s: float) -> int:
-        """How far they were at that moment or before."""
-        return max((time for noted, time in self._noted if noted <= moment_s), default=NEVER)
 
 
 @dataclass(slots=True)
@@ -72,24 +51,26 @@ class JoinStage:
     truncated: int = 0
     evicted: int = 0
     _looks: Looks = field(init=False)
+    _reach: Reach = field(init=False)
     _ahead: dict[int, set[int]] = field(default_factory=dict)
-    _levels: dict[int, Levels] = field(default_factory=lambda: defaultdict(Levels))
 
     def __post_init__(self) -> None:
-        self._looks = self.spec.looks()
+        self._looks, streams = self.spec.looks(), self.spec.streams
+        shifts = tuple(stream.shift_us for stream in streams)
+        self._reach = Reach(shifts, self.spec.ahead_us, self.spec.late_us, self.idle_s)
 
     def open(self, partition: int) -> JoinStore:
         """A new, empty store for a partition; replaces the one there was."""
         store = self.stores[partition] = JoinStore(self.spec, self.keys_max)
         self._ahead.pop(partition, None)
-        self._levels.pop(partition, None)
+        self._reach.forget(partition)
         return store
 
     def close(self, partition: int) -> None:
         """Forget a partition."""
         self.stores.pop(partition, None)
         self._ahead.pop(partition, None)
-        self._levels.pop(partition, None)
+        self._reach.forget(partition)
 
     @property
     def keys(self) -> int:
@@ -168,25 +149,7 @@ class JoinStage:
     def _reached(self, partition: int, silence_s: Sequence[float | None], now_us: int, now_s: float) -> int:
         """Up to where, in the time of the source, all inputs have been read."""
         store = self.stores[partition]
-        newest: list[int] = store.newest.tolist()
-        silent = [silence is not None and silence >= idle for silence, idle in zip(silence_s, self.idle_s, strict=True)]
-        if all(silent):
-            # Nothing more is known than our clock: what may still be seen of each row had its time to come.
-            last = store.newest_source_until(now_us - self.spec.ahead_us)
-            return NEVER if last is None else last + self.spec.late_us + 1
-        live = [time for time, out in zip(newest, silent, strict=True) if not out]
-        if NEVER in live:
-            return NEVER
-        levels = self._levels[partition]
-        levels.note(now_s, max(live), max(self.idle_s))
-        # A silent input is as far as the others were a while ago: its record may be on the way to us just now.
-        reached = [
-            max(time, levels.at(now_s - idle)) if out else time
-            for time, out, idle in zip(newest, silent, self.idle_s, strict=True)
-        ]
-        if NEVER in reached:
-            return NEVER
-        return min(time - stream.shift_us for time, stream in zip(reached, self.spec.streams, strict=True))
+        return self._reach.reached(partition, store.newest.tolist(), silence_s, now_us, now_s, store.newest_source_until)
 
     def ahead(self, partition: int, silence_s: Sequence[float | None]) -> list[str]:
         """Topics whose rows pile up because another input has not been read as far: they should wait."""

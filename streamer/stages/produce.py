@@ -4,13 +4,14 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import orjson
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streamer.batch import Batch, DeadLetter
 from streamer.clock import Clock
-from streamer.plan import Topics
 from streamer.stages.commit import TransactionError
 from streamer.stages.encode import Encoder, dead_letter, dead_letter_key
+from streamer.topics import Topics
 
 
 class Encoding(Protocol):
@@ -41,6 +42,32 @@ class Results:
             anomalies = [{"key": batch.keys[row], "value": self.encoder.anomaly(batch, row, values[row])} for row in flagged]
             found.append((self.topics.anomalies, anomalies))
         return found
+
+
+@dataclass(slots=True)
+class Matches:
+    """Predictions with their labels, and those that got none, `schemas/matched.v1.json`.
+
+    Attributes:
+        topics: where they go.
+    """
+
+    topics: Topics
+
+    def outgoing(self, batch: Batch, now_us: int) -> list[tuple[str, list[dict[str, Any]]]]:  # noqa: ARG002 - nothing counts from now
+        """Records by topic."""
+        assert batch.pairs is not None, "the stage before makes pairs"
+        assert self.topics.unmatched is not None, "a topology with .match names it"
+        matched, unmatched = list[dict[str, Any]](), list[dict[str, Any]]()
+        pairs = batch.pairs
+        for key, body, label, delay_us in zip(batch.keys, pairs.bodies, pairs.labels, pairs.delays_us, strict=True):
+            if label is None:
+                unmatched.append({"key": key, "value": body})
+            else:
+                value = b'%b,"label":%b,"delay_s":%b}' % (body[:-1], label, orjson.dumps(delay_us / 1e6))
+                matched.append({"key": key, "value": value})
+        found = (self.topics.predictions, matched), (self.topics.unmatched, unmatched)
+        return [(topic, records) for topic, records in found if records]
 
 
 @dataclass(slots=True)

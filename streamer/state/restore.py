@@ -13,9 +13,8 @@ from streamer.clock import Clock
 from streamer.errors import StateError
 from streamer.state.changelog import Block, Mark, decode
 from streamer.state.delta import Delta, merge
-from streamer.state.join_store import JoinStore
 from streamer.state.snapshot import CHUNK, MANIFEST, Assembly
-from streamer.state.store import Store
+from streamer.state.stores import Stateful
 
 # A chunk takes about a millisecond, a small block a fiftieth of that: enough to make a call worth it, not to stall a turn.
 _MESSAGES = 32
@@ -43,7 +42,7 @@ class Progress:
         waiting: whole commits that are not applied yet.
     """
 
-    store: Store | JoinStore
+    store: Stateful
     committed: list[int | None]
     mark: Mark
     start: int
@@ -112,7 +111,7 @@ class Restore:
         self.bytes = 0
 
     def begin(
-        self, partition: int, store: Store | JoinStore, committed: list[int | None], mark: Mark, ends: tuple[int, int]
+        self, partition: int, store: Stateful, committed: list[int | None], mark: Mark, ends: tuple[int, int]
     ) -> None:
         """Start with an empty store.
 

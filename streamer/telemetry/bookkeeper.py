@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from streamer.clock import Clock
+from streamer.match_plan import MatchPlan
 from streamer.plan import Plan, RekeyPlan
 from streamer.stages.transaction import Transaction
 from streamer.telemetry.alarm import DeadLetterAlarm
@@ -42,7 +43,7 @@ class Bookkeeper:
         clock: times the laps.
     """
 
-    def __init__(self, metrics: Metrics, plan: Plan | RekeyPlan, alarm: DeadLetterAlarm, clock: Clock) -> None:
+    def __init__(self, metrics: Metrics, plan: Plan | RekeyPlan | MatchPlan, alarm: DeadLetterAlarm, clock: Clock) -> None:
         self._metrics, self._plan, self._alarm, self._clock = metrics, plan, alarm, clock
         self._lap_start = 0.0
         self._gauges_at = 0.0
@@ -79,6 +80,8 @@ class Bookkeeper:
         metrics.add("streamer_records_total", dead, "dead")
         if isinstance(self._plan, Plan):
             self._scored(self._plan, done, rows, closed)
+        elif isinstance(self._plan, MatchPlan):
+            self._matched(done)
         else:
             # Its latency is booked where the row ends, as the part `rekey`.
             metrics.add("streamer_records_total", rows, "rekeyed")
@@ -103,6 +106,16 @@ class Bookkeeper:
         # The model runs on threads of its own, so the worker's laps do not see it.
         scoring = sum(batch.stamps.run_ended - batch.stamps.run_started for batch in done.batches)
         metrics.add("streamer_stage_busy_seconds_total", scoring, "infer")
+
+    def _matched(self, done: Transaction) -> None:
+        """A prediction counts when it leaves, and its latency from the record that made it leave."""
+        metrics, pairs = self._metrics, [batch.pairs for batch in done.batches if batch.pairs]
+        metrics.ledger.record(done.batches, done.committed, None)
+        found = sum(each.found for each in pairs)
+        metrics.add("streamer_records_total", found, "matched")
+        metrics.add("streamer_records_total", sum(len(each.labels) for each in pairs) - found, "unmatched")
+        metrics.add("streamer_records_total", sum(batch.folded for batch in done.batches if batch.joined), "joined")
+        metrics.add("streamer_labels_unused_total", sum(each.unused for each in pairs))
 
     def gauges(self, source: _Input, window: _State, unscored: int, uncommitted: int) -> None:
         """Refresh the gauges, once a second."""

@@ -29,8 +29,8 @@ class Metric(NamedTuple):
 TABLE = (
     Metric("streamer_records_total", "counter", ("outcome",),
            "Committed records by outcome: predicted, folded (into windows that close), late, dead, joined (of another "
-           "input, kept for events to see) or rekeyed (to the internal topic, input again). A rising share of dead: see "
-           "streamer_dead_letters_total."),
+           "input, kept for events to see), matched and unmatched (predictions that left with a label or without) or rekeyed "
+           "(to the internal topic, input again). A rising share of dead: see streamer_dead_letters_total."),
     Metric("streamer_anomalies_total", "counter", (), "Committed predictions that were flagged."),
     Metric("streamer_dead_letters_total", "counter", ("stage", "reason"), "Committed dead letters; streamer tail shows them."),
     Metric("streamer_commits_total", "counter", (), "Commits. None for a minute while there is lag: look at the log."),
@@ -43,6 +43,8 @@ TABLE = (
     Metric("streamer_deadline_missed_total", "counter", (), "Predictions later than the deadline of the topology."),
     Metric("streamer_window_truncated_total", "counter", (), "Windows by time that lost samples to max_samples: raise it."),
     Metric("streamer_windows_closed_total", "counter", (), "Committed results of windows that have closed."),
+    Metric("streamer_labels_unused_total", "counter", (),
+           "Labels that no prediction had: it came too early, too late or twice, or key and time do not fit."),
     Metric("streamer_idle_ticks_total", "counter", (), "Times a silent partition closed its windows after idle."),
     Metric("streamer_keys_evicted_total", "counter", (), "Keys forgotten because keys_max were live: raise it, or add replicas."),
     Metric("streamer_restored_rows_total", "counter", (), "Rows applied from the changelog."),

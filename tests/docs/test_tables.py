@@ -17,12 +17,12 @@ from streamer.broker import errors as broker_errors
 from streamer.cli.topics import acls
 from streamer.kafka_keys import _OWNED, refusal
 from streamer.loading import load_topology
-from streamer.plan import topics_of
 from streamer.rekey import receive
 from streamer.settings import Settings
 from streamer.stages.encode import dead_letter
 from streamer.telemetry.ledger import PARTS
 from streamer.telemetry.metrics import TABLE
+from streamer.topics import topics_of
 from tests.docs.pages import ROOT, Block, blocks, name, pages, rows
 
 DOCS = ROOT / "docs"

@@ -10,10 +10,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient
 
 from streamer.batch import Batch
+from streamer.flow import Flow
 from streamer.inference.model import Features
 from streamer.inference.pool import Task
 from streamer.memory_log import MemoryAdmin, MemoryConsumer, MemoryLog, MemoryProducer
-from streamer.plan import Plan, RekeyPlan
 from streamer.stages.infer import Infer
 from streamer.stages.transaction import Transaction
 from streamer.testing import TopologyTest
@@ -215,7 +215,7 @@ class FaultTest(TopologyTest):
         self.scores_held = self.commits_held = False
         super().__init__(*args, **kwargs)
 
-    def _new_worker(self, flow: Plan | RekeyPlan) -> Worker:
+    def _new_worker(self, flow: Flow) -> Worker:
         self.clients = FaultyClients(self.log, self.script)
         worker = Worker(flow, self._settings, clients=self.clients, clock=self.clock)
         wait_for_each_score(worker)

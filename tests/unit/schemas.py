@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 
 from streamer.memory_log import Stored
 
-NAMES = ("prediction", "anomaly", "dead_letter")
+NAMES = ("prediction", "anomaly", "dead_letter", "matched")
 
 
 @cache

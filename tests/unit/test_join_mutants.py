@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from streamer.batch import Batch
 from streamer.joins import interval, latest
 from streamer.stages.commit import Commit
-from streamer.stages.join import JoinStage, Levels
+from streamer.stages.join import JoinStage
+from streamer.stages.reach import Levels
 from streamer.stages.transaction import Transaction
 from streamer.state.join_store import JoinStore
 from streamer.state.keys import Keys

@@ -7,12 +7,13 @@ import pytest
 
 from streamer import Event, FencedError, Model, Topology, TopologyError, rolling
 from streamer.cli.topics import acls
-from streamer.plan import bind, topics_of
+from streamer.plan import bind
 from streamer.rekey import header, murmur2
 from streamer.service import Service
 from streamer.settings import Settings
 from streamer.state.upstreams import MARK
 from streamer.testing import TopologyTest, _MemoryClients, stand_in
+from streamer.topics import topics_of
 from streamer.worker import Worker
 from tests.unit import rekeyed
 from tests.unit.faulty import FaultTest, short_waits

@@ -24,6 +24,8 @@ DECIDING = (
     "streamer/stages/decode.py",
     "streamer/stages/window.py",
     "streamer/stages/join.py",
+    "streamer/stages/match.py",
+    "streamer/stages/reach.py",
     "streamer/stages/flag.py",
     "streamer/state/*.py",
 )

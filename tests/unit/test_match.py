@@ -1,0 +1,227 @@
+"""Predictions that wait for their labels, through the production worker."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streamer import Event, Model, Topology, TopologyError
+from streamer.limits import ROWS_PER_BATCH_MAX
+from streamer.match_plan import plan_of
+from streamer.settings import Settings
+from streamer.stages.match import MatchStage
+from streamer.testing import TopologyTest
+from tests.unit.schemas import headers, problems
+
+SCORED, LABELS, MATCHED, UNMATCHED = "payments.scored", "payments.labels", "payments.matched", "payments.unmatched"
+DAY_S = 86_400
+
+
+class Scored(Event, topic=SCORED, key="key", time="time"):
+    id: str
+    key: str
+    time: float
+    score: float
+    flag: bool
+
+
+class Label(Event, topic=LABELS, key="payment", time="at"):
+    payment: str
+    at: float
+    fraud: bool
+    reason: str = ""
+
+
+FLOW = (
+    Topology("labelled")
+    .source(Scored, rejected="scored.rejected")
+    .match(Label, within="14d", rejected="labels.rejected")
+    .publish(matched=MATCHED, unmatched=UNMATCHED)
+)
+
+
+@pytest.fixture(name="test")
+def _test() -> Iterator[TopologyTest]:
+    with TopologyTest(FLOW, partitions=2, settings={"keys_max": 1000}) as test:
+        yield test
+
+
+def put(test: TopologyTest, event: Event) -> None:
+    test.send(event, step="0s")
+
+
+def scored(test: TopologyTest, key: str, at: float, place: int = 7) -> None:
+    put(test, Scored(f"payments/0/{place}", key, at, 0.75, True))
+
+
+def stage(test: TopologyTest) -> MatchStage:
+    window = test.worker._window
+    assert isinstance(window, MatchStage)
+    return window
+
+
+def test_a_label_comes_days_later(test: TopologyTest) -> None:
+    start = test.now
+    scored(test, "p1", start)
+    assert test.read(MATCHED) == test.read(UNMATCHED) == []
+    test.clock.advance(3 * DAY_S)
+    put(test, Label("p1", start + 3 * DAY_S - 5, True, "stolen"))
+    (row,) = test.read(MATCHED)
+    assert row == {
+        "id": "payments/0/7", "key": "p1", "time": start, "prediction": {"score": 0.75, "flag": True},
+        "label": {"fraud": True, "reason": "stolen"}, "delay_s": 3 * DAY_S - 5.0,
+    }  # fmt: skip
+    assert problems("matched", row) == []
+    test.clock.advance(30 * DAY_S)
+    assert test.read(UNMATCHED) == []
+    metrics = test.worker.metrics
+    assert metrics.value("streamer_records_total", "matched") == 1
+    assert metrics.value("streamer_records_total", "joined") == 1
+    # The prediction waited for three days; what the ledger tells is how long its label was on its way.
+    assert metrics.ledger.end_to_end["event"].rows == 1
+    assert 5 <= metrics.ledger.end_to_end["event"].total_s < 6
+    assert metrics.ledger.end_to_end["record"].total_s < 1
+
+
+def test_without_a_label_its_time_ends(test: TopologyTest) -> None:
+    scored(test, "p1", test.now)
+    test.clock.advance(14 * DAY_S - 1)
+    assert test.read(UNMATCHED) == []
+    test.clock.advance(2)
+    (row,) = test.read(UNMATCHED)
+    assert row["id"] == "payments/0/7"
+    assert problems("matched", row) == []
+    assert problems("matched", row | {"label": {}})
+    assert stage(test).waiting == 0
+    put(test, Label("p1", test.now, True))
+    assert test.read(MATCHED) == []
+    assert test.worker.metrics.value("streamer_records_total", "unmatched") == 1
+
+
+def test_a_label_that_was_read_first_is_found(test: TopologyTest) -> None:
+    start = test.now
+    put(test, Label("p1", start + 5, True))
+    test.run()
+    scored(test, "p1", start)
+    (row,) = test.read(MATCHED)
+    assert row["delay_s"] == 5.0
+
+
+def test_nothing_of_one_time_keys_is_left(test: TopologyTest) -> None:
+    for n in range(50):
+        scored(test, f"p{n}", test.now)
+        put(test, Label(f"p{n}", test.now, n % 2 == 0))
+        test.run()
+        test.clock.advance(1)
+    assert len(test.read(MATCHED)) == 50
+    # A label of this very second may still be for a prediction of this second.
+    assert stage(test).waiting <= len(test.worker._consume.reading())
+    assert sum(len(store.predictions.order) + len(store.names) for store in stage(test).stores.values()) < 20
+
+
+def test_who_waits_survives_crashes(test: TopologyTest) -> None:
+    start = test.now
+    for n in range(20):
+        scored(test, f"p{n}", start, n)
+    test.run()
+    test.restart()
+    for n in range(0, 20, 2):
+        put(test, Label(f"p{n}", start + 60, False))
+        if n % 3 == 0:
+            test.worker.turn()
+            test.restart()
+    assert sorted(row["id"] for row in test.read(MATCHED)) == sorted(f"payments/0/{n}" for n in range(0, 20, 2))
+    test.restart()
+    test.clock.advance(14 * DAY_S + 61)
+    test.worker.turn()
+    test.restart()
+    assert sorted(row["id"] for row in test.read(UNMATCHED)) == sorted(f"payments/0/{n}" for n in range(1, 20, 2))
+    assert test.read(MATCHED) == []
+
+
+def test_many_whose_time_is_over_leave_batch_by_batch() -> None:
+    rows = 2 * ROWS_PER_BATCH_MAX + 5
+    with TopologyTest(FLOW, partitions=1) as test:
+        for n in range(rows):
+            scored(test, f"p{n}", test.now, n)
+        test.run()
+        test.clock.advance(15 * DAY_S)
+        assert len(test.read(UNMATCHED)) == rows
+
+
+def test_bad_records_and_a_full_store() -> None:
+    with TopologyTest(FLOW, partitions=1, settings={"keys_max": 2}) as test:
+        test.send_bytes(LABELS, b"p1", b"{}")
+        for n in range(3):
+            scored(test, f"p{n}", test.now)
+        (label,) = test.read_records("labels.rejected")
+        (late,) = test.read_records("scored.rejected")
+        assert headers(label)["streamer.error.reason"] == "missing_field"
+        assert headers(late)["streamer.error.reason"] == "too_many_waiting"
+        put(test, Label("p0", test.now, True))
+        assert len(test.read(MATCHED)) == 1
+        scored(test, "p3", test.now)
+        assert test.read_records("scored.rejected") == []
+
+
+class Sale(Event, topic="sales.scored", key="card", time="time"):
+    card: str
+    time: float
+    payment: int
+    score: float
+
+
+class Chargeback(Event, topic="chargebacks", key="card", time="at"):
+    card: str
+    at: float
+    payment: int
+    fraud: bool
+
+
+def test_a_second_field_must_be_equal() -> None:
+    flow = (
+        Topology("chargebacks")
+        .source(Sale, rejected="a")
+        .match(Chargeback, within="1d", rejected="b", on="payment")
+        .publish(matched="c", unmatched="d")
+    )
+    with TopologyTest(flow, partitions=1) as test:
+        for payment in (1, 2, 3):
+            put(test, Sale("card", test.now, payment, 0.5))
+        put(test, Chargeback("card", test.now, 2, True))
+        (row,) = test.read("c")
+        assert row["id"] == "sales.scored/0/1"
+        assert row["prediction"] == {"payment": 2, "score": 0.5}
+
+
+class Keyless(Event, topic="keyless", time="at"):
+    at: float
+
+
+def test_mistakes_name_the_line() -> None:
+    start = Topology("mistaken").source(Scored, rejected="a")
+    good = start.match(Label, within="14d", rejected="b")
+
+    def said(flow: Topology) -> str:
+        with pytest.raises(TopologyError) as caught:
+            TopologyTest(flow)
+        return str(caught.value)
+
+    assert "needs .publish(matched=" in said(good)
+    assert "is taken by" in said(good.publish(matched="c", unmatched="c"))
+    assert "give Keyless one" in said(start.match(Keyless, within="1d", rejected="b").publish(matched="c", unmatched="d"))
+    mixed = good.features(lambda w: {"n": w.count}).infer(Model("m")).publish(matched="c", unmatched="d")
+    assert "and nothing else" in said(mixed)
+    odd = start.match(Label, within="1d", rejected="b", on="score").publish(matched="c", unmatched="d")
+    assert "must be a field of Scored and Label" in said(odd)
+    with pytest.raises(TopologyError, match=r"behind \.match"):
+        good.publish(predictions="c")
+    with pytest.raises(TopologyError, match=r"come behind \.match"):
+        start.publish(matched="c", unmatched="d")
+    with pytest.raises(TopologyError, match="match"):
+        start.match(Label, within="14", rejected="b")
+
+
+def test_memory_is_checked_before_the_start() -> None:
+    with pytest.raises(TopologyError, match="over the memory budget"):
+        plan_of(FLOW, Settings.model_validate({"keys_max": 10_000_000}), Path())
