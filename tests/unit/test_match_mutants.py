@@ -10,8 +10,10 @@ from streamer.batch import Batch
 from streamer.stages.match import MatchStage, Namer
 from streamer.stages.reach import Levels
 from streamer.state.match_store import MatchStore, Outcome, _Line
+from streamer.state.store import Dump
 from streamer.testing import TopologyTest
 from tests.property.test_match import LATE_S, Flow, Row, check, run
+from tests.unit.test_bases import small_snapshots
 from tests.unit.test_match import DAY_S, FLOW, MATCHED, UNMATCHED, Label, put, scored
 
 Patch = pytest.MonkeyPatch
@@ -92,6 +94,21 @@ def test_nothing_is_wrong(name: str) -> None:
 
 def test_at_least_once_repeats_and_loses_nothing() -> None:
     crashes("at-least-once")
+
+
+def test_restores_begin_at_bases(monkeypatch: Patch) -> None:
+    """Bases are written all the time, in many pieces, with free slots among those in use."""
+    small_snapshots(monkeypatch)
+    loaded = list[int]()
+    load = MatchStore.load
+
+    def noted(self: MatchStore, dump: Dump) -> None:
+        load(self, dump)
+        loaded.append(len(self))
+
+    monkeypatch.setattr(MatchStore, "load", noted)
+    crashes()
+    assert max(loaded) > 1
 
 
 # ---------------------------------------------------------------------- the bugs
