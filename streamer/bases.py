@@ -93,14 +93,10 @@ class Bases:
         admin: deletes old records.
         clock: for waiting times.
         metrics: where numbers go.
-        bytes_per_commit: how much of a snapshot one commit takes.
     """
 
-    def __init__(
-        self, changelog: ChangelogTopic, admin: AdminClient, clock: Clock, metrics: Metrics, bytes_per_commit: int
-    ) -> None:
+    def __init__(self, changelog: ChangelogTopic, admin: AdminClient, clock: Clock, metrics: Metrics) -> None:
         self.changelog, self._admin, self._clock, self._metrics = changelog, admin, clock, metrics
-        self._messages_per_commit = max(1, bytes_per_commit // limits.CHANGELOG_BYTES_MAX)
         self._bases: dict[int, Base] = {}
         self._under_way: _UnderWay | None = None
         self._waits_since: float | None = None
@@ -173,7 +169,7 @@ class Bases:
         if under_way is None:
             return None
         start = under_way.sent
-        under_way.sent = min(start + self._messages_per_commit, under_way.snapshot.messages)
+        under_way.sent = min(start + limits.SNAPSHOT_MESSAGES_PER_COMMIT, under_way.snapshot.messages)
         return Share(under_way, range(start, under_way.sent))
 
     def committed(self, share: Share | None, blocks: Mapping[int, int]) -> dict[int, int]:
@@ -231,8 +227,4 @@ def bases_of(
     state: ChangelogTopic | None, settings: Settings, clients: Clients, clock: Clock, metrics: Metrics
 ) -> Bases | None:
     """Bases of a flow; None for one without state."""
-    if state is None:
-        return None
-    exactly_once = settings.guarantee == "exactly-once"
-    share = limits.SNAPSHOT_BYTES_PER_COMMIT if exactly_once else limits.SNAPSHOT_BYTES_PER_COMMIT_AT_LEAST_ONCE
-    return Bases(state, clients.admin(admin_config(settings)), clock, metrics, share)
+    return Bases(state, clients.admin(admin_config(settings)), clock, metrics) if state is not None else None

@@ -33,9 +33,9 @@ ROWS_UNCOMMITTED_MAX = 64 * ROWS_PER_BATCH_MAX
 
 # Commit by age: caught up, readers wait for the commit, so it comes early; behind, fewer commits cost less.
 COMMIT_AGE_BEHIND_S = 0.1
-# At-least-once: nobody waits for a commit, and while one runs the outputs wait; a crash repeats at most this much (the
-# default of Kafka's own auto-commit).
-COMMIT_AGE_AT_LEAST_ONCE_S = 5.0
+# At-least-once: no reader waits for a commit, but while one runs the outputs wait, the longer the more rows it covers. A
+# crash repeats at most this much.
+COMMIT_AGE_AT_LEAST_ONCE_S = 0.5
 # ... unless nothing has come for this long: then a commit holds nobody up, and nothing is left to repeat.
 COMMIT_QUIET_S = 0.1
 COMMIT_ROWS_MAX = ROWS_UNCOMMITTED_MAX // 2
@@ -72,10 +72,9 @@ DEAD_LETTER_BYTES_MAX = 64 * 1024
 # One changelog message. Brokers accept 1 MiB by default; records of a transaction add headers.
 CHANGELOG_BYTES_MAX = 900 * 1024
 
-# A base snapshot of a partition goes out in shares of this much per commit, uncompressed: 5 ms of compressing, and room for
-# it in the producer's queue. At-least-once commits seldom, and nobody waits for them.
-SNAPSHOT_BYTES_PER_COMMIT = 2 * CHANGELOG_BYTES_MAX
-SNAPSHOT_BYTES_PER_COMMIT_AT_LEAST_ONCE = PRODUCER_QUEUE_KIB_MAX * 1024 // 2
+# A base snapshot of a partition goes out in so many messages per commit, of CHANGELOG_BYTES_MAX before compression: 5 ms of
+# compressing, and room for them in the producer's queue.
+SNAPSHOT_MESSAGES_PER_COMMIT = 2
 
 # A new base is due when the blocks since the last one are this many times as large as it, and at least so large: a restore
 # reads at most three times the state, and for each byte of blocks at most half a byte of snapshots is written.

@@ -28,8 +28,7 @@ def small_snapshots(patch: Patch) -> None:
     patch.setattr(snapshot, "CHANGELOG_BYTES_MAX", 500)
     patch.setattr(limits, "SNAPSHOT_BLOCKS_RATIO", 0)
     patch.setattr(limits, "SNAPSHOT_BLOCKS_MIN_BYTES", 1)
-    patch.setattr(limits, "SNAPSHOT_BYTES_PER_COMMIT", 1)
-    patch.setattr(limits, "SNAPSHOT_BYTES_PER_COMMIT_AT_LEAST_ONCE", 1)
+    patch.setattr(limits, "SNAPSHOT_MESSAGES_PER_COMMIT", 1)
 
 
 @pytest.fixture(autouse=True)
