@@ -119,9 +119,9 @@ class Settings(_Part):
     """Model repository. None: the `models` folder beside the topology."""
     memory: Annotated[Bytes, Field(ge=1024**2)] = parse_bytes("1GiB")
     """Budget for window state; a topology that may need more is refused at start."""
-    # 1 GiB / 100,000 = 10.7 kB a key, of all partitions together: the sensor topology (64 samples, one field: about 750 bytes
-    # a key) fits in the budget with 14 partitions.
-    keys_max: Annotated[int, Field(ge=1)] = 100_000
+    # A window of 256 samples by time, the default, takes 4.4 kB a key for one field: 30,000 keys on each of 8 partitions are
+    # just within the budget of 1 GiB.
+    keys_max: Annotated[int, Field(ge=1)] = 30_000
     """Live keys of one partition; when there are more, the key seen longest ago is forgotten."""
     commit_interval: Annotated[Seconds, Field(ge=0.001, le=10)] = parse_duration_s("20ms")
     """Age at which an open transaction commits; it bounds the latency a reader sees."""

@@ -1,0 +1,13 @@
+"""The flow of `service_flow` with windows of ten seconds that close, by silence too."""
+
+from streamer import Model, Topology, tumbling
+from tests.kafka.service_flow import PREFIX, Reading, features
+
+flow = (
+    Topology("closing-flow")
+    .source(Reading, rejected=f"{PREFIX}.rejected")
+    .window(tumbling("10s", late="2s", idle="1500ms"), emit="on_close")
+    .features(features)
+    .infer(Model("torture"))
+    .publish(predictions=f"{PREFIX}.predictions", features=True, late=f"{PREFIX}.late")
+)
