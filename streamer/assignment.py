@@ -147,7 +147,10 @@ class Assignment:
             if self.bases is not None:
                 self.bases.start(restored)
             del self._ready[partition]
-            _log.info("partition_started", partition=partition, offsets=offsets, commit=restored.seq, restored_rows=restored.rows)
+            _log.info(
+                "partition_started", topic=self.consume.lead, partition=partition, offsets=offsets, commit=restored.seq,
+                restored_rows=restored.rows,
+            )  # fmt: skip
         self._gauges()
 
     def _tell(self, restore: Restore) -> None:

@@ -308,7 +308,7 @@ class Worker:
     # ------------------------------------------------------------------ rebalances (called from inside poll)
     def assigned(self, partitions: list[int]) -> None:
         """Partitions are ours: their windows are restored before a row is read."""
-        _log.info("partitions_assigned", partitions=partitions)
+        _log.info("partitions_assigned", topic=self._consume.lead, partitions=partitions)
         self.metrics.add("streamer_rebalances_total", 1, "assigned")
         try:
             self._assignment.begin(partitions)
@@ -328,11 +328,12 @@ class Worker:
         self._assignment.end(partitions)
         stalled = self.clock.monotonic() - started
         self.metrics.add("streamer_rebalance_stall_seconds_total", stalled)
-        _log.info("partitions_revoked", partitions=partitions, stalled_ms=round(stalled * 1e3), clean=self._failure is None)
+        lead, clean = self._consume.lead, self._failure is None
+        _log.info("partitions_revoked", topic=lead, partitions=partitions, stalled_ms=round(stalled * 1e3), clean=clean)
 
     def lost(self, partitions: list[int]) -> None:
         """Partitions are gone already: whatever they had open must not be committed."""
-        _log.warning("partitions_lost", partitions=partitions)
+        _log.warning("partitions_lost", topic=self._consume.lead, partitions=partitions)
         self.metrics.add("streamer_rebalances_total", 1, "lost")
         self._failure = TransactionError("lost", "the group gave our partitions to somebody else", replace=False)
         self._assignment.end(partitions)
@@ -360,7 +361,8 @@ class Worker:
         self._infer.drop()
         self._produce.drop()
         if redone or not len(self._fences):
-            _log.warning("rolling_back", cause=failure.cause, error=str(failure), rows=redone, partitions=partitions)
+            what = {"topic": self._consume.lead, "partitions": partitions, "rows": redone}
+            _log.warning("rolling_back", cause=failure.cause, error=str(failure), **what)
         if failure.cause == "fenced" and not failure.again:
             self._fences.note()
         try:

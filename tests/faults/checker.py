@@ -18,7 +18,9 @@ from tests.faults import invariants
 from tests.faults.log import LogReader, Position, Record, committed_offsets
 from tests.faults.names import FLOWS, Names
 from tests.faults.oracle import AmbiguousInputError, Scorer, Truth, expect
+from tests.faults.oracle_closing import expect_closing
 from tests.faults.oracle_joined import expect_joined
+from tests.faults.oracle_rekeyed import expect_rekeyed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,7 +33,8 @@ Watched = tuple[Position, int, str]
 class Logs:
     """Everything one run left behind, each list in log order per partition; the state may not have been asked for.
 
-    `ends` are those of all inputs; only the joined flow has a second one.
+    `ends` are those of all inputs, also the internal one. Only the joined flow has a second input, and only the re-keyed one
+    has records forwarded, only the one of windows that close has late ones.
     """
 
     inputs: Sequence[Record]
@@ -44,6 +47,8 @@ class Logs:
     state: Sequence[Mapping[str, Any]] | None = None
     seconds: Sequence[Record] = ()
     second_rejected: Sequence[Record] = ()
+    forwarded: Sequence[Record] = ()
+    late: Sequence[Record] = ()
 
 
 @dataclass(slots=True)
@@ -53,6 +58,7 @@ class Verdict:
     inputs: int
     good: int
     bad: int
+    late: int
     predictions: int
     anomalies: int
     dead_letters: int
@@ -71,15 +77,18 @@ def check(truth: Truth, logs: Logs, names: Names) -> invariants.Violations:
     anomalies = invariants.parse_outputs(logs.anomalies, names, bad)
     invariants.check_predictions(truth, predictions, bad)
     invariants.check_dead_letters(truth.dead_letters, truth.predictions, logs.rejected, names.input, bad)
-    joined = names.flow == "joined"
-    if joined:
+    if names.flow == "joined":
         invariants.check_dead_letters(truth.second_letters, (), logs.second_rejected, names.second, bad)
-    times = {origin: expected.reading.time_us for origin, expected in truth.predictions.items()} if joined else None
-    invariants.check_order(predictions, bad, times)
-    invariants.check_order(anomalies, bad, times)
+    if names.flow == "closing":
+        invariants.check_dead_letters(truth.late, (), logs.late, names.input, bad)
+        invariants.check_watermarks(truth.missed, logs.late, bad)
+    for kind, detail in truth.wrong:
+        bad.add(kind, detail)
+    invariants.check_order(predictions, truth.ranks, bad)
+    invariants.check_order(anomalies, truth.ranks, bad)
     invariants.check_anomalies(predictions, anomalies, bad)
-    invariants.check_offsets([*logs.inputs, *logs.seconds], logs.ends, logs.committed, bad)
-    outputs = [*logs.predictions, *logs.anomalies, *logs.rejected, *logs.second_rejected]
+    invariants.check_offsets([*logs.inputs, *logs.seconds, *logs.forwarded], logs.ends, logs.committed, bad)
+    outputs = [*logs.predictions, *logs.anomalies, *logs.rejected, *logs.second_rejected, *logs.late]
     invariants.check_prefix(logs.watched, outputs, bad)
     if logs.state is not None:
         invariants.check_state(truth, logs.state, bad)
@@ -88,7 +97,7 @@ def check(truth: Truth, logs: Logs, names: Names) -> invariants.Violations:
 
 def read_logs(bootstrap: str, names: Names, watched: Path | None, state: Path | None = None) -> Logs:
     """Read every topic of the run to its committed end."""
-    reader = LogReader(bootstrap, names.inputs)
+    reader = LogReader(bootstrap, [topic for topics in names.readers.values() for topic in topics])
     records, ends = reader.read_to_end(), reader.ends
     reader.close()
     by_topic = {topic: read_topic(bootstrap, topic) for topic in names.outputs}
@@ -104,6 +113,8 @@ def read_logs(bootstrap: str, names: Names, watched: Path | None, state: Path | 
         _lines(state) if state else None,
         [record for record in records if record.topic == names.second],
         by_topic.get(names.second_rejected, ()),
+        [record for record in records if record.topic == names.forwarded],
+        by_topic.get(names.late, ()),
     )
 
 
@@ -119,11 +130,22 @@ def read_topic(bootstrap: str, topic: str, isolation: str = "read_committed") ->
         reader.close()
 
 
+def recompute(names: Names, logs: Logs, scorer: Scorer) -> Truth:
+    """What the flow of this run should have said."""
+    if names.flow == "joined":
+        return expect_joined(logs.inputs, logs.seconds, scorer)
+    if names.flow == "rekeyed":
+        return expect_rekeyed(logs.inputs, logs.forwarded, scorer)
+    if names.flow == "closing":
+        return expect_closing(logs.inputs, scorer)
+    return expect(logs.inputs, scorer)
+
+
 def verify(bootstrap: str, names: Names, model: Path, watched: Path | None, state: Path | None = None) -> Verdict:
     """Read, recompute, compare."""
     logs = read_logs(bootstrap, names, watched, state)
     scorer = Scorer(model)
-    truth = expect_joined(logs.inputs, logs.seconds, scorer) if names.flow == "joined" else expect(logs.inputs, scorer)
+    truth = recompute(names, logs, scorer)
     bad = check(truth, logs, names)
     if not truth.predictions or not truth.dead_letters:
         bad.add("nothing_checked", "the input holds no good records or no bad ones: the run proves nothing")
@@ -132,6 +154,7 @@ def verify(bootstrap: str, names: Names, model: Path, watched: Path | None, stat
         inputs=len(logs.inputs) + len(logs.seconds),
         good=len(truth.predictions),
         bad=len(truth.dead_letters) + len(truth.second_letters),
+        late=len(truth.late),
         predictions=len(logs.predictions),
         anomalies=len(logs.anomalies),
         dead_letters=len(logs.rejected) + len(logs.second_rejected),

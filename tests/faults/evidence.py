@@ -59,10 +59,12 @@ class Story:
             self.address = f"{line['host']}:{line['port']}"
 
 
-def story(log: Path) -> Story:
-    """Read a worker's log as far as it is written."""
+def story(log: Path, lead: str = "") -> Story:
+    """Read a worker's log as far as it is written; of several flows in one process, the one that subscribes to `lead`."""
     told = Story()
     for line in _lines(log):
+        if lead and line.get("topic", lead) != lead:
+            continue
         told.add(line)
     return told
 

@@ -15,7 +15,7 @@ from streamer.loading import load_topology
 from streamer.plan import bind
 from streamer.settings import Settings
 from streamer.worker import Worker
-from tests.faults.names import FLOWS, PARTITIONS, Names
+from tests.faults.names import FLOWS, PARTITIONS, Flow, Names
 from tests.faults.processes import TOPOLOGIES
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 RESTORE_S = 60.0
 
 
-def restored(settings: Settings, models: Path) -> dict[int, Store]:
+def restored(settings: Settings, models: Path, flow: Flow) -> dict[int, Store]:
     """The store of every partition, up to what the group committed."""
-    topology, _ = load_topology(TOPOLOGIES["rolling"])
+    topology, _ = load_topology(TOPOLOGIES[flow])
     worker = Worker(bind(topology, settings, models), settings)
     worker.start()
     deadline = time.monotonic() + RESTORE_S
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     settings = Settings.load(None, bootstrap=args.bootstrap, group=Names(args.prefix).group)
-    stores = restored(settings, args.models)
+    stores = restored(settings, args.models, args.flow)
     args.out.write_text("".join(json.dumps(row) + "\n" for row in rows(stores)))
 
 

@@ -29,9 +29,12 @@ TRANSACTION_EVERY_S = 1.0
 ABORT_EVERY = 5
 TICK_S = 0.01
 NEW_PRODUCER_S = 60.0
-# Of the joined flow: records of the second topic for one of the first, and how far back in time a record may lie.
+# Of the joined flow: records of the second topic for one of the first. There and where windows close, records lie back in
+# time, in the latter some of them too far.
 SECOND_SHARE = 0.5
 DISORDER_MS = 400
+LATE_SHARE, LATE_MS = 0.02, 2_500
+GATES = 40
 SPIKE = 1e12
 # A transaction cut by a broker's death must not hide the input behind it for the default minute.
 SHORT = {"transaction.timeout.ms": 5_000, "message.timeout.ms": 4_000}
@@ -123,11 +126,11 @@ class Generator:
     def _offer(self, count: int) -> None:
         ts = now_s()
         for sensor in self._sensors.choose(max(0, count)):
-            if self._names.flow != "joined":
+            if self._names.flow not in {"joined", "closing"}:
                 self._reading(self._topic, sensor, ts)
                 continue
             self._reading(self._topic, sensor, self._back(ts))
-            if self._dice.random() < SECOND_SHARE:
+            if self._names.flow == "joined" and self._dice.random() < SECOND_SHARE:
                 self._reading(self._names.second, sensor, self._back(ts))
 
     def _reading(self, topic: str, sensor: str, ts: float) -> None:
@@ -136,8 +139,13 @@ class Generator:
         value = good_value(sensor, ts, self._sensors.value(sensor))
         self._send(self._plain, [Draft(sensor.encode(), value)], topic)
 
+    def _gate(self) -> bytes:
+        """In the re-keyed flow the key of a record says where it came from."""
+        return b"gate-%d" % self._dice.randrange(GATES) if self._names.flow == "rekeyed" else b""
+
     def _back(self, ts: float) -> float:
-        return (round(ts * 1000) - self._dice.randrange(DISORDER_MS)) / 1000
+        late = self._names.flow == "closing" and self._dice.random() < LATE_SHARE
+        return (round(ts * 1000) - self._dice.randrange(DISORDER_MS) - late * LATE_MS) / 1000
 
     def _transaction(self) -> None:
         """One batch in a transaction of its own; every fifth is aborted and must leave no output."""
@@ -177,7 +185,7 @@ class Generator:
         for draft in drafts:
             while True:
                 try:
-                    producer.produce(topic, key=draft.key, value=draft.value)
+                    producer.produce(topic, key=self._gate() or draft.key, value=draft.value)
                     break
                 except BufferError:
                     producer.poll(0.05)

@@ -65,8 +65,8 @@ def parse_outputs(records: Iterable[Record], names: Names, bad: Violations) -> l
     for record in records:
         try:
             body = json.loads(record.value or b"")
-            topic, partition, offset = body["id"].rsplit("/", 2)
-            outputs.append(Output(record, (int(partition), int(offset)), body))
+            topic, *origin = body["id"].rsplit("/", 3 if names.flow == "closing" else 2)
+            outputs.append(Output(record, tuple(int(part) if part.isdecimal() else part for part in origin), body))
         except (ValueError, KeyError, TypeError, AttributeError):
             bad.add("unreadable_output", f"{record.where}: {record.value!r}")
             continue
@@ -111,6 +111,8 @@ def check_prediction(expected: Expected, output: Output, threshold: float, bad: 
     time_s = body.get("time")
     if not isinstance(time_s, int | float) or abs(time_s - reading.time_us / 1e6) > 1e-6:
         bad.add("wrong_time", f"{where}: {time_s!r}, expected {reading.time_us / 1e6!r}")
+    if len(output.origin) == 3:
+        _check_window(expected, output, bad)
     latency = body.get("latency_ms")
     if not isinstance(latency, int | float) or not math.isfinite(latency):
         bad.add("wrong_latency", f"{where}: latency_ms is {latency!r}")
@@ -120,6 +122,28 @@ def check_prediction(expected: Expected, output: Output, threshold: float, bad: 
     near = abs(expected.score - threshold) <= RELATIVE * threshold
     if not near and body.get("flag") is not (expected.score > threshold):
         bad.add("wrong_flag", f"{where}: flag {body.get('flag')!r}, score {expected.score}, threshold {threshold}")
+
+
+def _check_window(expected: Expected, output: Output, bad: Violations) -> None:
+    """What the result of a closed window says of the window."""
+    start_us = output.origin[2]
+    assert isinstance(start_us, int)
+    wanted = {"window_start": start_us / 1e6, "window_end": expected.reading.time_us / 1e6}
+    for name, value in wanted.items():
+        found = output.body.get(name)
+        if not isinstance(found, int | float) or abs(found - value) > 1e-6:
+            bad.add("wrong_" + name, f"{output.record.where}: {found!r}, expected {value!r}")
+    if output.body.get("final") is not True:
+        bad.add("wrong_final", f"{output.record.where}: {output.body.get('final')!r}")
+
+
+def check_watermarks(missed: Mapping[Origin, int], letters: Iterable[Record], bad: Violations) -> None:
+    """A late record names the watermark that it met."""
+    for letter in letters:
+        partition, offset = (int(letter.header(f"streamer.error.{n}") or b"-1") for n in ("partition", "offset"))
+        found, expected = letter.header("streamer.late.watermark_us"), missed.get((partition, offset))
+        if expected is not None and found != str(expected).encode():
+            bad.add("wrong_watermark", f"{letter.where}: {found!r}, expected {expected}")
 
 
 def _check_features(expected: Expected, output: Output, bad: Violations) -> None:
@@ -150,7 +174,7 @@ def check_dead_letters(
         except ValueError:
             bad.add("unreadable_dead_letter", f"{where}: headers {letter.headers!r}")
             continue
-        origin = (partition, offset)
+        origin: Origin = (partition, offset)
         if origin in seen:
             bad.add("duplicate_dead_letter", f"{origin} at {where} and {seen[origin]}")
             continue
@@ -188,9 +212,9 @@ def _check_bytes(source: Record, letter: Record, bad: Violations) -> None:
         bad.add("changed_bytes", f"{letter.where}: cut wrongly: length {length!r}, digest {digest!r}")
 
 
-def check_order(outputs: Sequence[Output], bad: Violations, times: Mapping[Origin, int] | None = None) -> None:
-    """Per key, outputs stand in one partition in the order of their inputs, or of their event times where given."""
-    rank = {output.origin: ((times or {}).get(output.origin, 0), output.origin) for output in outputs}
+def check_order(outputs: Sequence[Output], ranks: Mapping[Origin, int], bad: Violations) -> None:
+    """Per key, outputs stand in one partition in the order of their ranks where given, and of their inputs."""
+    rank = {output.origin: (ranks.get(output.origin, 0), output.origin) for output in outputs}
     last: dict[object, Output] = {}
     for output in outputs:
         key = output.record.key

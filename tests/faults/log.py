@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -58,19 +59,43 @@ def to_record(message: Message) -> Record:
 
 
 def committed_offsets(bootstrap: str, names: Names) -> dict[Position, int]:
-    """The group's committed offset per input partition; partitions without one are left out.
+    """What the groups of a run committed, per input partition; partitions without a commit are left out.
 
     Asked through a consumer: the admin client's call can abort the process when the coordinator moves. What a
     transaction has pending is neither shown nor waited for.
     """
-    settings = {"bootstrap.servers": bootstrap, "group.id": names.group, "isolation.level": "read_uncommitted"}
-    consumer = Consumer({**settings, "enable.auto.commit": False, "log_level": 2})
+    found: dict[Position, int] = {}
+    for group, topics in names.readers.items():
+        settings = {"bootstrap.servers": bootstrap, "group.id": group, "isolation.level": "read_uncommitted"}
+        consumer = Consumer({**settings, "enable.auto.commit": False, "log_level": 2})
+        try:
+            places = consumer.committed([TopicPartition(t, p) for t in topics for p in range(PARTITIONS)], timeout=15.0)
+        finally:
+            consumer.close()
+        found |= {(p.topic, p.partition): p.offset for p in places if p.error is None and p.offset >= 0}
+    return found
+
+
+def records_from(bootstrap: str, places: dict[Position, int]) -> dict[Position, int]:
+    """How many committed records stand at or after these offsets; markers of transactions are none."""
+    settings = {"bootstrap.servers": bootstrap, "group.id": "torture-reader-commits-nothing", "enable.auto.commit": False}
+    reader = Consumer({**settings, "isolation.level": "read_committed", "enable.partition.eof": True, "log_level": 2})
+    counts, open_ = dict.fromkeys(places, 0), set(places)
     try:
-        wanted = [TopicPartition(topic, p) for topic in names.inputs for p in range(PARTITIONS)]
-        found = consumer.committed(wanted, timeout=15.0)
+        reader.assign([TopicPartition(topic, partition, offset) for (topic, partition), offset in places.items()])
+        deadline = time.monotonic() + 10.0
+        while open_ and time.monotonic() < deadline:
+            for message in reader.consume(1_000, 0.2):
+                topic, partition, error = message.topic(), message.partition(), message.error()
+                assert topic is not None
+                assert partition is not None
+                if error is None:
+                    counts[topic, partition] += 1
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    open_.discard((topic, partition))
     finally:
-        consumer.close()
-    return {(p.topic, p.partition): p.offset for p in found if p.error is None and p.offset >= 0}
+        reader.close()
+    return {where: count + (where in open_) for where, count in counts.items()}
 
 
 class LogReader:

@@ -2,8 +2,9 @@
 
 BUG is a key of `BUGS`, or `none`. The environment may also script a fault at an exact commit of this process:
 MUTANT_FAULT=abort@3 fails the third commit, crash@3 kills the process right after it, crash-in-flight@3 does so
-while later rows are polled and not finished, pause@3 stops the process before it, as a zombie that others believe
-dead; several are joined by a plus sign, in the order in which they happen.
+while later rows are polled and not finished, crash-tick@3 after one that moves a watermark by itself, pause@3 stops
+the process before it, as a zombie that others believe dead; several are joined by a plus sign, in the order in which
+they happen.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from streamer.stages.commit import Commit, TransactionError
 from streamer.stages.consume import Consume
 from streamer.stages.produce import Produce
 from streamer.stages.window import WindowStage
+from streamer.state.delta import TICK
 from streamer.state.restore import Restore, Restored
 from streamer.state.store import Store
 from tests.faults.mutants_joined import follower_offsets_not_committed, tick_not_logged, waiting_rows_lost
@@ -178,8 +180,9 @@ def _script(faults: list[tuple[str, int]]) -> None:
     def faulty(self: Commit, transaction: Transaction, producer: Producer) -> None:
         nonlocal number
         number += 1
-        fault, at = faults[0] if faults and transaction.rows else ("", 0)
-        due = fault if number >= at else ""
+        ticks = any((delta.slots == TICK).any() for batch in transaction.batches for delta in batch.deltas.values())
+        fault, at = faults[0] if faults and (ticks or transaction.rows) else ("", 0)
+        due = fault if number >= at and (ticks or fault != "crash-tick") else ""
         if due in {"abort", "pause"}:
             producer.flush(5.0)
             hit()
@@ -189,7 +192,7 @@ def _script(faults: list[tuple[str, int]]) -> None:
         if due == "pause":
             os.kill(os.getpid(), signal.SIGSTOP)
         commit(self, transaction, producer)
-        if due == "crash" or in_flight:
+        if due in {"crash", "crash-tick"} or in_flight:
             hit()
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 PREFIX_VARIABLE = "TORTURE_PREFIX"
 SOURCE_VARIABLE = "TORTURE_SOURCE"
-Flow = Literal["rolling", "joined"]
+Flow = Literal["rolling", "joined", "rekeyed", "closing"]
 FLOWS: tuple[Flow, ...] = get_args(Flow)
 PARTITIONS = 8
 WINDOW_COUNT = 16
@@ -16,9 +16,13 @@ MODEL = "torture"
 MODEL_VERSION = 1
 FEATURES = ("n", "mean", "std", "min", "max", "last", "delta", "rate")
 
+REKEY_FIELD = "sensor_id"
+# Windows close soon, and by silence only when the load is over: no fault silences a partition for so long.
+CLOSE_SIZE_S, CLOSE_LATE_S, CLOSE_IDLE_S, CLOSE_SAMPLES = 1.0, 0.5, 25, 16_384
 # Longer than any fault makes records of a topic overtake each other, and longer than any fault silences a topic.
 JOIN_LATE_S, JOIN_IDLE_S = 10, 15
-JOIN_LATE_VARIABLE, JOIN_IDLE_VARIABLE = "TORTURE_JOIN_LATE", "TORTURE_JOIN_IDLE"  # shorter, where no broker dies
+# Shorter, where no broker dies.
+JOIN_LATE_VARIABLE, IDLE_VARIABLE = "TORTURE_JOIN_LATE", "TORTURE_IDLE"
 JOIN_BEFORE_S, JOIN_AFTER_S, JOIN_SAMPLES = 1.0, 0.5, 512
 
 
@@ -69,13 +73,34 @@ class Names:
         return f"{self.prefix}.second-rejected"
 
     @property
+    def late(self) -> str:
+        return f"{self.prefix}.late"
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         return (self.input, self.second) if self.flow == "joined" else (self.input,)
 
     @property
+    def forwarded(self) -> str:
+        """The internal topic of the re-keyed flow."""
+        return f"{self.group}-torture-by-{REKEY_FIELD}"
+
+    @property
+    def lead(self) -> str:
+        """What the flow with the windows subscribes to."""
+        return self.forwarded if self.flow == "rekeyed" else self.input
+
+    @property
+    def readers(self) -> dict[str, tuple[str, ...]]:
+        """The topics that each group reads."""
+        if self.flow == "rekeyed":
+            return {f"{self.group}-by-{REKEY_FIELD}": (self.input,), self.group: (self.forwarded,)}
+        return {self.group: self.inputs}
+
+    @property
     def outputs(self) -> tuple[str, ...]:
-        own = (self.predictions, self.anomalies, self.rejected)
-        return (*own, self.second_rejected) if self.flow == "joined" else own
+        further: dict[str, tuple[str, ...]] = {"joined": (self.second_rejected,), "closing": (self.late,)}
+        return (self.predictions, self.anomalies, self.rejected, *further.get(self.flow, ()))
 
 
 def names_from_environment() -> Names:

@@ -29,7 +29,7 @@ CLEARLY_NOW_S = 600.0
 CLEARLY_AHEAD_S = 86_400.0
 SCORE_ROWS = 4_096
 
-Origin = tuple[int, int]
+Origin = tuple[int | str, ...]  # partition and offset, or partition, key and start of a closed window
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +87,14 @@ def _depth(text: str) -> int:
     return deepest
 
 
-def judge(record: Record) -> Reading | Bad:
-    """Decide from the bytes alone whether a record is good.
+def judge(record: Record, *, keyed: bool = True) -> Reading | Bad:
+    """Decide from the bytes alone whether a record is good; `keyed`: its key must be that of its sensor.
 
     Raises:
         AmbiguousInputError: the record lies where honest readers may differ.
     """
     raw = record.value
-    missing = {"null_key"} if record.key is None else set()
+    missing = {"null_key"} if record.key is None and keyed else set()
     if raw is None:
         return _bad("null_value", *missing)
     if not raw.strip(b" \t\r\n"):
@@ -112,7 +112,7 @@ def judge(record: Record) -> Reading | Bad:
     verdict = _judge_fields(document)
     if isinstance(verdict, Bad):
         return Bad(verdict.reasons | missing)
-    return _judge_key_and_time(record, verdict)
+    return _judge_key_and_time(record, verdict, keyed=keyed)
 
 
 def _judge_fields(document: object) -> Reading | Bad:
@@ -131,11 +131,11 @@ def _judge_fields(document: object) -> Reading | Bad:
     return Reading(sensor, round(ts * 1e6), float(value))
 
 
-def _judge_key_and_time(record: Record, reading: Reading) -> Reading | Bad:
+def _judge_key_and_time(record: Record, reading: Reading, *, keyed: bool) -> Reading | Bad:
     faults = set()
-    if record.key is None:
+    if keyed and record.key is None:
         faults.add("null_key")
-    elif record.key != reading.sensor.encode():
+    elif keyed and record.key is not None and record.key != reading.sensor.encode():
         faults |= {"key_mismatch", "null_key"} if not record.key else {"key_mismatch"}
     ahead_s = reading.time_us / 1e6 - record.timestamp_ms / 1e3
     if reading.time_us < 0:
@@ -155,7 +155,7 @@ def window_features(window: Sequence[Reading]) -> tuple[float, ...]:
     std = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / n)
     delta = values[-1] - values[0]
     span_us = window[-1].time_us - window[0].time_us
-    rate = delta / (span_us / 1e6) if span_us else 0.0
+    rate = delta / (span_us / 1e6) if span_us > 0 else 0.0  # in log order time may go back
     return (float(n), mean, std, min(values), max(values), values[-1], delta, rate)
 
 
@@ -186,7 +186,9 @@ class Scorer:
 class Truth:
     """What the input log demands: one prediction or one dead letter for each of its records, and the windows at the end.
 
-    A flow with a second input has dead letters of that too.
+    A flow with a second input has dead letters of that too. `ranks` is the order of outputs of a key, where it is not that of
+    the offsets; `wrong` is what was found wrong on the way. `late` are the records that
+    came when their windows had closed, `missed` the watermarks that they met.
     """
 
     predictions: dict[Origin, Expected]
@@ -194,6 +196,10 @@ class Truth:
     windows: dict[tuple[int, str], list[Reading]]
     threshold: float
     second_letters: dict[Origin, tuple[Record, Bad]] = field(default_factory=dict)
+    ranks: dict[Origin, int] = field(default_factory=dict)
+    wrong: list[tuple[str, str]] = field(default_factory=list)
+    late: dict[Origin, tuple[Record, Bad]] = field(default_factory=dict)
+    missed: dict[Origin, int] = field(default_factory=dict)
 
 
 def expect(inputs: Iterable[Record], scorer: Scorer) -> Truth:

@@ -41,7 +41,8 @@ def expect_joined(inputs: Iterable[Record], seconds: Iterable[Record], scorer: S
             good[origin] = Expected(reading, _features(window, seen), magnitude)
     scores = scorer.score([expected.features for expected in good.values()])
     scored = {o: replace(e, score=score) for (o, e), score in zip(good.items(), scores, strict=True)}
-    return Truth(scored, bad, {}, scorer.threshold, second_bad)
+    ranks = {origin: expected.reading.time_us for origin, expected in scored.items()}
+    return Truth(scored, bad, {}, scorer.threshold, second_bad, ranks)
 
 
 def _features(window: Sequence[Reading], seen: Sequence[Reading]) -> tuple[float, ...]:

@@ -20,7 +20,7 @@ class Plan:
     Attributes:
         seed: of schedule, load and dice.
         faults: kinds of faults, each once per mention; the seed orders them.
-        flow: which topology: rolling or joined.
+        flow: which topology: rolling, joined, rekeyed or closing.
         protocol: of the group: classic or consumer (KIP-848).
         rate: events offered a second, whatever the service does, as long as faults go on.
         seconds: at least this long.
@@ -73,7 +73,7 @@ class Outcome:
         lines = [
             f"torture {what}: {self.word}; {self.seconds:.0f} s",
             f"  faults injected: {self.faults.total()} ({faults})",
-            f"  inputs checked: {verdict.get('inputs', 0)} ({verdict.get('bad', 0)} bad)",
+            f"  inputs checked: {verdict.get('inputs', 0)} ({verdict.get('bad', 0)} bad, {verdict.get('late', 0)} late)",
             f"  windows checked at the end: {verdict.get('windows', 0)}",
             f"  violations: {verdict.get('violations', 'not counted')}",
             *(f"  hit: {proof}" for proof in self.proofs),

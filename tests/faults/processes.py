@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ROOT = Path(__file__).parents[2]
-TOPOLOGIES = {"rolling": "tests/faults/topology.py:torture", "joined": "tests/faults/topology_joined.py:torture"}
+TOPOLOGIES = {
+    "rolling": "tests/faults/topology.py:torture",
+    "joined": "tests/faults/topology_joined.py:torture",
+    "closing": "tests/faults/topology_closing.py:torture",
+    "rekeyed": "tests/faults/topology_rekeyed.py:torture",
+}
 TAIL_LINES = 30
 STACKS_S = 10.0
 NOISE = "Connection refused"

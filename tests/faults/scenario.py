@@ -13,13 +13,15 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from confluent_kafka import IsolationLevel
+
 from tests.faults.checker import verify
 from tests.faults.cluster import Cluster, TimedOutError, wait_for
 from tests.faults.evidence import is_stopped, nothing_waits
 from tests.faults.generator import Generator, Load
 from tests.faults.make_model import write_model
 from tests.faults.mutants import FAULT_VARIABLE, HIT
-from tests.faults.names import JOIN_IDLE_VARIABLE, JOIN_LATE_VARIABLE, Flow, Names
+from tests.faults.names import IDLE_VARIABLE, JOIN_LATE_VARIABLE, Flow, Names
 from tests.faults.processes import Child, Crew
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ START_S = 60.0
 SETTLE_S = 40.0
 SETTLE_WITH_A_BUG_S = 12.0  # some bugs leave a lag for ever; the log already shows what they did
 STOP_S = 20.0
+IDLE_S = 2.0
 LOAD = Load(events=2_500, seconds=4.0, keys=40, bad_share=0.01, seed=5)
 UNSETTLED = "unsettled"
 
@@ -60,10 +63,12 @@ class Scenario:
         session_ms = max(SESSION_MS, self._cluster.session_ms_min())
         speed = {"KAFKA_SESSION_TIMEOUT_MS": str(session_ms), "KAFKA_HEARTBEAT_INTERVAL_MS": str(session_ms // 4)}
         speed["KAFKA_FETCH_WAIT_MAX_MS"] = "50"
-        speed |= {JOIN_LATE_VARIABLE: "1s", JOIN_IDLE_VARIABLE: "2s", "STREAMER_KEYS_MAX": "2000"}
+        speed |= {JOIN_LATE_VARIABLE: "1s", IDLE_VARIABLE: f"{IDLE_S:g}s", "STREAMER_KEYS_MAX": "2000", "STREAMER_MEMORY": "8GiB"}
         self._crew = Crew(bootstrap, self._names, folder, command, speed, http="127.0.0.1:0" if flow == "joined" else "off")
         self._fault = fault
-        self._settle_s = SETTLE_S if mutant == "none" else SETTLE_WITH_A_BUG_S
+        self._settle_s = SETTLE_S if mutant == "none" or flow == "closing" else SETTLE_WITH_A_BUG_S
+        self._seen: object = None
+        self._since = 0.0
 
     def play(self) -> Ending:
         """Set up, load, fault, heal, judge."""
@@ -99,7 +104,7 @@ class Scenario:
                     self._start(slot, "")
                 elif is_stopped(child.process.pid) and self._replaced():
                     child.send(signal.SIGCONT)
-            return self._cluster.settled() and nothing_waits(self._crew)
+            return self._cluster.settled() and nothing_waits(self._crew) and self._all_closed()
 
         try:
             wait_for("lag and open transactions reaching zero", healed, self._settle_s)
@@ -108,6 +113,16 @@ class Scenario:
             ending.detail += str(error)
         for child in self._crew.workers.values():
             child.stop(STOP_S)
+
+    def _all_closed(self) -> bool:
+        """Whether the same workers had their partitions for so long, and nothing new was written, that all windows closed."""
+        if self._names.flow != "closing":
+            return True
+        ends = self._cluster.ends(self._names.outputs, IsolationLevel.READ_UNCOMMITTED)
+        seen = (ends, self._cluster.members(), [child.log for child in self._crew.workers.values()])
+        if seen != self._seen:
+            self._seen, self._since = seen, time.monotonic()
+        return seen[1] == len(self._crew.workers) and time.monotonic() - self._since > 2.0 * IDLE_S
 
     def _replaced(self) -> bool:
         """Whether the group has given a stopped worker's partitions away and done its work."""

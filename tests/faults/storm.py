@@ -67,7 +67,7 @@ def arrive(bootstrap: str, names: Names, until: float, protocol: str) -> Guest:
         settings |= {"partition.assignment.strategy": "cooperative-sticky", "heartbeat.interval.ms": 250}
         settings |= {"session.timeout.ms": 6_000}
     guest = Guest(Consumer(settings), until)
-    guest.consumer.subscribe([names.input], on_assign=guest.welcome)
+    guest.consumer.subscribe([names.lead], on_assign=guest.welcome)
     return guest
 
 

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 from confluent_kafka import IsolationLevel, KafkaException
 
 from tests.faults.cluster import TimedOutError, wait_for
-from tests.faults.evidence import is_stopped, story
+from tests.faults.evidence import Story, is_stopped, story
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from streamer.broker import DevBroker
     from tests.faults.cluster import Cluster
@@ -131,6 +132,9 @@ class Strikes:
             what = f"worker {slot}: exit status {status} after SIGTERM, expected 0 within {DRAIN_S:.0f} s"
             self._outcome.failures.append(f"{what}\n{child.tail()}")
 
+    def _story(self, log: Path) -> Story:
+        return story(log, self._cluster.names.lead)
+
     def _whole(self) -> bool:
         self.look_around()
         return self._cluster.members() == len(self._crew.workers)
@@ -210,7 +214,7 @@ class Strikes:
         self._kill_caught(first, 0.0)
         self.look_around()
         log = self._crew.workers[first.slot].log
-        waited = self._wait("its second life reading a partition", lambda: story(log).started > 0, START_S)
+        waited = self._wait("its second life reading a partition", lambda: self._story(log).started > 0, START_S)
         second = self._catch_open(first.slot)
         self._kill_caught(second, fault.back_after_s)
         return f"SIGKILL of worker {first.slot}: {first.seen}; again {waited:.1f} s later: {second.seen}"
@@ -231,7 +235,7 @@ class Strikes:
 
     def _stop_restoring(self, child: Child, deadline: float) -> list[int]:
         """Stop a worker once it has partitions that it does not read yet; which ones, when it stands still."""
-        while not story(child.log).restoring:
+        while not self._story(child.log).restoring:
             if time.monotonic() > deadline or not child.running:
                 return []
             self.look_around()
@@ -239,7 +243,7 @@ class Strikes:
         time.sleep(self._dice.uniform(0.0, 0.03))
         child.send(signal.SIGSTOP)
         self._wait("the worker standing still", lambda: is_stopped(child.process.pid), 5.0)
-        return sorted(story(child.log).restoring)
+        return sorted(self._story(child.log).restoring)
 
     def _pause_past_session(self, _: Fault) -> str:
         """SIGSTOP until the group has given the worker's partitions away, then SIGCONT."""
@@ -264,13 +268,13 @@ class Strikes:
         try:
             slept = self._wait(what, lambda: over(caught.held), PAUSED_MAX_S)
             still = is_stopped(child.process.pid)
-            before = len(story(child.log).undone)
+            before = len(self._story(child.log).undone)
         finally:
             child.send(signal.SIGCONT)
         if not still:
             raise NotProvenError(f"worker {caught.slot} did not stand still all the time")
-        self._wait("the zombie finding out", lambda: not child.running or len(story(child.log).undone) > before, AWAKE_S)
-        undone = story(child.log).undone[before:]
+        self._wait("the zombie finding out", lambda: not child.running or len(self._story(child.log).undone) > before, AWAKE_S)
+        undone = self._story(child.log).undone[before:]
         return f"SIGSTOP of worker {caught.slot}: {caught.seen}; {what} took {slept:.1f} s (state T); awake it met {undone}"
 
     def _restart_broker(self, fault: Fault) -> str:
@@ -297,7 +301,7 @@ class Strikes:
         """Guests join and leave the group about once a second."""
         self.bring_all_back()
         workers = {slot: child.log for slot, child in self._crew.workers.items()}
-        before = {slot: len(story(log).given) for slot, log in workers.items()}
+        before = {slot: len(self._story(log).given) for slot, log in workers.items()}
         plan = self._outcome.plan
         flags = ("--seconds", str(STORM_S), "--seed", str(plan.seed), "--protocol", plan.protocol)
         guests = self._crew.start_module("storm", *flags)
@@ -305,7 +309,7 @@ class Strikes:
         if guests.process.returncode != 0:
             raise NotProvenError(f"the storm failed:\n{guests.tail()}")
         seen = json.loads(guests.log.read_text().splitlines()[-1])
-        moved = sum(len(story(log).given) - before[slot] for slot, log in workers.items())
+        moved = sum(len(self._story(log).given) - before[slot] for slot, log in workers.items())
         what = f"{seen['guests']} guests, {seen['served']} were given partitions, workers gave some up {moved} times"
         if seen["served"] < GUESTS_MIN or not moved:
             raise NotProvenError(what)
@@ -315,14 +319,14 @@ class Strikes:
         """One more worker."""
         slot = max(self._crew.workers) + 1
         log = self._crew.start_worker(slot).log
-        waited = self._wait("the new worker reading a partition", lambda: story(log).started > 0, START_S)
-        return f"worker {slot} read its first of partitions {sorted(story(log).owned)} after {waited:.1f} s"
+        waited = self._wait("the new worker reading a partition", lambda: self._story(log).started > 0, START_S)
+        return f"worker {slot} read its first of partitions {sorted(self._story(log).owned)} after {waited:.1f} s"
 
     def _remove(self, _: Fault) -> str:
         """SIGTERM a worker once all have joined; one that is still importing could not exit in order."""
         self.bring_all_back()
         slot = self._dice.choice(self._up())
-        owned = sorted(story(self._crew.workers[slot].log).owned)
+        owned = sorted(self._story(self._crew.workers[slot].log).owned)
         self.expect_clean_exit(slot)
         del self._crew.workers[slot]
         return f"SIGTERM of worker {slot}, which had partitions {owned}"

@@ -58,10 +58,10 @@ def _outputs(truth: Truth) -> tuple[list[Record], list[Record]]:
             "features": dict(zip(FEATURES, e.features, strict=True)),
         }
         key = e.reading.sensor.encode()
-        predictions.append(Record(NAMES.predictions, partition, row, key, json.dumps(body).encode()))
+        predictions.append(Record(NAMES.predictions, int(partition), row, key, json.dumps(body).encode()))
         if body["flag"]:
             body["drivers"] = [{"feature": "rate", "value": 1.0, "deviation": 9.0}]
-            anomalies.append(Record(NAMES.anomalies, partition, row, key, json.dumps(body).encode()))
+            anomalies.append(Record(NAMES.anomalies, int(partition), row, key, json.dumps(body).encode()))
     return predictions, anomalies
 
 
@@ -75,7 +75,7 @@ def _letters(truth: Truth) -> list[Record]:
             facts |= {"truncated": str(len(value)), "digest": hashlib.sha256(value).hexdigest()}
             value = value[:65_536]
         headers = tuple((f"streamer.error.{name}", fact.encode()) for name, fact in facts.items())
-        letters.append(Record(NAMES.rejected, partition, row, source.key, value, 0, headers))
+        letters.append(Record(NAMES.rejected, int(partition), row, source.key, value, 0, headers))
     return letters
 
 
@@ -239,7 +239,7 @@ def test_a_window_that_forgot_its_past_is_caught(perfect: tuple[Truth, Logs], sc
     """What a lost restore looks like: right ids, right values, windows that begin anew in the middle."""
     truth, logs = perfect
     fresh = expect([r for r in logs.inputs if r.offset >= 40], scorer)
-    forgotten = {o: e for o, e in truth.predictions.items() if o[1] < 40} | fresh.predictions
+    forgotten = {o: e for o, e in truth.predictions.items() if int(o[1]) < 40} | fresh.predictions
     predictions, anomalies = _outputs(replace(truth, predictions=forgotten))
     bad = check(truth, replace(logs, predictions=predictions, anomalies=anomalies, watched=[]), NAMES)
     assert set(bad.counts) >= {"wrong_window_n", "wrong_features", "wrong_score"}

@@ -36,12 +36,20 @@ JOINED = {
     "follower_offsets_not_committed": ("crash@40", {"unsettled"}),
     "waiting_rows_lost": ("crash@40", {"lost_prediction"}),
 }
-CAUGHT = BITES | JOINED
+REKEYED = {"outputs_outside_the_transaction": ("abort@2", {"duplicate_forward", "duplicate_prediction"})}
+CLOSING = {"tick_not_logged": ("crash-tick@1", {"duplicate_prediction"})}
+FLOWS: dict[Flow, dict[str, tuple[str, set[str]]]] = {
+    "rolling": BITES,
+    "joined": JOINED,
+    "rekeyed": REKEYED,
+    "closing": CLOSING,
+}
 CASES: list[Case] = [
-    *((bug, fault, "rolling") for bug, (fault, _) in BITES.items()),
-    *((bug, fault, "joined") for bug, (fault, _) in JOINED.items()),
+    *((bug, fault, flow) for flow, bugs in FLOWS.items() for bug, (fault, _) in bugs.items()),
     *(("none", fault, "rolling") for fault in SURVIVED),
     ("none", "crash@40", "joined"),
+    ("none", "abort@2", "rekeyed"),
+    ("none", "crash-tick@1", "closing"),
 ]
 
 Endings = dict[Case, Future[Ending]]
@@ -57,11 +65,11 @@ def endings(kafka: str, tmp_path_factory: pytest.TempPathFactory, request: pytes
         }
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case[0] != "none"], ids=lambda case: case[0])
+@pytest.mark.parametrize("case", [case for case in CASES if case[0] != "none"], ids=lambda case: f"{case[2]}-{case[0]}")
 def test_a_seeded_bug_is_caught_by_name(case: Case, endings: Endings) -> None:
     ending = endings[case].result()
     assert ending.hit, ending.detail
-    assert CAUGHT[case[0]][1] & ending.kinds, (ending.kinds, ending.detail)
+    assert FLOWS[case[2]][case[0]][1] & ending.kinds, (ending.kinds, ending.detail)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case[0] == "none"], ids=lambda case: f"{case[2]}-{case[1]}")

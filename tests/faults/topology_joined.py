@@ -12,10 +12,10 @@ import numpy as np
 
 from streamer import Event, Model, Topology, interval, rolling
 from tests.faults.names import (
+    IDLE_VARIABLE,
     JOIN_AFTER_S,
     JOIN_BEFORE_S,
     JOIN_IDLE_S,
-    JOIN_IDLE_VARIABLE,
     JOIN_LATE_S,
     JOIN_LATE_VARIABLE,
     JOIN_SAMPLES,
@@ -26,7 +26,7 @@ from tests.faults.names import (
 
 NAMES = names_from_environment()
 LATE = os.environ.get(JOIN_LATE_VARIABLE, f"{JOIN_LATE_S}s")
-IDLE = os.environ.get(JOIN_IDLE_VARIABLE, f"{JOIN_IDLE_S}s")
+IDLE = os.environ.get(IDLE_VARIABLE, f"{JOIN_IDLE_S}s")
 
 
 class Reading(Event, topic=NAMES.input, key="sensor_id", time="ts"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import signal
 import sys
 import tempfile
@@ -19,24 +20,30 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from confluent_kafka import IsolationLevel
+
+import streamer.worker  # noqa: F401 - compiles the kernels once, before several workers would do so beside each other
 from streamer.broker import DevBroker
 from tests.faults import schedule
 from tests.faults.cluster import Cluster, TimedOutError, wait_for
 from tests.faults.evidence import nothing_waits
 from tests.faults.make_model import write_model
-from tests.faults.names import FLOWS, JOIN_IDLE_S, Names
+from tests.faults.names import CLOSE_IDLE_S, FLOWS, JOIN_IDLE_S, Names
 from tests.faults.outcome import Outcome, Plan
 from tests.faults.processes import Child, Crew
 from tests.faults.strikes import DRAIN_S, START_S, Strikes
 
 if TYPE_CHECKING:
+    from tests.faults.log import Position
+    from tests.faults.names import Flow
     from tests.faults.schedule import Kind
 
 SESSION_MS = 6_000
 TRANSACTION_S = 10.0
 LOAD_S_MAX = 900.0
-KEYS_MAX = "2000"  # far more than there are, and few enough for the joined flow to fit the memory budget
+KEYS_MAX, MEMORY = "2000", "8GiB"  # far more keys than there are; what they might hold is never all held
 SETTLE_S = 90.0
+QUIET_S = 3.0
 PROTOCOLS = ("classic", "consumer")
 
 
@@ -49,6 +56,7 @@ class Run:
         self._crew = crew
         self.outcome = Outcome(plan)
         self._strikes = Strikes(self.outcome, cluster, crew, broker)
+        self._ends: dict[Position, int] = {}
 
     def go(self) -> Outcome:
         """Set up, offer the load, inject the faults, settle, stop, judge."""
@@ -122,11 +130,19 @@ class Run:
             return self._cluster.settled() and self._cluster.members() == len(self._crew.workers)
 
         waited = wait_for("lag and open transactions reaching zero", settled, SESSION_MS / 1000.0 + TRANSACTION_S + SETTLE_S)
+        if self._plan.flow == "closing":
+            self._strikes.pass_time(CLOSE_IDLE_S)
+            waited += CLOSE_IDLE_S + wait_for("the last windows closing", self._quiet, SETTLE_S, QUIET_S)
         if self._plan.flow == "joined":
             # What waits for another input leaves once all are silent; only workers know when nothing waits any more.
             waited += wait_for("no row waiting in a join", lambda: nothing_waits(self._crew), JOIN_IDLE_S + SETTLE_S)
             waited += wait_for("the last commits", settled, SETTLE_S)
         self.outcome.proofs.append(f"settled {waited:.1f} s after the last input")
+
+    def _quiet(self) -> bool:
+        """Whether nothing was written since this was asked last."""
+        before, self._ends = self._ends, self._cluster.ends(self._cluster.names.outputs, IsolationLevel.READ_UNCOMMITTED)
+        return before == self._ends and self._cluster.settled()
 
     def _stop_workers(self) -> None:
         for slot in sorted(self._crew.workers):
@@ -142,7 +158,7 @@ class Run:
 
     def _judge(self) -> None:
         flags = ["--model", str(self._crew.model), "--watched", str(self._watched)]
-        if self._plan.flow == "rolling":
+        if self._plan.flow in {"rolling", "rekeyed"}:
             flags += ["--state", str(self._final_state())]
         checker = self._crew.start_module("checker", "verify", *flags)
         wait_for("the checker's verdict", lambda: not checker.running, 300.0)
@@ -159,7 +175,8 @@ class Run:
 def worker_environment(protocol: str) -> dict[str, str]:
     """Quick to notice deaths and rebalances, under either group protocol."""
     classic = {"KAFKA_SESSION_TIMEOUT_MS": str(SESSION_MS), "KAFKA_HEARTBEAT_INTERVAL_MS": "500"}
-    return {"KAFKA_GROUP_PROTOCOL": protocol, "STREAMER_KEYS_MAX": KEYS_MAX, **(classic if protocol == "classic" else {})}
+    shared = {"KAFKA_GROUP_PROTOCOL": protocol, "STREAMER_KEYS_MAX": KEYS_MAX, "STREAMER_MEMORY": MEMORY}
+    return {**shared, **(classic if protocol == "classic" else {})}
 
 
 def torture(plan: Plan, bootstrap: str, folder: Path, broker: DevBroker | None = None) -> Outcome:
@@ -187,12 +204,19 @@ def _kinds(text: str) -> tuple[Kind, ...]:
     return cast("tuple[Kind, ...]", kinds)
 
 
+def _faults(seed: int, flow: Flow) -> tuple[Kind, ...]:
+    """Every kind for the plain flow; half of them for each other one, so that a seed stays within ten minutes."""
+    if flow == "rolling":
+        return schedule.KINDS
+    return tuple(random.Random(f"faults {seed} {flow}").sample(schedule.KINDS, len(schedule.KINDS) // 2))
+
+
 def _arguments() -> argparse.Namespace:
     default = Plan(seed=1)
     parser = argparse.ArgumentParser(description="Torture the service with seeded faults and check every record.")
     parser.add_argument("--bootstrap", default=os.environ.get("STREAMER_TEST_KAFKA"), help="default: our own broker")
     parser.add_argument("--seeds", type=int, default=1, help="how many runs, each with the next seed")
-    parser.add_argument("--faults", type=_kinds, default=default.faults, help="comma-separated; repeat one for more of it")
+    parser.add_argument("--faults", type=_kinds, help="comma-separated, also one several times; default: by flow and seed")
     parser.add_argument("--flow", choices=FLOWS, help="default: each of them, one after the other")
     parser.add_argument("--protocol", choices=PROTOCOLS, help="default: in turn, by the seed")
     for name in ("seed", "rate", "workers", "keys"):
@@ -208,12 +232,13 @@ def main() -> int:
     with ExitStack() as stack:
         broker = None if args.bootstrap else stack.enter_context(DevBroker())
         bootstrap = broker.bootstrap if broker else args.bootstrap
-        known = {name: getattr(args, name) for name in Plan.__slots__ if name not in {"seed", "protocol", "flow"}}
+        known = {name: getattr(args, name) for name in Plan.__slots__ if name not in {"seed", "faults", "flow", "protocol"}}
         for seed in range(args.seed, args.seed + args.seeds):
             for flow in [args.flow] if args.flow else FLOWS:
                 folder = Path(tempfile.mkdtemp(prefix=f"torture-{seed}-{flow}-"))
                 protocol = args.protocol or PROTOCOLS[(seed + FLOWS.index(flow)) % len(PROTOCOLS)]
-                outcome = torture(Plan(seed=seed, flow=flow, protocol=protocol, **known), bootstrap, folder, broker)
+                plan = Plan(seed, args.faults or _faults(seed, flow), flow, protocol, **known)
+                outcome = torture(plan, bootstrap, folder, broker)
                 words[outcome.word] += 1
                 inputs += outcome.verdict.get("inputs", 0)
                 faults += outcome.faults.total()

@@ -1,0 +1,39 @@
+"""The topology of windows that close under torture: tumbling, records out of order, some of them too late."""
+
+from __future__ import annotations
+
+import os
+
+from streamer import Event, Model, Topology, tumbling
+from tests.faults.names import (
+    CLOSE_IDLE_S,
+    CLOSE_LATE_S,
+    CLOSE_SAMPLES,
+    CLOSE_SIZE_S,
+    IDLE_VARIABLE,
+    MODEL,
+    names_from_environment,
+)
+from tests.faults.topology import features
+
+NAMES = names_from_environment()
+IDLE = os.environ.get(IDLE_VARIABLE, f"{CLOSE_IDLE_S}s")
+
+
+class Reading(Event, topic=NAMES.input, key="sensor_id", time="ts"):
+    """One measured value of one sensor."""
+
+    sensor_id: str
+    ts: float
+    value: float
+
+
+torture = (
+    Topology("torture")
+    .source(Reading, rejected=NAMES.rejected)
+    .window(tumbling(f"{CLOSE_SIZE_S}s", late=f"{CLOSE_LATE_S}s", idle=IDLE, max_samples=CLOSE_SAMPLES))
+    .features(features)
+    .infer(Model(MODEL))
+    .flag(above="model.threshold")
+    .publish(predictions=NAMES.predictions, anomalies=NAMES.anomalies, late=NAMES.late, features=True)
+)
