@@ -17,12 +17,12 @@ class Sight:
     """What an event at t sees of another stream: its events with times in [t + begin, t + end], microseconds.
 
     Attributes:
-        name: how `w.of(...).over(name)` calls it.
+        name: how `over(name)` calls it; a number where the source looks back by count.
         begin_us, end_us: relative to the event, both inclusive.
         most: only the newest so many of them; 0 for all.
     """
 
-    name: str
+    name: str | int
     begin_us: int
     end_us: int
     most: int = 0

@@ -37,7 +37,7 @@ class Stream:
         if window is None:
             return Stream(topic, (), 0, (), ())
         sights = tuple(
-            Sight(str(name), 1 - look, 0) if window.by_time else Sight(str(name), -FAR, 0, most=look)
+            Sight(name, 1 - look, 0) if window.by_time else Sight(name, -FAR, 0, most=look)
             for name, look in zip(window.names, window.looks, strict=True)
         )
         return Stream(topic, tuple(sorted(needs.window_fields())), window.samples, sights, (needs, *needs.further))

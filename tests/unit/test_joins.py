@@ -106,6 +106,23 @@ def test_an_event_without_others_sees_nothing(test: TopologyTest) -> None:
     assert scored["features"] == {"spent": 5.0, "logins": 0.0, "risk": -1.0, "limit": -1.0, "frauds": 0.0, "labels": 0.0}
 
 
+def test_look_backs_by_count_keep_their_names() -> None:
+    topology = (
+        Topology("counts")
+        .source(Payment, rejected="counts.rejected")
+        .join(latest(Login), rejected="counts.logins.rejected")
+        .window(rolling(count=(2, 8)))
+        .features(lambda w: {"two": w.over(2).sum("amount"), "all": w.over(8).sum("amount"), "n": w.of(Login).count})
+        .infer(Model("stand-in"))
+        .publish(predictions="counts.scored", features=True)
+    )
+    with TopologyTest(topology, models=constant(0.5), partitions=1) as test:
+        test.send(Payment("a", test.now, 5.0), times=3)
+        test.clock.advance(1)
+        last = test.read("counts.scored")[-1]
+    assert last["features"] == {"two": 10.0, "all": 15.0, "n": 0.0}
+
+
 def test_waiting_rows_survive_a_crash(test: TopologyTest) -> None:
     put(test, Login("a", test.now, 0.5))
     put(test, Payment("a", test.now, 5.0))
