@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from streamer.errors import TopologyError, line_of_caller
-from streamer.limits import SAMPLES_PER_KEY_MAX
-from streamer.units import parse_duration_s
+from streamer.limits import ROWS_PER_BATCH_MAX
+from streamer.units import parse_duration_us, parse_samples
 
 Emission = Literal["on_close", "each", "both"]
 EMISSIONS: tuple[Emission, ...] = ("on_close", "each", "both")
@@ -65,7 +65,8 @@ def tumbling(size: str, *, late: str = "0s", idle: str | None = None, max_sample
 def hopping(size: str, *, every: str, late: str = "0s", idle: str | None = None, max_samples: int = 256) -> Closing:
     """Windows of equal width that start every so often and overlap: an event is in size / every of them.
 
-    `every` is the distance of their starts, such as "10s"; everything else is as for `tumbling`.
+    `every` is the distance of their starts, such as "10s", and an event is in 2,048 windows at most;
+    everything else is as for `tumbling`.
     """
     return _checked("hopping", size, every, None, late, idle, max_samples)
 
@@ -88,12 +89,13 @@ def _checked(
 
 
 def _closing(kind: str, widths: dict[str, str | None], max_samples: int) -> Closing:
-    if not 1 <= max_samples <= SAMPLES_PER_KEY_MAX:
-        raise ValueError(f"a window holds 1 to {SAMPLES_PER_KEY_MAX:,} samples of a key, not {max_samples:,}")
-    us = {name: 0 if text is None else round(parse_duration_s(text) * 1e6) for name, text in widths.items()}
+    us = {name: 0 if text is None else parse_duration_us(text) for name, text in widths.items()}
     for name in ("size", "every", "gap", "idle"):
         if widths[name] is not None and us[name] < 1:
             raise ValueError(f"{name} is at least a microsecond, not {widths[name]!r}")
     if us["every"] > us["size"]:
         raise ValueError(f"every={widths['every']!r} is longer than the window: events between two windows would be in none")
-    return Closing(kind, max_samples, us["size"], us["every"], us["gap"], us["late"], us["idle"])
+    # The windows of one event close one by one, but together when the watermark jumps: they must fit into a batch.
+    if us["every"] and (hops := -(-us["size"] // us["every"])) > ROWS_PER_BATCH_MAX:
+        raise ValueError(f"every={widths['every']!r} puts an event into {hops:,} windows, {ROWS_PER_BATCH_MAX:,} is the most")
+    return Closing(kind, parse_samples(max_samples), us["size"], us["every"], us["gap"], us["late"], us["idle"])

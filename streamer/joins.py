@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from streamer.errors import TopologyError, line_of_caller
 from streamer.event import Event
-from streamer.limits import SAMPLES_PER_KEY_MAX
-from streamer.units import parse_duration_s
+from streamer.units import parse_duration_us, parse_samples
 
 # Microseconds further apart than any two event times.
 FAR = 1 << 61
@@ -64,7 +63,7 @@ def interval(event: type[Event], *, before: str = "0s", after: str = "0s", max_s
         TopologyError: a duration or number is out of range; the message starts with the line.
     """
     try:
-        sight = Sight("interval", -_duration_us(before), _duration_us(after))
+        sight = Sight("interval", -parse_duration_us(before), parse_duration_us(after))
         return _join(event, (sight,), max_samples)
     except ValueError as error:
         raise TopologyError(f"{line_of_caller(1)}: interval(): {error}") from error
@@ -82,7 +81,7 @@ def latest(event: type[Event], *, max_age: str | None = None, max_samples: int =
         TopologyError: a duration or number is out of range; the message starts with the line.
     """
     try:
-        begin = -FAR if max_age is None else -_duration_us(max_age)
+        begin = -FAR if max_age is None else -parse_duration_us(max_age)
         return _join(event, (Sight("latest", begin, 0, most=1),), max_samples)
     except ValueError as error:
         raise TopologyError(f"{line_of_caller(1)}: latest(): {error}") from error
@@ -101,14 +100,14 @@ def delayed(event: type[Event], *spans: str, delay: str, max_samples: int = 256)
         TopologyError: a duration or number is out of range; the message starts with the line.
     """
     try:
-        end = -_duration_us(delay)
+        end = -parse_duration_us(delay)
         return _join(event, [Sight(span, end - width + 1, end) for span, width in _widths(spans).items()], max_samples)
     except ValueError as error:
         raise TopologyError(f"{line_of_caller(1)}: delayed(): {error}") from error
 
 
 def _widths(spans: tuple[str, ...]) -> dict[str, int]:
-    widths = {span: _duration_us(span) for span in spans}
+    widths = {span: parse_duration_us(span) for span in spans}
     if not widths or 0 in widths.values() or len(set(widths.values())) < len(spans):
         raise ValueError(f"give each span once, such as delayed(Label, '1d', '7d', delay='7d'), not {spans}")
     return widths
@@ -117,10 +116,4 @@ def _widths(spans: tuple[str, ...]) -> dict[str, int]:
 def _join(event: type[Event], sights: Sequence[Sight], samples: int) -> Join:
     if not (isinstance(event, type) and issubclass(event, Event) and event.__event__.topic):
         raise ValueError("it takes an Event class with a topic, such as class L(Event, topic='t', key='k')")
-    if not 1 <= samples <= SAMPLES_PER_KEY_MAX:
-        raise ValueError(f"1 to {SAMPLES_PER_KEY_MAX:,} samples are kept for a key, not {samples:,}")
-    return Join(event, tuple(sights), samples)
-
-
-def _duration_us(text: str) -> int:
-    return round(parse_duration_s(text) * 1e6)
+    return Join(event, tuple(sights), parse_samples(samples))

@@ -90,6 +90,7 @@ def topics_of(topology: Topology, group: str | None) -> Topics:
         f"{own}-by-{rekey.field}" if rekey else None, rekey.field if rekey else None,
     )  # fmt: skip
     _check_names(
+        {topics.changelog: "the changelog of the topology", topics.rekeyed: "the internal topic of .rekey()"},
         ("topic", topics.source, source.where), ("rejected", topics.rejected, source.where),
         *(("topic", step.join.event.__event__.topic, step.where) for step in joined),
         *(("rejected", step.rejected, step.where) for step in joined),
@@ -104,25 +105,27 @@ def _matched(topology: Topology, match: Match, group: str) -> Topics:
     if publish is None:
         raise TopologyError(f"{topology.steps[-1].where}: .match() needs .publish(matched='...', unmatched='...') behind it")
     label = match.label.__event__.topic
+    changelog = f"{group}-{topology.name}-match-changelog"
     _check_names(
+        {changelog: "the changelog of the topology"},
         ("topic", source.event.__event__.topic, source.where), ("rejected", source.rejected, source.where),
         ("topic", label, match.where), ("rejected", match.rejected, match.where),
         ("matched", publish.matched, publish.where), ("unmatched", publish.unmatched, publish.where),
     )  # fmt: skip
     return Topics(
-        source.event.__event__.topic, source.rejected, publish.matched, None, f"{group}-{topology.name}-match-changelog",
-        joined={label: match.rejected}, unmatched=publish.unmatched,
+        source.event.__event__.topic, source.rejected, publish.matched, None, changelog, joined={label: match.rejected},
+        unmatched=publish.unmatched,
     )  # fmt: skip
 
 
-def _check_names(*named: tuple[str, str | None, str]) -> None:
-    """Role, topic and line of each: whether Kafka takes them, and none has two roles."""
-    taken: dict[str, str] = {}
+def _check_names(internal: Mapping[str | None, str], *named: tuple[str, str | None, str]) -> None:
+    """Role, topic and line of each: whether Kafka takes them, and none has two roles, nor one of the topology's own topics."""
+    taken = dict(internal)
     for role, name, where in named:
         if name is None:
             continue
         if not is_topic(name):
             raise TopologyError(f"{where}: {role}={name!r}: {NAME_RULE}")
         if name in taken:
-            raise TopologyError(f"{where}: {role}={name!r} is taken by {taken[name]}=; records of each kind need their own topic")
-        taken[name] = role
+            raise TopologyError(f"{where}: {role}={name!r} is taken by {taken[name]}; records of each kind need their own topic")
+        taken[name] = f"{role}="

@@ -12,7 +12,7 @@ from streamer.closing import EMISSIONS, Closing, Emission
 from streamer.errors import TopologyError, line_of_caller
 from streamer.event import Event
 from streamer.joins import Join
-from streamer.units import parse_duration_s
+from streamer.units import parse_duration_s, parse_duration_us
 from streamer.windows import Rolling, Window
 
 NAME_RULE = "names of topologies and topics are 1 to 249 letters, digits, '.', '_' or '-' (they become names in Kafka)"
@@ -181,7 +181,7 @@ class Topology:
         if not isinstance(field, str):
             raise TopologyError(f"{where}: .rekey() takes the name of a field, not {field!r}")
         try:
-            align_us = round(parse_duration_s(align) * 1e6)
+            align_us = parse_duration_us(align)
         except ValueError as error:
             raise TopologyError(f"{where}: align: {error}") from error
         return self._add(Rekey(field, align_us, where))
@@ -202,7 +202,7 @@ class Topology:
         if not isinstance(join, Join):
             raise TopologyError(f"{where}: .join() takes interval(...), latest(...) or delayed(...), not {join!r}")
         try:
-            late_us, idle_s = round(parse_duration_s(late) * 1e6), parse_duration_s(idle)
+            late_us, idle_s = parse_duration_us(late), parse_duration_s(idle)
         except ValueError as error:
             raise TopologyError(f"{where}: .join(): {error}") from error
         return self._add(Joined(join, rejected, late_us, idle_s, where))
@@ -227,7 +227,7 @@ class Topology:
         if not (isinstance(label, type) and issubclass(label, Event) and label.__event__.topic):
             raise TopologyError(f"{where}: .match() takes an Event class with a topic, class L(Event, topic='t', key='k')")
         try:
-            within_us, late_us = (round(parse_duration_s(text) * 1e6) for text in (within, late))
+            within_us, late_us = parse_duration_us(within), parse_duration_us(late)
             idle_s = parse_duration_s(idle)
         except ValueError as error:
             raise TopologyError(f"{where}: .match(): {error}") from error

@@ -3,7 +3,10 @@
 import re
 from typing import Final
 
+from streamer.limits import SAMPLES_PER_KEY_MAX
+
 _SECONDS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_US_MAX: Final = 36_525 * 86_400_000_000
 _BYTES: Final = {
     "B": 1,
     "kB": 1000,
@@ -26,6 +29,30 @@ def parse_duration_s(text: object) -> float:
     number, factor = _split(text, _SECONDS, "a duration", ("20ms", "10s", "1h"))
     # one division for the small units: 20 * 1e-3 is 0.02 exactly as a reader writes it
     return number * factor if factor >= 1 else number / round(1 / factor)
+
+
+def parse_duration_us(text: object) -> int:
+    """Microseconds in `text`, at most a hundred years: event times and what is added to them fit into 64 bits.
+
+    Raises:
+        ValueError: as for `parse_duration_s`, or it is longer.
+    """
+    us = round(parse_duration_s(text) * 1e6)
+    if us > _US_MAX:
+        raise ValueError(f"{text!r} is longer than a hundred years (36525d)")
+    return us
+
+
+def parse_samples(count: object) -> int:
+    """How many samples a window holds of a key.
+
+    Raises:
+        ValueError: not a whole number, or out of range.
+    """
+    if isinstance(count, int) and not isinstance(count, bool) and 1 <= count <= SAMPLES_PER_KEY_MAX:
+        return count
+    shown = f"{count:,}" if isinstance(count, int) else repr(count)
+    raise ValueError(f"a window holds 1 to {SAMPLES_PER_KEY_MAX:,} samples of a key, not {shown}")
 
 
 def parse_bytes(text: object) -> int:

@@ -11,7 +11,7 @@ from streamer.closing import Closing
 from streamer.errors import TopologyError, line_of_caller
 from streamer.event import Event
 from streamer.limits import SAMPLES_PER_KEY_MAX
-from streamer.units import parse_duration_s
+from streamer.units import parse_duration_us, parse_samples
 
 Column = NDArray[np.float64]
 Aggregate = Literal["sum", "mean", "std", "min", "max", "first", "last", "delta", "rate", "distinct"]
@@ -88,13 +88,12 @@ def rolling(
 def _rolling(spans: tuple[str, ...], count: int | Sequence[int] | None, max_samples: int, ttl: str | None) -> Rolling:
     if bool(spans) == (count is not None):
         raise ValueError('give either a span, rolling("60s"), or a count, rolling(count=64)')
-    counts = () if count is None else (count,) if isinstance(count, int) else tuple(count)
+    counts = () if count is None else tuple(count) if isinstance(count, Sequence) else (count,)
     looks = counts or tuple(_span_us(span) for span in spans)
     if not looks or len(set(looks)) < len(looks):
         raise ValueError(f"give each look-back once, not {spans or counts}")
     for size in counts or (max_samples,):
-        if not 1 <= size <= SAMPLES_PER_KEY_MAX:
-            raise ValueError(f"a window holds 1 to {SAMPLES_PER_KEY_MAX:,} samples of a key, not {size:,}")
+        parse_samples(size)
     ttl_us = _ttl_us(ttl, max(looks) if spans else 0)
     return Rolling(max(counts, default=max_samples), spans or counts, looks, ttl_us)
 
@@ -113,14 +112,14 @@ def _in_panes(window: Rolling, resolution: str, max_samples: int | None) -> Roll
 
 
 def _span_us(span: str) -> int:
-    span_us = round(parse_duration_s(span) * 1e6)
+    span_us = parse_duration_us(span)
     if span_us < 1:
         raise ValueError(f"a window by time is at least a microsecond wide, not {span!r}")
     return span_us
 
 
 def _ttl_us(ttl: str | None, widest_us: int) -> int:
-    ttl_us = 0 if ttl is None else round(parse_duration_s(ttl) * 1e6)
+    ttl_us = 0 if ttl is None else parse_duration_us(ttl)
     if ttl is not None and ttl_us < 1:
         raise ValueError(f"a ttl is at least a microsecond, not {ttl!r}")
     if 0 < ttl_us < widest_us:

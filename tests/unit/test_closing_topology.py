@@ -14,6 +14,11 @@ MISTAKES = {
     "no width": (changed(WINDOW, '.window(tumbling("0s"))'), "tumbling(): size is at least a microsecond"),
     "no gap": (changed(WINDOW, '.window(session(gap="0s"))'), "session(): gap is at least a microsecond"),
     "windows with holes": (changed(WINDOW, '.window(hopping("4s", every="5s"))'), "events between two windows would be in none"),
+    "far too many windows": (
+        changed(WINDOW, '.window(hopping("1h", every="1s"))'), "puts an event into 3,600 windows, 2,048 is the most"
+    ),
+    "endless grace": (changed(WINDOW, '.window(tumbling("1s", late="99999999d"))'), "is longer than a hundred years"),
+    "samples are text": (changed(WINDOW, '.window(session(gap="1s", max_samples="8"))'), "samples of a key, not '8'"),
     "bare grace": (changed(WINDOW, '.window(hopping("4s", every="2s", late="1"))'), "hopping(): '1' has no unit"),
     "late records of a rolling window": (changed(PUBLISH, '.publish(predictions="out", late="late")'), "is for windows that"),
     "closing without a topic for late ones": (

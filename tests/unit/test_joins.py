@@ -174,6 +174,8 @@ def test_mistakes_name_the_line() -> None:
         lambda: delayed(Login, delay="1d"),
         lambda: delayed(Login, "1d", "24h", delay="1d"),
         lambda: latest(Login, max_samples=0),
+        lambda: latest(Login, max_samples="3"),  # type: ignore[arg-type]
+        lambda: interval(Login, before="99999999d"),
         lambda: interval(Event),
     ]
     for wrong in mistakes:

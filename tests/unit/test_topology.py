@@ -107,6 +107,14 @@ MISTAKES = {
         changed(PUBLISH, '.publish(predictions="out", anomalies="out")'),
         "anomalies='out' is taken by predictions=",
     ),
+    "predictions are the changelog": (
+        changed(PUBLISH, '.publish(predictions="t-t-window-changelog")'),
+        "is taken by the changelog of the topology"
+    ),
+    "samples are text": (changed(WINDOW, '.window(rolling("60s", max_samples="8"))'), "1 to 65,536 samples of a key, not '8'"),
+    "half a sample": (changed(WINDOW, ".window(rolling(count=8.5))"), "1 to 65,536 samples of a key, not 8.5"),
+    "ages": (changed(WINDOW, '.window(rolling("99999999d"))'), "'99999999d' is longer than a hundred years"),
+    "ages of silence": (changed(WINDOW, '.window(rolling("60s", ttl="99999999d"))'), "is longer than a hundred years"),
     "window is no rolling": (changed(WINDOW, ".window(64)"), "rolling(...), tumbling(...), hopping(...) or session(...), not 64"),
     "neither span nor count": (changed(WINDOW, ".window(rolling())"), 'rolling("60s"), or a count, rolling(count=64)'),
     "span and count": (changed(WINDOW, '.window(rolling("60s", count=4))'), "give either a span"),
