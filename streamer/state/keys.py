@@ -303,13 +303,17 @@ class Keys:
             "newest": self.newest[:used].copy(),
         }
 
-    def load(self, names: list[bytes], arrays: dict[str, NDArray[Any]]) -> None:
-        """Become what was dumped."""
+    def load(self, names: list[bytes], arrays: dict[str, NDArray[Any]], latest: int = NEVER) -> None:
+        """Become what was dumped; `latest` is an event time that was reached, beside the watermark.
+
+        A ttl may come or go between a dump and its load. Without one nobody noted how old a key is, so all begin as young.
+        """
         self.names, self.slots = list(names), {key: slot for slot, key in enumerate(names)}
         self.clock, self.watermark = arrays["counters"].tolist()
         self.reserve(len(names))
         self.last[: len(names)] = arrays["last"]
-        self.newest[: len(names)] = arrays["newest"]
+        if self.ttl_us:
+            self.newest[: len(names)] = arrays["newest"] if len(arrays["newest"]) else max(self.watermark, latest)
         self._queue = self._queue_last = _NOBODY
 
 

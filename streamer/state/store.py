@@ -90,7 +90,9 @@ class StoreSpec:
             widths = f"{window.size_us}/{window.every_us}/{window.gap_us}/{window.late_us}"
             return f"{window.kind}/{window.samples}/{widths}/{','.join(self.fields)}"
         spans = "+".join(map(str, window.looks)) if window.by_time else "0"
-        return f"rolling/{window.samples}/{spans}/{','.join(self.fields)}"
+        # By count, times are kept only where somebody asks for a rate, and a snapshot without them cannot be read with.
+        times = "/times" if self.keeps_time and not window.by_time else ""
+        return f"rolling/{window.samples}/{spans}/{','.join(self.fields)}{times}"
 
 
 def asked_bits(name: str, needs: Needs) -> int:
@@ -306,8 +308,8 @@ class Store:
         """Become what was dumped, by a store of the same spec; what was here is gone."""
         names = [key for key in dump.keys if key is not None]
         assert len(names) == len(dump.keys), "a slot that was given keeps a key"
-        self.keys.load(names, dump.arrays)
         self.upstreams = Upstreams(dump.arrays["upstreams"].copy())
+        self.keys.load(names, dump.arrays, self.upstreams.latest)
         self.arrays = self._empty_arrays()
         self._grow(len(names))
         for name, array in self.arrays.items():

@@ -74,6 +74,11 @@ class Upstreams:
 
     table: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 3), np.int64))
 
+    @property
+    def latest(self) -> int:
+        """Largest event time of all partitions; NEVER at first."""
+        return int(self.table[:, _REACHED].max(initial=NEVER))
+
     def look(self, count: int, partitions: NDArray[Any], offsets: NDArray[Any], reached: NDArray[Any]) -> Look:
         """What records of a source with `count` partitions change; nothing is changed yet."""
         table = self._wide(count)

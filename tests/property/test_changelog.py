@@ -170,6 +170,11 @@ def test_another_shape_has_another_fingerprint(other: StoreSpec) -> None:
     assert other.fingerprint != SPEC.fingerprint
 
 
+def test_a_rate_of_a_window_by_count_needs_times_that_were_not_kept() -> None:
+    plain, timed = (StoreSpec.of(rolling(count=4), Needs({("a", kind)})) for kind in ("mean", "rate"))
+    assert (plain.fingerprint, timed.fingerprint) == ("rolling/4/0/a", "rolling/4/0/a/times")
+
+
 def test_asking_more_of_the_same_samples_keeps_the_fingerprint() -> None:
     more = StoreSpec.of(rolling("10s", max_samples=4), Needs({("a", "std"), ("b", "rate")}, {"a"}))
     assert more.fingerprint == SPEC.fingerprint

@@ -144,6 +144,18 @@ def test_dumps_of_different_states_differ() -> None:
     assert all(dumps[a] != dumps[b] for a in range(5) for b in range(a))
 
 
+@pytest.mark.parametrize(("before", "after"), [(None, "20us"), ("20us", None)])
+def test_a_ttl_may_come_and_go(before: str | None, after: str | None) -> None:
+    old, store = (Store(StoreSpec.of(rolling("10us", ttl=ttl), ASKED), 9) for ttl in (before, after))
+    assert old.spec.fingerprint == store.spec.fingerprint
+    feed(old, [(1, 100), (2, 105)], 0)
+    store.load(old.dump())
+    _, results = feed(store, [(2, 110), (1, 125), (2, 150)], 2)
+    # A key without a note of its age is as old as the watermark was: 105; then it ages as all do.
+    assert results.count[0].tolist() == [2, 1, 1]
+    assert len(store.dump().arrays["newest"]) == (2 if after else 0)
+
+
 def test_many_keys_come_and_go() -> None:
     """More keys than slots, in the manner of a service: the window of a key that was forgotten starts anew."""
     dice = np.random.default_rng(2)
