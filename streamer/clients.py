@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
-from streamer.limits import REST_AFTER_COMMIT_S
+from streamer.limits import COMMIT_STUCK_S, REST_AFTER_COMMIT_S, SILENCE_BETWEEN_POLLS_S
 
 # librdkafka's own lines join ours instead of going to stderr as they are.
 CLIENT_LOGGER = logging.getLogger("librdkafka")
@@ -17,9 +17,13 @@ class Clients(Protocol):
 
     Attributes:
         rest_after_commit_s: how long the coordinator behind them wants to be left alone after a commit.
+        silence_between_polls_s: how much of the time between two polls counts as silence of an input.
+        commit_stuck_s: how long a commit may take before it is left to itself.
     """
 
     rest_after_commit_s: float
+    silence_between_polls_s: float
+    commit_stuck_s: float
 
     def consumer(self, config: dict[str, Any]) -> Consumer:
         """A consumer with librdkafka's configuration keys."""
@@ -35,6 +39,8 @@ class KafkaClients:
     """Real clients."""
 
     rest_after_commit_s = REST_AFTER_COMMIT_S
+    silence_between_polls_s = SILENCE_BETWEEN_POLLS_S
+    commit_stuck_s = COMMIT_STUCK_S
 
     def consumer(self, config: dict[str, Any]) -> Consumer:
         """A consumer with librdkafka's configuration keys."""

@@ -90,6 +90,10 @@ SNAPSHOT_HOLD_S = 10.0
 RESTORE_SHARE_S = 0.02
 RESTORE_ALONE_S = 0.2
 
+# Of the time between two polls at most this much counts as silence of an input. A turn takes milliseconds; a process that was
+# stopped for a minute has heard nothing because it did not listen, and finds nothing in its first poll either.
+SILENCE_BETWEEN_POLLS_S = 0.05
+
 # After a commit the coordinator still writes its markers; a transaction that adds partitions meanwhile is told to come
 # again, and the client does so only after 20 ms. Measured: commits of 14 ms without this pause, of 2 ms with it.
 REST_AFTER_COMMIT_S = 0.005

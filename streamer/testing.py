@@ -5,6 +5,7 @@ test.send(Reading(sensor_id="s1", ts=test.now, value=95.0), times=70, step="1s")
 assert test.read("sensor.predictions")[-1]["window_n"] == 70
 """
 
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
@@ -39,6 +40,8 @@ ScoreFunction = Callable[[Features], NDArray[np.float32]]
 
 class _MemoryClients:
     rest_after_commit_s = 0.0
+    silence_between_polls_s = math.inf  # the test moves the clock in one step ...
+    commit_stuck_s = math.inf  # ... also while a commit is under way, whose thread works in real time
 
     def __init__(self, log: MemoryLog) -> None:
         self._log = log

@@ -16,7 +16,7 @@ from streamer.flow import Flow, stages_of, waits_for_ends
 from streamer.kafka import Watermarks, consumer_config, producer_config, reader_config, transactional_config, with_reports
 from streamer.merging import merging_of
 from streamer.settings import Settings
-from streamer.stages.commit import Commit, TransactionError
+from streamer.stages.commit import Commit, Timing, TransactionError
 from streamer.stages.consume import Consume
 from streamer.stages.produce import Produce
 from streamer.stages.transaction import Transaction
@@ -71,7 +71,7 @@ class Worker:
         topics = plan.topics
         outputs = transactional_config(settings, plan.group) if exactly_once else producer_config(settings)
         config = consumer_config(settings, plan.group, ends=waits_for_ends(plan))
-        self._consume = Consume(clients.consumer(config), topics.sources, clock)
+        self._consume = Consume(clients.consumer(config), topics.sources, clock, clients.silence_between_polls_s)
         ends = Watermarks(clients.consumer(reader_config(settings, committed=False)))
         stages = stages_of(plan, settings, clock, ends.partitions)
         state = stages.changelog
@@ -81,8 +81,9 @@ class Worker:
         self._produce = Produce(stages.encoding, topics, clock)
         self._commit = Commit(
             lambda report: clients.producer(outputs if exactly_once else with_reports(outputs, report)),
-            topics.sources, self._bases, settings.commit_interval, clock, transactional=exactly_once,
-            rest_s=clients.rest_after_commit_s, marks=stages.marks,
+            topics.sources, self._bases,
+            Timing(settings.commit_interval, clients.rest_after_commit_s, clients.commit_stuck_s), clock,
+            transactional=exactly_once, marks=stages.marks,
         )  # fmt: skip
         reader = reader_config(settings, committed=True)
         self._assignment = Assignment(

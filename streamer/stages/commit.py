@@ -7,6 +7,7 @@ free again. The offsets of a commit come from the batches in it, never from the 
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -19,7 +20,6 @@ from streamer.limits import (
     COMMIT_AGE_BEHIND_S,
     COMMIT_QUIET_S,
     COMMIT_ROWS_MAX,
-    COMMIT_STUCK_S,
     DOUBT_AFTER_S,
     TRANSACTION_TIMEOUT_S,
 )
@@ -57,6 +57,21 @@ class TransactionError(Exception):
         self.cause, self.replace, self.again = cause, replace, again
 
 
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Times of commits, in seconds.
+
+    Attributes:
+        interval_s: age at which a transaction commits when the flow keeps up.
+        rest_s: pause between a commit and the next transaction.
+        stuck_s: after which a commit is left to itself.
+    """
+
+    interval_s: float
+    rest_s: float
+    stuck_s: float
+
+
 class Commit:
     """Owns the producer and its transactions.
 
@@ -66,9 +81,8 @@ class Commit:
         transactional: exactly-once.
         topics: input topics, the lead first.
         bases: base snapshots and the changelog where state changes go, None for a flow without windows.
-        interval_s: age at which a transaction commits when the flow keeps up.
+        timing: when to commit, and how long to wait.
         clock: for ages.
-        rest_s: pause between a commit and the next transaction.
         marks: what to say at the end of a transaction.
     """
 
@@ -77,17 +91,14 @@ class Commit:
         make_producer: Callable[[DeliveryReport], Producer],
         topics: Sequence[str],
         bases: Bases | None,
-        interval_s: float,
+        timing: Timing,
         clock: Clock,
         *,
         transactional: bool,
-        rest_s: float = 0.0,
         marks: Marks | None = None,
     ) -> None:
         self._make_producer, self._topics, self._bases = make_producer, tuple(topics), bases
-        self._interval_s, self._clock, self.transactional = interval_s, clock, transactional
-        self._rest_s = rest_s if transactional else 0.0
-        self._marks = marks
+        self._timing, self._clock, self.transactional, self._marks = timing, clock, transactional, marks
         self.places: dict[int, Place] = {}
         self._undelivered: list[KafkaError] = []
         self.producer = self._new_producer()
@@ -147,7 +158,7 @@ class Commit:
         if self._open.rows >= COMMIT_ROWS_MAX:
             return 0.0
         if self.transactional:
-            due = self._open.opened + (max(self._interval_s, COMMIT_AGE_BEHIND_S) if behind else self._interval_s)
+            due = self._open.opened + (max(self._timing.interval_s, COMMIT_AGE_BEHIND_S) if behind else self._timing.interval_s)
         else:
             due = min(self._open.opened + COMMIT_AGE_AT_LEAST_ONCE_S, self._open.newest + COMMIT_QUIET_S)
         return max(0.0, due - self._clock.monotonic())
@@ -183,13 +194,13 @@ class Commit:
             return None
         if not running.finished.wait(timeout_s):
             if self._stuck(running):
-                what = f"the client did not end a commit within {COMMIT_STUCK_S:g} s"
+                what = f"the client did not end a commit within {self._timing.stuck_s:g} s"
                 raise TransactionError("stuck", what, replace=True)
             return None
         if running.error is not None:
             raise running.error  # the transaction stays open, and its rows count, until `give_up` ends it
         self._running, self._begun = None, False
-        self._rested_at = running.committed + self._rest_s
+        self._rested_at = running.committed + (self._timing.rest_s if self.transactional else 0.0)
         if running.took_s > DOUBT_AFTER_S:
             self._doubt = self.transactional
         offsets = running.offsets()
@@ -256,7 +267,7 @@ class Commit:
             self._doubt = False
 
     def _stuck(self, running: Transaction) -> bool:
-        return self.transactional and self._clock.monotonic() - running.started > COMMIT_STUCK_S
+        return self.transactional and self._clock.monotonic() - running.started > self._timing.stuck_s
 
     def close(self) -> None:
         """End the thread; nothing may be open."""

@@ -48,10 +48,12 @@ class Consume:
         consumer: see `kafka.consumer_config`.
         topics: input topics, the lead first.
         clock: stamps polls.
+        between_polls_s: how much of the time between two polls counts as silence of an input.
     """
 
-    def __init__(self, consumer: Consumer, topics: Sequence[str], clock: Clock) -> None:
-        self.topics, self._clock = tuple(topics), clock
+    def __init__(self, consumer: Consumer, topics: Sequence[str], clock: Clock, between_polls_s: float) -> None:
+        self.topics, self._clock, self._between_polls_s = tuple(topics), clock, between_polls_s
+        self._listened = clock.monotonic()
         self._consumer = consumer
         self._position: dict[Place, int] = {}
         self._ended: dict[Place, float] = {}
@@ -97,6 +99,13 @@ class Consume:
 
         Rebalance callbacks run in here. With `rows` 0 only they run (the consumer must be polled to stay in the group).
         """
+        self._discount_deafness()
+        try:
+            return self._poll(rows, timeout_s, gather_s)
+        finally:
+            self._listened = self._clock.monotonic()
+
+    def _poll(self, rows: int, timeout_s: float, gather_s: float) -> list[Records]:
         if rows <= 0:
             self._serve_callbacks()
             return []
@@ -106,6 +115,12 @@ class Consume:
             if messages and rows > 1 and gather_s > 0:
                 messages += self._consumer.consume(rows - 1, gather_s)
         return self._records(messages) if messages else []
+
+    def _discount_deafness(self) -> None:
+        """Time in which nobody polled for long (a stopped process, a paused machine) is no silence of the inputs."""
+        deaf = self._clock.monotonic() - self._listened - self._between_polls_s
+        if deaf > 0:
+            self._ended = {place: since + deaf for place, since in self._ended.items()}
 
     def _serve_callbacks(self) -> None:
         """Poll without taking a record; polling is what keeps us in the group."""

@@ -1,5 +1,6 @@
 """Clients of the in-memory log that fail at a scripted call, with librdkafka's states: after an error only an abort helps."""
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -186,6 +187,8 @@ class FaultyClients:
     """Makes clients of one log under one script, and remembers the newest."""
 
     rest_after_commit_s = 0.0
+    silence_between_polls_s = math.inf  # the test moves the clock in one step ...
+    commit_stuck_s = math.inf  # ... also while a commit is under way, whose thread works in real time
 
     def __init__(self, log: MemoryLog, script: Script) -> None:
         self._log, self._script = log, script

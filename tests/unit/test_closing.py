@@ -8,7 +8,7 @@ import pytest
 
 from streamer import Model, Topology, hopping, session, tumbling
 from streamer.closing import Closing, Emission
-from streamer.limits import KEY_BYTES_MAX
+from streamer.limits import KEY_BYTES_MAX, SILENCE_BETWEEN_POLLS_S
 from streamer.testing import TopologyTest
 from tests.property.window_oracle import Oracle
 from tests.unit import flows
@@ -103,6 +103,19 @@ def test_a_silent_partition_closes_its_windows_once() -> None:
         send(test, "b", 19)
         (late,) = test.read_records(LATE)
         assert headers(late)["streamer.late.watermark_us"] == str((START + 36) * SECOND)
+
+
+def test_a_stall_of_ours_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamer.testing._MemoryClients.silence_between_polls_s", SILENCE_BETWEEN_POLLS_S)
+    with closing(tumbling("10s", idle="5s"), "on_close") as test:
+        send(test, "a", 1)
+        test.run()
+        test.clock.advance(30.0)  # nobody turned: we were stopped
+        assert test.read(flows.PREDICTIONS) == []
+        for _ in range(round(5 / SILENCE_BETWEEN_POLLS_S)):
+            test.clock.advance(SILENCE_BETWEEN_POLLS_S)
+            test.worker.turn()
+        assert [short(row)[:4] for row in test.read(flows.PREDICTIONS)] == [("a", 0, 10, True)]
 
 
 def test_a_record_in_time_keeps_the_windows_open() -> None:

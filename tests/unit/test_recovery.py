@@ -55,7 +55,8 @@ def test_only_a_producer_in_doubt_is_replaced(kind: str, replaced: int) -> None:
 
 
 @pytest.mark.parametrize("late", ["never", "in the end"])
-def test_a_commit_that_never_ends_is_left_to_itself(late: str) -> None:
+def test_a_commit_that_never_ends_is_left_to_itself(late: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FaultyClients, "commit_stuck_s", COMMIT_STUCK_S)
     with flow() as test:
         send(test, range(3))
         test.run()
