@@ -137,7 +137,8 @@ def _moved_only_what_must(grown: dict[int, Story], shrunk: dict[int, Story]) -> 
     """From one worker to three, then to two, with eight partitions."""
     first = grown[0]
     assert first.taken == [list(range(PARTITIONS))]  # nothing it gave away came back
-    assert first.started == PARTITIONS  # what it kept was never interrupted
+    # What it kept was never interrupted by the rebalance; a transaction undone meanwhile begins all it holds once more.
+    assert first.started == PARTITIONS or first.undone
     gone = [p for told in grown.values() for call in told.given for p in call]
     # Even shares are 3, 3 and 2: five partitions must leave the first worker, and six moves do when they join in turn.
     assert 5 <= len(gone) <= 6, gone
