@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from confluent_kafka import ConsumerGroupState, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 WAIT_S = 15.0
 FEW = 10
+Answer = TypeVar("Answer")
 
 
 class TimedOutError(Exception):
@@ -74,8 +75,12 @@ class Cluster:
         """End offset of every partition: the high watermark, or the last stable offset if read_committed."""
         latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
         wanted = {TopicPartition(t, p): latest for t in topics for p in range(PARTITIONS)}
-        answers = self._admin.list_offsets(wanted, isolation_level=isolation)
-        return {(p.topic, p.partition): f.result(WAIT_S).offset for p, f in answers.items()}
+
+        def ask() -> dict[Position, int]:
+            answers = self._admin.list_offsets(wanted, isolation_level=isolation)
+            return {(p.topic, p.partition): f.result(WAIT_S).offset for p, f in answers.items()}
+
+        return _patiently(ask)
 
     def open_transactions(self, topics: Sequence[str] = ()) -> dict[Position, int]:
         """Last stable offset of the partitions (default: of outputs) on which a transaction is open right now."""
@@ -85,7 +90,7 @@ class Cluster:
         return {where: offset for where, offset in stable.items() if high[where] > offset}
 
     def committed(self) -> dict[Position, int]:
-        return committed_offsets(self._bootstrap, self.names)
+        return _patiently(lambda: committed_offsets(self._bootstrap, self.names))
 
     def lags(self) -> dict[Position, int]:
         """Per input partition, offsets between the group's commit and the committed end; none where zero."""
@@ -125,6 +130,18 @@ class Cluster:
         """What is not settled, in one line."""
         opened = [f"{topic}/{partition}" for topic, partition in self.open_transactions()]
         return f"lag by partition {self.lags()}, open transactions on {opened}, {self.members()} members"
+
+
+def _patiently(ask: Callable[[], Answer]) -> Answer:
+    """Ask again for a while: a broker that has just started may refuse, or know less than its clients."""
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        try:
+            return ask()
+        except (KafkaException, TimeoutError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 def _holds(condition: Callable[[], bool]) -> bool:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 EVERY_S = 1.0
 STAYS_S = (1.0, 3.0)
 POLL_S = 0.02
+SERVED_MIN = 3
+SECONDS_MAX = 60.0
 
 
 @dataclass(slots=True)
@@ -39,15 +41,19 @@ class Guest:
 
 
 def storm(bootstrap: str, names: Names, seconds: float, seed: int, protocol: str) -> list[Guest]:
-    """Let guests come and go for this long; returns all of them, gone."""
+    """Let guests come and go for this long, and longer until some were given partitions; returns all of them, gone."""
     dice = random.Random(f"storm {seed}")
     here: list[Guest] = []
     gone: list[Guest] = []
     start = time.monotonic()
     comes_at = start
-    while here or time.monotonic() < start + seconds:
+    while True:
         now = time.monotonic()
-        if comes_at <= now < start + seconds:
+        served = sum(guest.partitions > 0 for guest in (*here, *gone))
+        blows = now < start + (seconds if served >= SERVED_MIN else SECONDS_MAX)
+        if not here and not blows:
+            return gone
+        if blows and comes_at <= now:
             here.append(arrive(bootstrap, names, now + dice.uniform(*STAYS_S), protocol))
             comes_at = now + EVERY_S * dice.uniform(0.5, 1.5)
         for guest in list(here):
@@ -57,7 +63,6 @@ def storm(bootstrap: str, names: Names, seconds: float, seed: int, protocol: str
                 guest.consumer.close()
                 gone.append(guest)
         time.sleep(POLL_S)
-    return gone
 
 
 def arrive(bootstrap: str, names: Names, until: float, protocol: str) -> Guest:

@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from confluent_kafka import IsolationLevel
+from confluent_kafka import IsolationLevel, KafkaException
 
 import streamer.worker  # noqa: F401 - compiles the kernels once, before several workers would do so beside each other
 from streamer.broker import DevBroker
@@ -74,7 +74,7 @@ class Run:
             if watcher.stop(DRAIN_S) != 0:
                 self.outcome.failures.append(f"the concurrent reader failed:\n{watcher.tail()}")
             self._judge()
-        except TimedOutError as error:
+        except (TimedOutError, KafkaException) as error:
             stacks = (f"worker {slot}:\n{child.abort()}" for slot, child in self._crew.workers.items())
             self.outcome.failures.append("\n".join((f"{error}: {self._cluster.state()}", *stacks)))
         finally:
