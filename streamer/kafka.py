@@ -1,10 +1,9 @@
 """How our clients are configured: the user's librdkafka keys with what the guarantees need laid on top."""
 
 import uuid
-from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streamer import limits
@@ -50,10 +49,10 @@ def consumer_config(settings: Settings, group: str, *, ends: bool = False) -> di
     return config
 
 
-def producer_config(settings: Settings) -> dict[str, Any]:
-    """Configuration of the output producer, without a transactional id."""
+def producer_config(settings: Settings, linger_ms: float) -> dict[str, Any]:
+    """Configuration of a producer without a transactional id; the user's own linger wins."""
     return {
-        "linger.ms": 1,
+        "linger.ms": linger_ms,
         "batch.num.messages": 10_000,
         "compression.type": "lz4",
         "queue.buffering.max.messages": limits.PRODUCER_QUEUE_ROWS_MAX,
@@ -77,18 +76,15 @@ def transactional_config(settings: Settings, group: str) -> dict[str, Any]:
     slot = settings.slot_name
     timeout_ms = int(limits.TRANSACTION_TIMEOUT_S * 1000)
     return {
-        **producer_config(settings),
+        # Readers wait for the commit anyway, and that sends what is left. The fewer requests the better: five may be on their
+        # way, and with a sixth the client's thread spins until the broker has answered one.
+        **producer_config(settings, linger_ms=5),
         "transactional.id": f"{group}-{slot or uuid.uuid4()}",
         "transaction.timeout.ms": timeout_ms,
         "message.timeout.ms": timeout_ms - 1000,
         # A silent server must surface as a time-out of our call, not as a hidden resend of a commit.
         "socket.timeout.ms": timeout_ms + 100,
     }
-
-
-def with_reports(config: dict[str, Any], report: Callable[[KafkaError | None, Message], None]) -> dict[str, Any]:
-    """A producer that tells of failed deliveries. One with transactions needs no telling: its commit fails instead."""
-    return {**config, "delivery.report.only.error": True, "on_delivery": report}
 
 
 def reader_config(settings: Settings, *, committed: bool) -> dict[str, Any]:

@@ -226,6 +226,7 @@ class MemoryProducer:
     def __init__(self, log: MemoryLog, config: dict[str, Any]) -> None:
         self._log = log
         self._id: str | None = config.get("transactional.id")
+        self._only_failures = bool(config.get("delivery.report.only.error"))
         self._epoch = 0
         self._offsets: list[tuple[str, list[TopicPartition]]] = []
         self._reports: list[tuple[Callable[[None, Message], None], Message]] = []
@@ -248,7 +249,7 @@ class MemoryProducer:
     ) -> None:  # fmt: skip
         self._check()
         stored = self._log.append(topic, key, value, partition, headers, self._id)
-        if on_delivery is not None:
+        if on_delivery is not None and not self._only_failures:
             self._reports.append((on_delivery, _message(topic, partition, self._log.end(topic, partition) - 1, stored)))
 
     def produce_batch(self, topic: str, messages: list[dict[str, Any]]) -> int:

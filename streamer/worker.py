@@ -13,8 +13,9 @@ from streamer.clients import Clients, KafkaClients
 from streamer.clock import Clock, SystemClock
 from streamer.fences import Fences
 from streamer.flow import Flow, stages_of, waits_for_ends
-from streamer.kafka import Watermarks, consumer_config, producer_config, reader_config, transactional_config, with_reports
+from streamer.kafka import Watermarks, consumer_config, reader_config
 from streamer.merging import merging_of
+from streamer.outlets import outlets_of
 from streamer.settings import Settings
 from streamer.stages.commit import Commit, Timing, TransactionError
 from streamer.stages.consume import Consume
@@ -36,8 +37,8 @@ _HELD_BACK_S = 0.01
 _COMMITTING_S = 0.001
 # After a first record, what else arrives within this joins its batch: fewer, larger batches at a moderate rate. With
 # transactions a record waits for its commit anyway, so a share of that wait is spent gathering.
-_GATHER_S = 0.001
-_GATHER_SHARE = 0.25
+_GATHER_S = 0.0015
+_GATHER_SHARE = 0.2
 # Keeping up, a batch is scored at once rather than a turn later; a slow model is not waited for.
 _SCORING_S = 0.001
 # A turn takes milliseconds, a rebalance or a broker time-out up to half a minute.
@@ -69,7 +70,6 @@ class Worker:
         self.plan, self.clock, self.metrics = plan, clock, metrics or Metrics()
         exactly_once = settings.guarantee == "exactly-once"
         topics = plan.topics
-        outputs = transactional_config(settings, plan.group) if exactly_once else producer_config(settings)
         config = consumer_config(settings, plan.group, ends=waits_for_ends(plan))
         self._consume = Consume(clients.consumer(config), topics.sources, clock, clients.silence_between_polls_s)
         ends = Watermarks(clients.consumer(reader_config(settings, committed=False)))
@@ -80,8 +80,7 @@ class Worker:
         self._merging = merging_of(self._consume, self._window, clock, self.metrics)
         self._produce = Produce(stages.encoding, topics, clock)
         self._commit = Commit(
-            lambda report: clients.producer(outputs if exactly_once else with_reports(outputs, report)),
-            topics.sources, self._bases,
+            outlets_of(clients, settings, plan.group), topics.sources, self._bases,
             Timing(settings.commit_interval, clients.rest_after_commit_s, clients.commit_stuck_s), clock,
             transactional=exactly_once, marks=stages.marks,
         )  # fmt: skip
@@ -197,8 +196,8 @@ class Worker:
             _log.info("resumed")
         self._full_since = None
         self._book.start()
-        timeout = self._idle_for()
-        records = self._consume.poll(rows, timeout, self._gather_s)
+        timeout, due = self._idle_for(), self._commit.due_in(behind=self._behind)
+        records = self._consume.poll(rows, timeout, self._gather_s if due is None else min(due, self._gather_s))
         self._behind = sum(map(len, records)) == rows
         self._polled_at = self._book.lap("consume" if timeout == 0 else None)
         return records if self._failure is None else []  # a rebalance may have come with them
@@ -217,7 +216,7 @@ class Worker:
             self._book.lap("flag")
             self._produce.encode(batch)
             self._book.lap("produce")
-        if self._commit.busy or self._commit.resting:
+        if self._commit.closed:
             return
         while len(self._produce):
             self._book.start()

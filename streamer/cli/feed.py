@@ -135,7 +135,7 @@ def _run(settings: "Settings", topic: str, source: Source, pace: "Pace", shift: 
         raise TopicError(f"missing on {settings.bootstrap}: {topic}. Create it with streamer topics create")
     clock = SystemClock()
     shift_us = shift_to_now_us(source.times_us(), pace, clock.wall_us()) if shift else 0
-    feeder = Feeder(KafkaClients().producer(producer_config(settings)), topic, clock)
+    feeder = Feeder(KafkaClients().producer(producer_config(settings, linger_ms=5)), topic, clock)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a container's stop ends it as Ctrl-C does
     rows = (row.moved(shift_us) for row in source.rows())
     started = clock.monotonic()

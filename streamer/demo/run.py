@@ -92,7 +92,7 @@ class Demo:
         self._known: dict[str, list[tuple[float, float]]] = {}
         self.worker = Worker(plan, settings)
         topic = plan.topics.source
-        producer = KafkaClients().producer(producer_config(settings))
+        producer = KafkaClients().producer(producer_config(settings, linger_ms=1))
         self._feeder = Feeder(producer, topic, self._clock, hold=self._too_far_ahead, stopped=self._stopping.is_set)
         self._watch = Watch(self.worker.metrics)
         self._started = self._clock.monotonic()

@@ -23,6 +23,7 @@ from streamer.limits import (
     DOUBT_AFTER_S,
     TRANSACTION_TIMEOUT_S,
 )
+from streamer.outlets import DeliveryReport, MakeOutlets, Outlets
 from streamer.stages.transaction import Place, Transaction
 from streamer.state import changelog
 from streamer.state.delta import merge
@@ -40,7 +41,6 @@ _FENCES = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRO
 
 # What a transaction says at its end, beside its outputs: topic, partition and value of each record.
 Marks = Callable[[list[Batch]], Iterable[tuple[str, int, bytes]]]
-DeliveryReport = Callable[[KafkaError | None, Message], None]
 
 
 class TransactionError(Exception):
@@ -76,8 +76,7 @@ class Commit:
     """Owns the producer and its transactions.
 
     Args:
-        make_producer: builds a producer with the worker's transactional id (or none, for at-least-once) that reports
-            failed deliveries to the function given.
+        make_outlets: builds the producers, with the worker's transactional id (or none, for at-least-once).
         transactional: exactly-once.
         topics: input topics, the lead first.
         bases: base snapshots and the changelog where state changes go, None for a flow without windows.
@@ -88,7 +87,7 @@ class Commit:
 
     def __init__(
         self,
-        make_producer: Callable[[DeliveryReport], Producer],
+        make_outlets: MakeOutlets,
         topics: Sequence[str],
         bases: Bases | None,
         timing: Timing,
@@ -97,14 +96,14 @@ class Commit:
         transactional: bool,
         marks: Marks | None = None,
     ) -> None:
-        self._make_producer, self._topics, self._bases = make_producer, tuple(topics), bases
+        self._make_outlets, self._topics, self._bases = make_outlets, tuple(topics), bases
         self._timing, self._clock, self.transactional, self._marks = timing, clock, transactional, marks
         self.places: dict[int, Place] = {}
         self._undelivered: list[KafkaError] = []
-        self.producer = self._new_producer()
+        self._outlets = self._new_outlets()
         self._open: Transaction | None = None
         self._running: Transaction | None = None
-        self._jobs: queue.SimpleQueue[tuple[Transaction, Producer] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Transaction, Outlets] | None] = queue.SimpleQueue()
         self._doubt = False
         self._begun = False
         self._rested_at = 0.0
@@ -117,13 +116,20 @@ class Commit:
 
     @property
     def busy(self) -> bool:
-        """Whether a commit is under way: nothing may be produced until it is reaped."""
+        """Whether a commit is under way."""
         return self._running is not None
 
     @property
-    def resting(self) -> bool:
-        """Whether the coordinator is still finishing the last commit: a new transaction would only be sent away."""
+    def closed(self) -> bool:
+        """Whether outputs must wait: a commit needs the producer, or the coordinator would only send a new transaction away."""
+        if self._running is not None:
+            return not self._running.passable
         return not self._begun and self._clock.monotonic() < self._rested_at
+
+    @property
+    def producer(self) -> Producer:
+        """Of outputs."""
+        return self._outlets.outputs
 
     @property
     def rows(self) -> int:
@@ -180,8 +186,8 @@ class Commit:
             if stores is not None:
                 self._bases.consider(stores, self._ends(self._running), quiet=quiet)
             self._running.share = self._bases.share()
-        # The thread keeps to this producer, also when it has been replaced meanwhile.
-        self._jobs.put((self._running, self.producer))
+        # The thread keeps to these producers, also when they have been replaced meanwhile.
+        self._jobs.put((self._running, self._outlets))
 
     def reap(self, timeout_s: float) -> Transaction | None:
         """The commit that ended within `timeout_s`, or None.
@@ -256,14 +262,14 @@ class Commit:
             replace = replace or running.error.replace
         begun, self._begun = self._begun, False
         if not self.transactional:
-            self.producer.purge()
+            self._outlets.purge()
         elif begun and not replace and not (running is not None and running.error is None):
             try:
                 self.producer.abort_transaction(_MEND_TIMEOUT_S)
             except KafkaException:
                 replace = True
         if replace:
-            self.producer = self._new_producer(_MEND_TIMEOUT_S)
+            self._outlets = self._new_outlets(_MEND_TIMEOUT_S)
             self._doubt = False
 
     def _stuck(self, running: Transaction) -> bool:
@@ -274,13 +280,13 @@ class Commit:
         self._jobs.put(None)
         self._thread.join(timeout=5.0)
 
-    def _new_producer(self, timeout_s: float = _NETWORK_TIMEOUT_S) -> Producer:
+    def _new_outlets(self, timeout_s: float = _NETWORK_TIMEOUT_S) -> Outlets:
         self._undelivered.clear()
-        producer = self._make_producer(self._failed_delivery)
+        outlets = self._make_outlets(self._failed_delivery)
         if self.transactional:
             # Also fences whoever held this transactional id, and ends what it left open.
-            producer.init_transactions(timeout_s)
-        return producer
+            outlets.outputs.init_transactions(timeout_s)
+        return outlets
 
     def _new_thread(self) -> threading.Thread:
         thread = threading.Thread(target=self._work, name="streamer-commit", daemon=True)
@@ -289,10 +295,10 @@ class Commit:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            transaction, producer = job
+            transaction, outlets = job
             started = self._clock.monotonic()
             try:
-                self._commit(transaction, producer)
+                self._commit(transaction, outlets)
             except Exception as error:  # noqa: BLE001 - it is raised again where the worker reaps it
                 transaction.error = error
             transaction.committed = self._clock.monotonic()
@@ -301,13 +307,15 @@ class Commit:
             if transaction.abandoned:
                 return  # another thread has the work now
 
-    def _commit(self, transaction: Transaction, producer: Producer) -> None:
+    def _commit(self, transaction: Transaction, outlets: Outlets) -> None:
         if not self.transactional:
             # Outputs are durable before the block that says so: after a crash they may repeat, never miss.
-            self._flush(producer)
-            self._write_changelog(transaction, producer)
-            self._flush(producer)
+            self._flush(outlets.outputs)
+            transaction.passable = True
+            self._write_changelog(transaction, outlets.changelog)
+            self._flush(outlets.changelog)
             return
+        producer = outlets.outputs
         self._write_changelog(transaction, producer)
         owed, member = transaction.committing, transaction.metadata
         self._guard("offsets", lambda: producer.send_offsets_to_transaction(owed, member, _OFFSETS_TRY_S), TRANSACTION_TIMEOUT_S)

@@ -24,6 +24,7 @@ class Transaction:
         blocks: partition -> bytes of its blocks in the changelog.
         trims: partition -> changelog offset below which nothing is needed once this is committed.
         started: monotonic seconds of the start of the commit.
+        passable: whether outputs may be sent beside the rest of the commit (at-least-once: its own are durable).
         abandoned: the commit did not end; whatever comes of it, nobody waits for it any more.
         committed: monotonic seconds of the end of the commit.
         took_s: how long the commit took.
@@ -41,6 +42,7 @@ class Transaction:
     blocks: dict[int, int] = field(default_factory=dict)
     trims: dict[int, int] = field(default_factory=dict)
     started: float = 0.0
+    passable: bool = False
     abandoned: bool = False
     committed: float = 0.0
     took_s: float = 0.0

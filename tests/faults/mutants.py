@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from streamer.batch import Batch
+    from streamer.outlets import Outlets
     from streamer.stages.transaction import Transaction
 
 FAULT_VARIABLE = "MUTANT_FAULT"
@@ -80,12 +81,12 @@ def position_committed() -> None:
     """Commits cover what was polled instead of what was finished."""
     commit = Commit._commit
 
-    def cover_the_polled(self: Commit, transaction: Transaction, producer: Producer) -> None:
+    def cover_the_polled(self: Commit, transaction: Transaction, outlets: Outlets) -> None:
         position = Live.consume._position
         for batch in transaction.batches:
             batch.owed = {p: max(offset, position.get((batch.topic, p), 0)) for p, offset in batch.owed.items()}
         transaction.committing = self._numbered(transaction)
-        commit(self, transaction, producer)
+        commit(self, transaction, outlets)
 
     Commit._commit = cover_the_polled  # type: ignore[method-assign]
 
@@ -177,21 +178,21 @@ def _script(faults: list[tuple[str, int]]) -> None:
         sys.stderr.write(f"{HIT}: {faults.pop(0)[0]} at commit {number}\n")
         sys.stderr.flush()
 
-    def faulty(self: Commit, transaction: Transaction, producer: Producer) -> None:
+    def faulty(self: Commit, transaction: Transaction, outlets: Outlets) -> None:
         nonlocal number
         number += 1
         ticks = any((delta.slots == TICK).any() for batch in transaction.batches for delta in batch.deltas.values())
         fault, at = faults[0] if faults and (ticks or transaction.rows) else ("", 0)
         due = fault if number >= at and (ticks or fault != "crash-tick") else ""
         if due in {"abort", "pause"}:
-            producer.flush(5.0)
+            outlets.outputs.flush(5.0)
             hit()
         in_flight = due == "crash-in-flight" and _rows_in_flight(transaction)
         if due == "abort":
             raise TransactionError("scripted", "the mutant fails this commit", replace=False)
         if due == "pause":
             os.kill(os.getpid(), signal.SIGSTOP)
-        commit(self, transaction, producer)
+        commit(self, transaction, outlets)
         if due in {"crash", "crash-tick"} or in_flight:
             hit()
             os.kill(os.getpid(), signal.SIGKILL)

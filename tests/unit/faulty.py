@@ -15,6 +15,7 @@ from streamer.flow import Flow
 from streamer.inference.model import Features
 from streamer.inference.pool import Task
 from streamer.memory_log import MemoryAdmin, MemoryConsumer, MemoryLog, MemoryProducer
+from streamer.outlets import Outlets
 from streamer.stages.infer import Infer
 from streamer.stages.transaction import Transaction
 from streamer.testing import TopologyTest
@@ -250,7 +251,7 @@ class FaultTest(TopologyTest):
 
     def _hold_commits(self, worker: Worker) -> None:
         """While `commits_held`, a commit seems to hang; otherwise it has ended when `start` returns."""
-        commit, held = worker._commit, list[tuple[Transaction, Producer]]()
+        commit, held = worker._commit, list[tuple[Transaction, Outlets]]()
         start, reap, jobs = commit.start, commit.reap, commit._jobs
         self.held_commits = held
 
@@ -273,8 +274,8 @@ class FaultTest(TopologyTest):
     def release(self) -> None:
         """Let the model and a held commit end."""
         self.scores_held = self.commits_held = False
-        for transaction, producer in self.held_commits:
-            self.worker._commit._jobs.put((transaction, producer))
+        for transaction, outlets in self.held_commits:
+            self.worker._commit._jobs.put((transaction, outlets))
             assert transaction.finished.wait(10.0), "the commit hangs"
         self.held_commits.clear()
 
@@ -325,7 +326,7 @@ class Second:
 class Shelf:
     """Where held commits lie instead of in the queue of the committing thread."""
 
-    def __init__(self, place: list[tuple[Transaction, Producer]]) -> None:
+    def __init__(self, place: list[tuple[Transaction, Outlets]]) -> None:
         self.put = place.append
 
 

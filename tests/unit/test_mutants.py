@@ -195,7 +195,8 @@ def outputs_outside_the_transaction(patch: Patch) -> None:
 def offsets_outside_the_transaction(patch: Patch) -> None:
     """Offsets are committed before the transaction is."""
 
-    def commit(self: commit_stage.Commit, transaction: Transaction, producer: Any) -> None:
+    def commit(self: commit_stage.Commit, transaction: Transaction, outlets: Any) -> None:
+        producer = outlets.outputs
         self._write_changelog(transaction, producer)
         producer._log.commit(transaction.metadata, transaction.committing)
         self._guard("offsets", lambda: producer.send_offsets_to_transaction([], transaction.metadata))

@@ -1,0 +1,54 @@
+"""At-least-once: outputs wait for those before them to be durable, not for the changelog that follows."""
+
+import threading
+
+import pytest
+
+from tests.unit import flows
+from tests.unit.faulty import FaultTest
+
+
+def flow() -> FaultTest:
+    return FaultTest(flows.topology(), models=flows.score, partitions=1, settings={"guarantee": "at-least-once"})
+
+
+def send(test: FaultTest, numbers: range) -> None:
+    for n in numbers:
+        test.send_bytes(flows.SOURCE, b"a", flows.value_of("a", test.now, float(n)))
+
+
+@pytest.mark.parametrize(("flushed", "seen"), [("outputs", 3), ("changelog", 5)])
+def test_what_a_commit_waits_for_holds_up_only_what_it_must(flushed: str, seen: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    def slow(_timeout: float = 0) -> int:
+        entered.set()
+        assert go_on.wait(10.0), "nobody lets the flush end"
+        return 0
+
+    with flow() as test:
+        test._hold_commits = lambda worker: None  # type: ignore[method-assign]
+        test.restart()
+        outlets = test.worker._commit._outlets
+        assert outlets.outputs is not outlets.changelog
+        monkeypatch.setattr(getattr(outlets, flushed), "flush", slow)
+        send(test, range(3))
+        while not entered.is_set():
+            test.turns(1)
+        assert test.worker._commit.busy
+        send(test, range(3, 5))
+        test.turns(5)
+        assert len(test.log.committed_records(flows.PREDICTIONS)) == seen
+        go_on.set()
+        test.worker.let_commit(10.0)
+        test.settle()
+        assert flows.judge(test.log).exactly_once
+
+
+def test_a_new_producer_bears_the_id_of_the_one_it_replaces() -> None:
+    with FaultTest(flows.topology(), models=flows.score, partitions=1) as test:
+        test.script.fail_next("commit", "fatal")
+        send(test, range(3))
+        test.run()
+        first, second = test.clients.producers
+        assert first._id == second._id
