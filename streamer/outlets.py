@@ -46,8 +46,9 @@ def outlets_of(clients: Clients, settings: Settings, group: str) -> MakeOutlets:
 
         return make
 
-    # A worker hands over whole batches: waiting for more would only make them late.
-    plain = producer_config(settings, linger_ms=0)
+    # A worker hands over whole batches: to wait for more would only make them late. Without any wait the client sends the
+    # first record of each alone.
+    plain = producer_config(settings, linger_ms=0.1)
 
     def make_two(report: DeliveryReport) -> Outlets:
         # Outputs are many: a report of each would cost as much as sending it. Of the changelog's few each is told, since a

@@ -37,7 +37,7 @@ _HELD_BACK_S = 0.01
 _COMMITTING_S = 0.001
 # After a first record, what else arrives within this joins its batch: fewer, larger batches at a moderate rate. With
 # transactions a record waits for its commit anyway, so a share of that wait is spent gathering.
-_GATHER_S = 0.0015
+_GATHER_S = 0.001
 _GATHER_SHARE = 0.2
 # Keeping up, a batch is scored at once rather than a turn later; a slow model is not waited for.
 _SCORING_S = 0.001
