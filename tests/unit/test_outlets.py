@@ -4,17 +4,10 @@ import threading
 
 import pytest
 
+from streamer.testing import TopologyTest
 from tests.unit import flows
 from tests.unit.faulty import FaultTest
-
-
-def flow() -> FaultTest:
-    return FaultTest(flows.topology(), models=flows.score, partitions=1, settings={"guarantee": "at-least-once"})
-
-
-def send(test: FaultTest, numbers: range) -> None:
-    for n in numbers:
-        test.send_bytes(flows.SOURCE, b"a", flows.value_of("a", test.now, float(n)))
+from tests.unit.test_recovery import send
 
 
 @pytest.mark.parametrize(("flushed", "seen"), [("outputs", 3), ("changelog", 5)])
@@ -26,22 +19,23 @@ def test_what_a_commit_waits_for_holds_up_only_what_it_must(flushed: str, seen: 
         assert go_on.wait(10.0), "nobody lets the flush end"
         return 0
 
-    with flow() as test:
-        test._hold_commits = lambda worker: None  # type: ignore[method-assign]
-        test.restart()
+    settings: dict[str, object] = {"guarantee": "at-least-once"}
+    with TopologyTest(flows.topology(), models=flows.score, partitions=1, settings=settings) as test:
         outlets = test.worker._commit._outlets
         assert outlets.outputs is not outlets.changelog
         monkeypatch.setattr(getattr(outlets, flushed), "flush", slow)
         send(test, range(3))
         while not entered.is_set():
-            test.turns(1)
+            test.worker.turn()
+            test.clock.advance(0.005)
         assert test.worker._commit.busy
         send(test, range(3, 5))
-        test.turns(5)
+        for _ in range(5):
+            test.worker.turn()
         assert len(test.log.committed_records(flows.PREDICTIONS)) == seen
         go_on.set()
         test.worker.let_commit(10.0)
-        test.settle()
+        test.run()
         assert flows.judge(test.log).exactly_once
 
 

@@ -5,6 +5,7 @@ import pytest
 from streamer.errors import FencedError, LostOffsetsError, StateError
 from streamer.limits import COMMIT_STUCK_S
 from streamer.stages.commit import Commit
+from streamer.testing import TopologyTest
 from tests.unit import flows
 from tests.unit.faulty import FaultTest, FaultyClients, Script, short_waits
 
@@ -16,7 +17,7 @@ def flow(script: Script | None = None, **settings: object) -> FaultTest:
     return FaultTest(flows.topology(), models=flows.score, partitions=1, script=script, settings=settings)
 
 
-def send(test: FaultTest, numbers: range, key: str = "a") -> None:
+def send(test: TopologyTest, numbers: range, key: str = "a") -> None:
     for n in numbers:
         test.send_bytes(flows.SOURCE, key.encode(), flows.value_of(key, test.now, float(n)))
 
