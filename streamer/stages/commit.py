@@ -24,7 +24,7 @@ from streamer.limits import (
     TRANSACTION_TIMEOUT_S,
 )
 from streamer.outlets import DeliveryReport, MakeOutlets, Outlets
-from streamer.stages.transaction import Place, Transaction
+from streamer.stages.transaction import Place, Step, Transaction
 from streamer.state import changelog
 from streamer.state.delta import merge
 
@@ -181,6 +181,7 @@ class Commit:
         assert self._running is None, "one commit at a time"
         self._running, self._open = self._open, None
         self._running.metadata, self._running.started = metadata, self._clock.monotonic()
+        self._running.steps = self._steps(self._running)
         self._running.committing = self._numbered(self._running)
         if self._bases is not None:
             if stores is not None:
@@ -209,33 +210,30 @@ class Commit:
         self._rested_at = running.committed + (self._timing.rest_s if self.transactional else 0.0)
         if running.took_s > DOUBT_AFTER_S:
             self._doubt = self.transactional
-        offsets = running.offsets()
-        for partition in running.partitions():
-            place = self.places[partition]
-            self.places[partition] = Place(place.seq + 1, self._moved(place, partition, offsets))
+        self.places |= {partition: reached for partition, (_, reached) in running.steps.items()}
         if self._bases is not None:
             running.trims = self._bases.committed(running.share, running.blocks)
         return running
 
     def _ends(self, transaction: Transaction) -> Ends:
         """Partition -> number and input offsets of its last commit, with this one through."""
-        offsets, moved = transaction.offsets(), set(transaction.partitions())
-        return {
-            partition: (place.seq + (partition in moved), list(self._moved(place, partition, offsets).values()))
-            for partition, place in self.places.items()
-        }
+        reached = self.places | {partition: after for partition, (_, after) in transaction.steps.items()}
+        return {partition: (place.seq, list(place.next.values())) for partition, place in reached.items()}
 
-    def _moved(self, place: Place, partition: int, offsets: dict[tuple[str, int], int]) -> dict[str, int]:
-        return {topic: offsets.get((topic, partition), offset) for topic, offset in place.next.items()}
+    def _steps(self, transaction: Transaction) -> dict[int, Step]:
+        offsets, steps = transaction.offsets(), dict[int, Step]()
+        for partition in transaction.partitions():
+            place = self.places[partition]
+            next_ = {topic: offsets.get((topic, partition), offset) for topic, offset in place.next.items()}
+            steps[partition] = place, Place(place.seq + 1, next_)
+        return steps
 
     def _numbered(self, transaction: Transaction) -> list[TopicPartition]:
         """Offsets with numbers of commits and bases as metadata; an input that did not move is committed anew."""
-        offsets = transaction.offsets()
         return [
-            TopicPartition(topic, partition, offset, changelog.metadata(place.seq + 1, self._base(partition)))
-            for partition in transaction.partitions()
-            for place in [self.places[partition]]
-            for topic, offset in self._moved(place, partition, offsets).items()
+            TopicPartition(topic, partition, offset, changelog.metadata(reached.seq, self._base(partition)))
+            for partition, (_, reached) in transaction.steps.items()
+            for topic, offset in reached.next.items()
         ]
 
     def _base(self, partition: int) -> int | None:
@@ -338,15 +336,12 @@ class Commit:
         if self._bases is None:
             return
         state = self._bases.changelog
-        offsets = transaction.offsets()
-        for partition in transaction.partitions():
-            place = self.places[partition]
-            next_ = self._moved(place, partition, offsets)
-            covered = [(place.next[topic], next_[topic]) for topic in self._topics]
+        for partition, (place, reached) in transaction.steps.items():
+            covered = [(place.next[topic], reached.next[topic]) for topic in self._topics]
             deltas = [batch.deltas[partition] for batch in transaction.batches if partition in batch.deltas]
             merged = merge(deltas, state.fields)
             transaction.blocks[partition] = 0
-            for value in changelog.encode(merged, state.fingerprint, place.seq + 1, covered):
+            for value in changelog.encode(merged, state.fingerprint, reached.seq, covered):
                 self._produce(producer, state.topic, partition, value)
                 transaction.blocks[partition] += len(value)
         if transaction.share is not None:

@@ -11,12 +11,30 @@ from streamer.batch import Batch
 
 
 @dataclass(slots=True)
+class Place:
+    """Where the chain of commits of a partition stands.
+
+    Attributes:
+        seq: number of the last commit.
+        next: input topic -> offset after it.
+    """
+
+    seq: int
+    next: dict[str, int]
+
+
+Step = tuple[Place, Place]
+
+
+@dataclass(slots=True)
 class Transaction:
     """What is committed together.
 
     Attributes:
         opened, newest: monotonic seconds of the poll of its oldest and its newest batch.
         batches: produced in it.
+        steps: partition -> its places before and after; set when the commit starts. Places change hands in a rebalance, and a
+            commit under way must say what it set out to say: the group decides whether that still counts.
         committing: its offsets, with sequence numbers as metadata; set when the commit starts.
         metadata: the group's member and generation, read when the commit starts.
         rows: in all batches, dead letters included.
@@ -35,6 +53,7 @@ class Transaction:
     opened: float
     newest: float = 0.0
     batches: list[Batch] = field(default_factory=list)
+    steps: dict[int, Step] = field(default_factory=dict)
     committing: list[TopicPartition] = field(default_factory=list)
     metadata: Any = None
     rows: int = 0
@@ -61,16 +80,3 @@ class Transaction:
     def partitions(self) -> list[int]:
         """Partitions whose input or state it moves on."""
         return sorted({partition for batch in self.batches for partition in (*batch.owed, *batch.deltas, *batch.told)})
-
-
-@dataclass(slots=True)
-class Place:
-    """Where the chain of commits of a partition stands.
-
-    Attributes:
-        seq: number of the last commit.
-        next: input topic -> offset after it.
-    """
-
-    seq: int
-    next: dict[str, int]

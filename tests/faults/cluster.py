@@ -6,7 +6,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from confluent_kafka import ConsumerGroupState, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupState, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     ConfigResource,
@@ -78,7 +78,13 @@ class Cluster:
 
         def ask() -> dict[Position, int]:
             answers = self._admin.list_offsets(wanted, isolation_level=isolation)
-            return {(p.topic, p.partition): f.result(WAIT_S).offset for p, f in answers.items()}
+            try:
+                return {(p.topic, p.partition): f.result(WAIT_S).offset for p, f in answers.items()}
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.FENCED_LEADER_EPOCH:
+                    # The client goes on asking with the epoch that a broker told it while it was still starting.
+                    self._admin = self._connect()
+                raise
 
         return _patiently(ask)
 
@@ -128,8 +134,11 @@ class Cluster:
 
     def state(self) -> str:
         """What is not settled, in one line."""
-        opened = [f"{topic}/{partition}" for topic, partition in self.open_transactions()]
-        return f"lag by partition {self.lags()}, open transactions on {opened}, {self.members()} members"
+        try:
+            opened = [f"{topic}/{partition}" for topic, partition in self.open_transactions()]
+            return f"lag by partition {self.lags()}, open transactions on {opened}, {self.members()} members"
+        except (KafkaException, TimeoutError) as error:
+            return f"the broker does not tell what is not settled: {error}"
 
 
 def _patiently(ask: Callable[[], Answer]) -> Answer:

@@ -85,6 +85,7 @@ def position_committed() -> None:
         position = Live.consume._position
         for batch in transaction.batches:
             batch.owed = {p: max(offset, position.get((batch.topic, p), 0)) for p, offset in batch.owed.items()}
+        transaction.steps = self._steps(transaction)
         transaction.committing = self._numbered(transaction)
         commit(self, transaction, outlets)
 

@@ -74,7 +74,7 @@ class Outcome:
             f"torture {what}: {self.word}; {self.seconds:.0f} s",
             f"  faults injected: {self.faults.total()} ({faults})",
             f"  inputs checked: {verdict.get('inputs', 0)} ({verdict.get('bad', 0)} bad, {verdict.get('late', 0)} late)",
-            f"  windows checked at the end: {verdict.get('windows', 0)}",
+            *([f"  windows checked at the end: {verdict['windows']}"] if verdict.get("windows") else ()),
             f"  violations: {verdict.get('violations', 'not counted')}",
             *(f"  hit: {proof}" for proof in self.proofs),
             *(f"  NOT PROVEN: {what}" for what in self.unproven),

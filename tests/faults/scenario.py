@@ -17,11 +17,11 @@ from confluent_kafka import IsolationLevel
 
 from tests.faults.checker import verify
 from tests.faults.cluster import Cluster, TimedOutError, wait_for
-from tests.faults.evidence import is_stopped, nothing_waits
+from tests.faults.evidence import is_stopped, nothing_waits, story
 from tests.faults.generator import Generator, Load
 from tests.faults.make_model import write_model
 from tests.faults.mutants import FAULT_VARIABLE, HIT
-from tests.faults.names import IDLE_VARIABLE, JOIN_LATE_VARIABLE, Flow, Names
+from tests.faults.names import IDLE_VARIABLE, JOIN_LATE_VARIABLE, PARTITIONS, Flow, Names
 from tests.faults.processes import Child, Crew
 
 if TYPE_CHECKING:
@@ -115,14 +115,19 @@ class Scenario:
             child.stop(STOP_S)
 
     def _all_closed(self) -> bool:
-        """Whether the same workers had their partitions for so long, and nothing new was written, that all windows closed."""
+        """Whether the same workers read their partitions for so long, and nothing new was written, that all windows closed.
+
+        A worker that died is a member until its session ends; only the log of the next one says when it reads.
+        """
         if self._names.flow != "closing":
             return True
         ends = self._cluster.ends(self._names.outputs, IsolationLevel.READ_UNCOMMITTED)
-        seen = (ends, self._cluster.members(), [child.log for child in self._crew.workers.values()])
+        told = [story(child.log) for child in self._crew.workers.values()]
+        reading = sum(len(worker.owned - worker.restoring) for worker in told)
+        seen = (ends, reading, [worker.started for worker in told])
         if seen != self._seen:
             self._seen, self._since = seen, time.monotonic()
-        return seen[1] == len(self._crew.workers) and time.monotonic() - self._since > 2.0 * IDLE_S
+        return reading == PARTITIONS and time.monotonic() - self._since > 2.0 * IDLE_S
 
     def _replaced(self) -> bool:
         """Whether the group has given a stopped worker's partitions away and done its work."""

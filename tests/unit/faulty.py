@@ -34,6 +34,7 @@ def kafka_error(kind: str) -> KafkaException:
         "fatal": KafkaError(KafkaError._FATAL, "scripted", fatal=True),
         "fenced": KafkaError(KafkaError._FENCED, "scripted", fatal=True),
         "plain": KafkaError(KafkaError._TRANSPORT, "scripted"),
+        "stale": KafkaError(KafkaError.ILLEGAL_GENERATION, "not a member any more", txn_requires_abort=True),
         "state": KafkaError(KafkaError._STATE, "not valid in this state"),
     }
     return KafkaException(errors[kind])
@@ -67,6 +68,15 @@ class Script:
         if kind:
             self.hits.append((call, self.calls[call], kind))
         return kind
+
+
+class Membership(str):
+    """A group's name, and whether its coordinator still knows the member that asked for it."""
+
+    __slots__ = ("known",)
+
+    def __init__(self, _group: str) -> None:
+        self.known = True
 
 
 class FaultyProducer(MemoryProducer):
@@ -107,6 +117,9 @@ class FaultyProducer(MemoryProducer):
 
     def send_offsets_to_transaction(self, offsets: list[TopicPartition], metadata: str, timeout: float = -1) -> None:
         assert timeout > 0, "a client that has lost its coordinator may wait for ever"
+        if isinstance(metadata, Membership) and not metadata.known:
+            self.broken = ABORTABLE
+            raise kafka_error("stale")
         self._do("offsets", lambda: super(FaultyProducer, self).send_offsets_to_transaction(offsets, metadata))
 
     def commit_transaction(self) -> None:
@@ -148,6 +161,7 @@ class FaultyConsumer(MemoryConsumer):
         self._script = script
         self.moves: list[tuple[str, list[int]]] = []
         self.fetches_first = False
+        self._membership = Membership(self._group)
 
     @property
     def reading(self) -> set[int]:
@@ -162,8 +176,13 @@ class FaultyConsumer(MemoryConsumer):
         while self.moves:
             handler, partitions = self.moves.pop(0)
             self._rebalance = None  # not everything at once any more
+            if handler == "on_lost":
+                self._membership.known, self._membership = False, Membership(self._group)
             self._handlers[handler](self, [TopicPartition(self._topics[0], partition) for partition in partitions])
         return fetched or super().consume(num_messages, timeout)
+
+    def consumer_group_metadata(self) -> str:
+        return self._membership
 
     def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
         self._may_fail("committed")
