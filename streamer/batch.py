@@ -74,16 +74,6 @@ class Records:
         )  # fmt: skip
 
 
-def partition_rows(partitions: NDArray[np.int32]) -> list[tuple[int, NDArray[np.int64]]]:
-    """Each partition with its rows in log order."""
-    if not len(partitions):
-        return []
-    if (partitions == partitions[0]).all():
-        return [(int(partitions[0]), np.arange(len(partitions)))]
-    # A set of a few hundred small numbers is quicker than numpy's unique.
-    return [(p, np.flatnonzero(partitions == p)) for p in sorted(set(partitions.tolist()))]
-
-
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """A record that cannot be used, with the reason; key and value are the original bytes."""

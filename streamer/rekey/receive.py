@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.batch import Batch, DeadLetter, Origin, Records, Said, Tick, partition_rows
+from streamer.batch import Batch, DeadLetter, Origin, Records, Said, Tick
+from streamer.by_partition import partition_rows
 from streamer.rekey import header
 from streamer.rekey.grid import Grid
 from streamer.stages.close import CloseStage

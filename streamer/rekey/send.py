@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamer.batch import Batch, partition_rows
+from streamer.batch import Batch
+from streamer.by_partition import partition_rows
 from streamer.rekey import header
 from streamer.rekey.murmur2 import partitions
 from streamer.state.store import Store

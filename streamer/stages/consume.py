@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from streamer.batch import Records, partition_rows
+from streamer.batch import Records
+from streamer.by_partition import partition_rows
 from streamer.clock import Clock
 from streamer.errors import FencedError, LostOffsetsError, TopicError
 from streamer.telemetry.logs import get_logger

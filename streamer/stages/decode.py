@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.batch import Batch, DeadLetter, Records, partition_rows
+from streamer.batch import Batch, DeadLetter, Records
+from streamer.by_partition import partition_rows
 from streamer.event import Event, numeric_fields
 from streamer.limits import KEY_BYTES_MAX
 

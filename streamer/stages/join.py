@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.batch import Batch, partition_rows
+from streamer.batch import Batch
+from streamer.by_partition import partition_rows
 from streamer.event import Event
 from streamer.limits import JOIN_ROWS_AHEAD_MAX, JOIN_ROWS_WAITING_MAX, ROWS_PER_BATCH_MAX
 from streamer.stages.reach import Reach

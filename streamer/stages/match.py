@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from streamer.batch import Batch, Pairs, partition_rows
+from streamer.batch import Batch, Pairs
+from streamer.by_partition import partition_rows
 from streamer.event import Event
 from streamer.limits import JOIN_ROWS_AHEAD_MAX, ROWS_PER_BATCH_MAX
 from streamer.stages.reach import Reach

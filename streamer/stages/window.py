@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.batch import Batch, Tick, partition_rows
+from streamer.batch import Batch, Tick
+from streamer.by_partition import partition_rows
 from streamer.errors import TopologyError
 from streamer.state import kernels
 from streamer.state.delta import Delta, merge

@@ -14,6 +14,7 @@ from streamer.errors import StateError
 from streamer.state.changelog import Block, Mark, decode
 from streamer.state.delta import Delta, merge
 from streamer.state.snapshot import CHUNK, MANIFEST, Assembly
+from streamer.state.store import Store
 from streamer.state.stores import Stateful
 
 # A chunk takes about a millisecond, a small block a fiftieth of that: enough to make a call worth it, not to stall a turn.
@@ -67,9 +68,14 @@ class Progress:
 
     def apply(self) -> None:
         """Apply what waits, all at once."""
-        if self.waiting:
-            self.store.apply(merge(self.waiting, len(self.store.spec.fields)))
-            self.waiting.clear()
+        if not self.waiting:
+            return
+        delta = merge(self.waiting, len(self.store.spec.fields))
+        self.waiting.clear()
+        if isinstance(self.store, Store) and delta.new_keys:
+            # If the rest of the way brings as many keys as this much did. Room that stays empty is never touched.
+            self.store.expect(round((len(self.store) + len(delta.new_keys)) / self.share))
+        self.store.apply(delta)
 
 
 @dataclass(frozen=True, slots=True)

@@ -289,6 +289,10 @@ class Store:
             if len(array):
                 array[slots] = 0
 
+    def expect(self, keys: int) -> None:
+        """Have room for so many keys at once; growing step by step copies, and touches, everything again and again."""
+        self._grow(min(keys, self.keys_max))
+
     def _grow(self, keys: int) -> None:
         capacity = max(map(len, self.arrays.values()))
         if keys <= capacity:

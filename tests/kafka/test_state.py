@@ -44,11 +44,11 @@ flow = (
 class Life:
     """A flow on topics of its own: workers in this process, and commands beside them."""
 
-    def __init__(self, kafka: str, folder: Path) -> None:
+    def __init__(self, kafka: str, folder: Path, guarantee: str = "exactly-once") -> None:
         self.kafka, self.prefix = kafka, f"state-{uuid.uuid4().hex[:8]}"
         self.file = folder / "flow.py"
         self.file.write_text(FLOW.format(prefix=self.prefix))
-        self.settings = Settings.load(None, bootstrap=kafka)
+        self.settings = Settings.load(None, bootstrap=kafka, guarantee=guarantee)
         self.plan = self._plan()
         create_topics(self.settings, self.plan.topics, partitions=PARTITIONS)
         self.sent = 0
@@ -127,7 +127,12 @@ def life(kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Life:
     return Life(kafka, tmp_path)
 
 
-def test_old_records_really_go_and_windows_stay(life: Life) -> None:
+@pytest.mark.parametrize("guarantee", ["exactly-once", "at-least-once"])
+def test_old_records_really_go_and_windows_stay(
+    kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guarantee: str
+) -> None:
+    small_snapshots(monkeypatch)
+    life = Life(kafka, tmp_path, guarantee)
     life.run(40)
     assert [life.mark(p).base is not None for p in range(PARTITIONS)] == [True, True]
     lows = [life.low(p) for p in range(PARTITIONS)]
