@@ -31,10 +31,17 @@ class Outlets(NamedTuple):
 MakeOutlets = Callable[[DeliveryReport], Outlets]
 
 
-def outlets_of(clients: Clients, settings: Settings, group: str) -> MakeOutlets:
+# A record that is not taken ends the commit, and all since the last one is written again in its order: the client need not
+# try again, so it need not be idempotent either. An idempotent client has at most five requests on their way, one for each
+# partition of a batch, and with a sixth its thread spins until the broker has answered one.
+_NO_RETRIES = {"enable.idempotence": False, "message.send.max.retries": 0}
+
+
+def outlets_of(clients: Clients, settings: Settings, group: str, *, forwards: bool) -> MakeOutlets:
     """Makes the producers of a worker; failed deliveries are reported to the function given.
 
-    With transactions nothing is reported, for a commit fails instead.
+    With transactions nothing is reported, for a commit fails instead. With `forwards` outputs are records of an internal topic,
+    whose reader takes one that was overtaken for one it has seen: there a failed request must stop those behind it.
     """
     if settings.guarantee == "exactly-once":
         # Once: the next producer must bear the same id, and so end what the last one left open.
@@ -48,12 +55,13 @@ def outlets_of(clients: Clients, settings: Settings, group: str) -> MakeOutlets:
 
     # A worker hands over whole batches: to wait for more would only make them late. Without any wait the client sends the
     # first record of each alone.
-    plain = producer_config(settings, linger_ms=0.1)
+    plain = producer_config(settings, linger_ms=0.02)
+    # Outputs are many: a report of each would cost as much as sending it. Of the changelog's few each is told, since a
+    # snapshot must know where it lies.
+    many = {**plain, **({} if forwards else _NO_RETRIES), "delivery.report.only.error": True}
 
     def make_two(report: DeliveryReport) -> Outlets:
-        # Outputs are many: a report of each would cost as much as sending it. Of the changelog's few each is told, since a
-        # snapshot must know where it lies.
-        outputs = clients.producer({**plain, "on_delivery": report, "delivery.report.only.error": True})
+        outputs = clients.producer({**many, "on_delivery": report})
         return Outlets(outputs, clients.producer({**plain, "on_delivery": report}))
 
     return make_two

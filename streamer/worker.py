@@ -16,6 +16,7 @@ from streamer.flow import Flow, stages_of, waits_for_ends
 from streamer.kafka import Watermarks, consumer_config, reader_config
 from streamer.merging import merging_of
 from streamer.outlets import outlets_of
+from streamer.plan import RekeyPlan
 from streamer.settings import Settings
 from streamer.stages.commit import Commit, Timing, TransactionError
 from streamer.stages.consume import Consume
@@ -80,7 +81,7 @@ class Worker:
         self._merging = merging_of(self._consume, self._window, clock, self.metrics)
         self._produce = Produce(stages.encoding, topics, clock)
         self._commit = Commit(
-            outlets_of(clients, settings, plan.group), topics.sources, self._bases,
+            outlets_of(clients, settings, plan.group, forwards=isinstance(plan, RekeyPlan)), topics.sources, self._bases,
             Timing(settings.commit_interval, clients.rest_after_commit_s, clients.commit_stuck_s), clock,
             transactional=exactly_once, marks=stages.marks,
         )  # fmt: skip

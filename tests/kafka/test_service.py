@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,6 +48,7 @@ class Flow:
         self.command("topics", "create", topology, "--partitions", str(PARTITIONS), "--group", self.prefix)
         self._producer = Producer({**kafka, "partitioner": "murmur2_random", "linger.ms": 5})
         self.sent = 0
+        self.log = Path()
 
     def command(self, *words: str) -> str:
         """Run a command to its end."""
@@ -61,7 +62,7 @@ class Flow:
         """A worker process; SIGTERM at the end must give status 0."""
         words = ["run", self.topology, "--group", self.prefix, "--models", str(self.models), "--http", "off", *options]
         with tempfile.TemporaryDirectory() as folder:
-            log = Path(folder) / "log"
+            log = self.log = Path(folder) / "log"
             with log.open("ab") as stderr:
                 command = [sys.executable, "-m", "streamer", *words]
                 worker = subprocess.Popen(command, cwd=ROOT, env=self.environment, stderr=stderr)
@@ -96,22 +97,31 @@ class Flow:
 
     def predictions(self, count: int) -> list[dict[str, object]]:
         """At least `count` committed predictions, or fewer after the waiting time."""
-        return [json.loads(message.value() or b"") for message in self.committed(f"{self.prefix}.predictions", count)]
+        return bodies(self.committed(f"{self.prefix}.predictions", count))
 
     def committed(self, topic: str, count: int) -> list[Message]:
         """At least `count` committed records of a topic, or fewer after the waiting time."""
+        return self.committed_until(topic, lambda found: len(found) >= count)
+
+    def committed_until(self, topic: str, enough: Callable[[list[Message]], bool]) -> list[Message]:
+        """Committed records of a topic, read until there are enough, or the waiting time is over."""
         reader = Consumer(
             {**self.kafka, "group.id": uuid.uuid4().hex, "auto.offset.reset": "earliest", "isolation.level": "read_committed"}
         )
         reader.subscribe([topic])
         found: list[Message] = []
         deadline = time.monotonic() + WAIT_S
-        while len(found) < count and time.monotonic() < deadline:
+        while not enough(found) and time.monotonic() < deadline:
             found += [message for message in reader.consume(500, 0.2) if message.error() is None]
         # A moment more: what should not be there must have its chance to appear.
         found += [message for message in reader.consume(500, 0.5) if message.error() is None]
         reader.close()
         return found
+
+
+def bodies(messages: list[Message]) -> list[dict[str, object]]:
+    """The JSON objects in these records."""
+    return [json.loads(message.value() or b"") for message in messages]
 
 
 def expected(count: int) -> dict[str, tuple[int, float]]:

@@ -3,10 +3,15 @@
 import threading
 
 import pytest
+from confluent_kafka import Producer
 
+from streamer.clock import ManualClock
+from streamer.memory_log import MemoryLog
+from streamer.outlets import outlets_of
+from streamer.settings import Settings
 from streamer.testing import TopologyTest
 from tests.unit import flows
-from tests.unit.faulty import FaultTest
+from tests.unit.faulty import FaultTest, FaultyClients, Script
 from tests.unit.test_recovery import send
 
 
@@ -46,3 +51,21 @@ def test_a_new_producer_bears_the_id_of_the_one_it_replaces() -> None:
         test.run()
         first, second = test.clients.producers
         assert first._id == second._id
+
+
+@pytest.mark.parametrize("forwards", [False, True])
+def test_without_transactions_only_the_last_outputs_may_overtake_each_other(forwards: bool) -> None:
+    settings, made = Settings.load(None, bootstrap="nowhere:1", guarantee="at-least-once"), list[dict[str, object]]()
+
+    class Notes(FaultyClients):
+        def producer(self, config: dict[str, object]) -> Producer:
+            made.append(config)
+            return super().producer(config)
+
+    clients = Notes(MemoryLog(1, ManualClock()), Script())
+    outlets_of(clients, settings, "group", forwards=forwards)(lambda _error, _message: None)
+    outputs, changelog = made
+    assert changelog["enable.idempotence"] is True
+    assert "message.send.max.retries" not in changelog
+    # What is neither retried nor in a known order must not be either alone.
+    assert (outputs["enable.idempotence"], outputs.get("message.send.max.retries")) == ((True, None) if forwards else (False, 0))
