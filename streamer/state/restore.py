@@ -5,6 +5,7 @@ applied many at a time.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -17,6 +18,9 @@ from streamer.state.snapshot import CHUNK, MANIFEST, Assembly
 from streamer.state.store import Store
 from streamer.state.stores import Stateful
 
+# The client's thread for a broker may sleep through the start of a partition, for up to a second. Any request to that broker
+# wakes it; it is not asked again and again, since an answer may wait behind a long poll.
+_WAKE_AFTER_S, _WAKE_FOR_S, _WAKE_TIMEOUT_S = 0.03, 1.0, 0.1
 # A chunk takes about a millisecond, a small block a fiftieth of that: enough to make a call worth it, not to stall a turn.
 _MESSAGES = 32
 
@@ -38,6 +42,7 @@ class Progress:
         rows: samples in the blocks.
         base_bytes, block_bytes: read so far.
         reached: how far the changelog was read.
+        asleep: whether nothing has come of it yet.
         parts: of the commit that is being read.
         commit: its number, offsets and number of parts; parts of another writer do not belong to it.
         waiting: whole commits that are not applied yet.
@@ -57,6 +62,7 @@ class Progress:
     base_bytes: int = 0
     block_bytes: int = 0
     reached: int = 0
+    asleep: bool = True
     parts: list[Delta] = field(default_factory=list)
     commit: tuple[int, list[tuple[int, int]], int] | None = None
     waiting: list[Delta] = field(default_factory=list)
@@ -114,6 +120,7 @@ class Restore:
     def __init__(self, consumer: Consumer, topic: str, clock: Clock, *, strict: bool) -> None:
         self._consumer, self._topic, self._clock, self._strict = consumer, topic, clock, strict
         self._under_way: dict[int, Progress] = {}
+        self._woken_at = 0.0
         self.bytes = 0
 
     def begin(
@@ -172,7 +179,18 @@ class Restore:
             timeout_s = 0.0
         for progress in self._under_way.values():
             progress.apply()
+        self._wake()
         return done
+
+    def _wake(self) -> None:
+        """Have the client look for partitions of which nothing has come."""
+        now = self._clock.monotonic()
+        asleep = (p for p, each in self._under_way.items() if each.asleep and _WAKE_AFTER_S < now - each.since < _WAKE_FOR_S)
+        if now - self._woken_at > _WAKE_AFTER_S and (partition := next(asleep, None)) is not None:
+            self._woken_at = now
+            # What it answers is known already, and whether it does is no matter: the restore waits for records either way.
+            with suppress(KafkaException):
+                self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), _WAKE_TIMEOUT_S, cached=False)
 
     def _take(self, message: Message, done: list[Restored]) -> None:
         partition, offset, error = message.partition(), message.offset(), message.error()
@@ -181,6 +199,7 @@ class Restore:
         progress = self._under_way.get(partition)
         if progress is None:
             return
+        progress.asleep = False
         if error is None:
             self._read(progress, message, offset)
             progress.reached = offset + 1

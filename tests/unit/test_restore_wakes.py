@@ -1,0 +1,61 @@
+"""A client that sleeps through the start of a restore is woken, soon and not too often."""
+
+from typing import cast
+
+from confluent_kafka import Consumer, Message, TopicPartition
+
+from streamer.clock import ManualClock
+from streamer.memory_log import MemoryConsumer, MemoryLog
+from streamer.state.changelog import Mark
+from streamer.state.restore import Restore
+from streamer.state.store import Store, StoreSpec
+from streamer.windows import rolling
+from tests.unit.faulty import kafka_error
+
+STEP_S = 0.01
+SPEC = StoreSpec(rolling(count=4), ("value",), (0,), ((),), keeps_time=False)
+
+
+class Sleeper(MemoryConsumer):
+    """A client that reads nothing until it has to ask the broker something else, for the third time."""
+
+    def __init__(self, log: MemoryLog, clock: ManualClock) -> None:
+        super().__init__(log, {"group.id": "reader", "enable.partition.eof": True})
+        self.clock, self.asked = clock, list[float]()
+
+    def consume(self, num_messages: int, timeout: float) -> list[Message]:
+        return super().consume(num_messages, timeout) if len(self.asked) > 2 else []
+
+    def get_watermark_offsets(self, partition: TopicPartition, timeout: float = 0, cached: bool = False) -> tuple[int, int]:
+        assert not cached, "what is known already is not asked"
+        self.asked.append(self.clock.monotonic())
+        if len(self.asked) < 2:
+            raise kafka_error("plain")
+        return super().get_watermark_offsets(partition, timeout, cached)
+
+
+def test_a_client_that_sleeps_is_woken() -> None:
+    clock = ManualClock()
+    sleeper = Sleeper(MemoryLog(1, clock), clock)
+    restore = Restore(cast("Consumer", sleeper), "changelog", clock, strict=True)
+    started = clock.monotonic()
+    restore.begin(0, Store(SPEC, 10), [None], Mark(None), (0, 0))
+    while not restore.step(0.0):
+        clock.advance(STEP_S)
+        assert clock.monotonic() - started < 1.0, "nobody woke it"
+    first, *_ = waits = [later - before for before, later in zip([started, *sleeper.asked], sleeper.asked, strict=False)]
+    assert len(waits) == 3
+    assert min(waits) > 0.03, "an answer may wait behind a long poll"
+    assert first < 0.03 + 2 * STEP_S
+
+
+def test_a_client_that_does_not_wake_is_left_alone() -> None:
+    clock = ManualClock()
+    sleeper = Sleeper(MemoryLog(1, clock), clock)
+    restore = Restore(cast("Consumer", sleeper), "changelog", clock, strict=True)
+    restore.begin(0, Store(SPEC, 10), [None], Mark(None), (0, 0))
+    clock.advance(2.0)
+    for _ in range(100):
+        assert not restore.step(0.0)
+        clock.advance(STEP_S)
+    assert not sleeper.asked
