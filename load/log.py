@@ -72,9 +72,14 @@ class Log:
         raise RuntimeError(f"{self.bootstrap} does not know the topic {topic!r}")
 
     def committed(self, group: str) -> int:
-        """Sum of the offsets the group has committed; on a topic without transactions, events done."""
+        """Sum of the offsets the group has committed; on a topic without transactions, events done. 0 without a coordinator."""
         asked = ConsumerGroupTopicPartitions(group)
-        answer = self.admin.list_consumer_group_offsets([asked], request_timeout=WAIT_S)[group].result()
+        try:
+            answer = self.admin.list_consumer_group_offsets([asked], request_timeout=WAIT_S)[group].result()
+        except KafkaException as failure:
+            if failure.args[0].code() not in STARTING:
+                raise
+            return 0
         return sum(max(place.offset, 0) for place in answer.topic_partitions)
 
     def members(self, group: str) -> tuple[str, ...]:
