@@ -72,14 +72,9 @@ class Log:
         raise RuntimeError(f"{self.bootstrap} does not know the topic {topic!r}")
 
     def committed(self, group: str) -> int:
-        """Sum of the offsets the group has committed; on a topic without transactions, events done. 0 without a coordinator."""
+        """Sum of the offsets the group has committed; on a topic without transactions, events done."""
         asked = ConsumerGroupTopicPartitions(group)
-        try:
-            answer = self.admin.list_consumer_group_offsets([asked], request_timeout=WAIT_S)[group].result()
-        except KafkaException as failure:
-            if failure.args[0].code() not in STARTING:
-                raise
-            return 0
+        answer = self.admin.list_consumer_group_offsets([asked], request_timeout=WAIT_S)[group].result()
         return sum(max(place.offset, 0) for place in answer.topic_partitions)
 
     def members(self, group: str) -> tuple[str, ...]:
