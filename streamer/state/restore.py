@@ -4,7 +4,9 @@ A partition starts at its base snapshot, where it has one, and applies the block
 applied many at a time.
 """
 
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -23,6 +25,8 @@ from streamer.state.stores import Stateful
 _WAKE_AFTER_S, _WAKE_FOR_S, _WAKE_TIMEOUT_S = 0.03, 1.0, 0.1
 # A chunk takes about a millisecond, a small block a fiftieth of that: enough to make a call worth it, not to stall a turn.
 _MESSAGES = 32
+# Deltas of one partition that may wait for the thread that applies them.
+_AHEAD = 2
 
 
 @dataclass(slots=True)
@@ -46,6 +50,7 @@ class Progress:
         parts: of the commit that is being read.
         commit: its number, offsets and number of parts; parts of another writer do not belong to it.
         waiting: whole commits that are not applied yet.
+        applying: what of them the thread has to do, or does.
     """
 
     store: Stateful
@@ -66,22 +71,33 @@ class Progress:
     parts: list[Delta] = field(default_factory=list)
     commit: tuple[int, list[tuple[int, int]], int] | None = None
     waiting: list[Delta] = field(default_factory=list)
+    applying: deque[Future[None]] = field(default_factory=deque)
 
     @property
     def share(self) -> float:
         """How much of the way is done, 0 to 1."""
         return (self.reached - self.start) / (self.end - self.start) if self.end > self.start else 1.0
 
-    def apply(self) -> None:
-        """Apply what waits, all at once."""
+    def apply(self, thread: ThreadPoolExecutor) -> None:
+        """Have what waits applied, all at once, by a thread that does one thing after the other."""
         if not self.waiting:
             return
+        self.settle(most=_AHEAD)
         delta = merge(self.waiting, len(self.store.spec.fields))
         self.waiting.clear()
-        if isinstance(self.store, Store) and delta.new_keys:
-            # If the rest of the way brings as many keys as this much did. Room that stays empty is never touched.
-            self.store.expect(round((len(self.store) + len(delta.new_keys)) / self.share))
-        self.store.apply(delta)
+        self.applying.append(thread.submit(_apply, self.store, delta, self.share))
+
+    def settle(self, most: int = 0) -> None:
+        """Wait until no more than so many deltas are still to be applied."""
+        while len(self.applying) > most:
+            self.applying.popleft().result()
+
+
+def _apply(store: Stateful, delta: Delta, share: float) -> None:
+    if isinstance(store, Store) and delta.new_keys:
+        # If the rest of the way brings as many keys as this much did. Room that stays empty is never touched.
+        store.expect(round((len(store) + len(delta.new_keys)) / share))
+    store.apply(delta)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +137,8 @@ class Restore:
         self._consumer, self._topic, self._clock, self._strict = consumer, topic, clock, strict
         self._under_way: dict[int, Progress] = {}
         self._woken_at = 0.0
+        # Filling fresh memory takes as long as reading and decoding the log, and needs no lock of the interpreter.
+        self._thread = ThreadPoolExecutor(1, "streamer-restore")
         self.bytes = 0
 
     def begin(
@@ -178,7 +196,7 @@ class Restore:
                 break
             timeout_s = 0.0
         for progress in self._under_way.values():
-            progress.apply()
+            progress.apply(self._thread)
         self._wake()
         return done
 
@@ -240,7 +258,7 @@ class Restore:
         if found is None:
             return
         manifest, dump = found
-        progress.store.load(dump)
+        progress.applying.append(self._thread.submit(progress.store.load, dump))
         progress.next, progress.applied, progress.assembly = manifest.next, manifest.seq, None
         early, progress.early = progress.early, []
         for block, place in early:
@@ -283,7 +301,8 @@ class Restore:
                 "Start over with streamer state reset, or with a new --group"
             )
         self._check_end(partition, progress)
-        progress.apply()
+        progress.apply(self._thread)
+        progress.settle()
         self.cancel([partition])
         return Restored(
             partition, list(progress.next or progress.committed), progress.applied, progress.rows,
@@ -308,7 +327,8 @@ class Restore:
         return f"{self._topic}/{message.partition()}/{message.offset()}"
 
     def close(self) -> None:
-        """Let the client go."""
+        """Let the client and the thread go."""
+        self._thread.shutdown(cancel_futures=True)
         self._consumer.close()
 
 

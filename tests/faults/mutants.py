@@ -126,7 +126,8 @@ def restore_cut_short() -> None:
             read(self, progress, message, offset)
 
     def unchecked(self: Restore, partition: int, progress: Any) -> Restored:
-        progress.apply()
+        progress.apply(self._thread)
+        progress.settle()
         self.cancel([partition])
         return Restored(partition, progress.committed, progress.mark.seq or 0, progress.rows)
 
