@@ -53,7 +53,7 @@ class Logs:
 
 @dataclass(slots=True)
 class Verdict:
-    """What the checker says: how much it looked at and what was wrong."""
+    """What the checker says: how much it looked at, how many results only an aborted transaction held, and what was wrong."""
 
     inputs: int
     good: int
@@ -64,7 +64,7 @@ class Verdict:
     dead_letters: int
     watched: int
     windows: int
-    aborted_predictions: int
+    aborted: int
     violations: int
     kinds: dict[str, int]
     first: list[str]
@@ -149,7 +149,8 @@ def verify(bootstrap: str, names: Names, model: Path, watched: Path | None, stat
     bad = check(truth, logs, names)
     if not truth.predictions or not truth.dead_letters:
         bad.add("nothing_checked", "the input holds no good records or no bad ones: the run proves nothing")
-    uncommitted = read_topic(bootstrap, names.predictions, "read_uncommitted")
+    uncommitted = sum(len(read_topic(bootstrap, topic, "read_uncommitted")) for topic in names.outputs)
+    committed = sum(map(len, (logs.predictions, logs.anomalies, logs.rejected, logs.second_rejected, logs.late)))
     return Verdict(
         inputs=len(logs.inputs) + len(logs.seconds),
         good=len(truth.predictions),
@@ -160,7 +161,7 @@ def verify(bootstrap: str, names: Names, model: Path, watched: Path | None, stat
         dead_letters=len(logs.rejected) + len(logs.second_rejected),
         watched=len(logs.watched),
         windows=len(logs.state or ()),
-        aborted_predictions=len(uncommitted) - len(logs.predictions),
+        aborted=uncommitted - committed,
         violations=bad.counts.total(),
         kinds=dict(bad.counts),
         first=bad.first,

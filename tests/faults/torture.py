@@ -168,8 +168,8 @@ class Run:
             return
         self.outcome.verdict = json.loads(text[text.index("{") :])
         cuts = self.outcome.faults["kill"] + self.outcome.faults["kill-twice"]
-        if cuts and self.outcome.verdict["aborted_predictions"] == 0:
-            self.outcome.unproven.append("no aborted prediction in the log: the kills cut no transaction")
+        if cuts and self.outcome.verdict["aborted"] == 0:
+            self.outcome.unproven.append("no aborted result in the log: the kills cut no transaction")
 
 
 def worker_environment(protocol: str) -> dict[str, str]:
