@@ -2,9 +2,9 @@
 
 BUG is a key of `BUGS`, or `none`. The environment may also script a fault at an exact commit of this process:
 MUTANT_FAULT=abort@3 fails the third commit, crash@3 kills the process right after it, crash-in-flight@3 does so
-while later rows are polled and not finished, crash-tick@3 after one that moves a watermark by itself, pause@3 stops
-the process before it, as a zombie that others believe dead; several are joined by a plus sign, in the order in which
-they happen.
+while later rows are polled and not finished, crash-tick@3 after one that moves a watermark by itself, crash-leaving@3
+after one with rows that leave a join, pause@3 stops the process before it, as a zombie that others believe dead;
+several are joined by a plus sign, in the order in which they happen.
 """
 
 from __future__ import annotations
@@ -185,7 +185,8 @@ def _script(faults: list[tuple[str, int]]) -> None:
         number += 1
         ticks = any((delta.slots == TICK).any() for batch in transaction.batches for delta in batch.deltas.values())
         fault, at = faults[0] if faults and (ticks or transaction.rows) else ("", 0)
-        due = fault if number >= at and (ticks or fault != "crash-tick") else ""
+        bites = {"crash-tick": ticks, "crash-leaving": any(map(len, transaction.batches))}.get(fault, True)
+        due = fault if number >= at and bites else ""
         if due in {"abort", "pause"}:
             outlets.outputs.flush(5.0)
             hit()
@@ -195,7 +196,7 @@ def _script(faults: list[tuple[str, int]]) -> None:
         if due == "pause":
             os.kill(os.getpid(), signal.SIGSTOP)
         commit(self, transaction, outlets)
-        if due in {"crash", "crash-tick"} or in_flight:
+        if due in {"crash", "crash-tick", "crash-leaving"} or in_flight:
             hit()
             os.kill(os.getpid(), signal.SIGKILL)
 

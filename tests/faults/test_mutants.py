@@ -32,9 +32,9 @@ BITES = {
 SURVIVED = ("pause@3", "abort@2+crash-in-flight@4")
 # Once rows have begun to leave the join, while others wait.
 JOINED = {
-    "tick_not_logged": ("crash@25", {"duplicate_prediction"}),
-    "follower_offsets_not_committed": ("crash@25", {"unsettled"}),
-    "waiting_rows_lost": ("crash@25", {"lost_prediction"}),
+    "tick_not_logged": ("crash-leaving@5", {"duplicate_prediction"}),
+    "follower_offsets_not_committed": ("crash-leaving@5", {"unsettled"}),
+    "waiting_rows_lost": ("crash-leaving@5", {"lost_prediction"}),
 }
 REKEYED = {"outputs_outside_the_transaction": ("abort@2", {"duplicate_forward", "duplicate_prediction"})}
 CLOSING = {"tick_not_logged": ("crash-tick@1", {"duplicate_prediction"})}
@@ -47,7 +47,7 @@ FLOWS: dict[Flow, dict[str, tuple[str, set[str]]]] = {
 CASES: list[Case] = [
     *((bug, fault, flow) for flow, bugs in FLOWS.items() for bug, (fault, _) in bugs.items()),
     *(("none", fault, "rolling") for fault in SURVIVED),
-    ("none", "crash@25", "joined"),
+    ("none", "crash-leaving@5", "joined"),
     ("none", "abort@2", "rekeyed"),
     ("none", "crash-tick@1", "closing"),
 ]
