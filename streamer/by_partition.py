@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 @njit("UniTuple(int64[::1], 3)(int32[::1])", cache=True, nogil=True)
-def _apart(partitions):  # type: ignore[no-untyped-def]
+def _apart(partitions: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Counting sort: the partitions there are, where each one's rows end, and all rows, partition by partition."""
     count = partitions.max() + 1 if len(partitions) else 0
     place = np.zeros(count + 1, np.int64)

@@ -82,12 +82,17 @@ class Progress:
         """Have what waits applied, all at once, by a thread that does one thing after the other."""
         if not self.waiting:
             return
-        self.settle(most=_AHEAD)
+        self._settle(most=_AHEAD)
         delta = merge(self.waiting, len(self.store.spec.fields))
         self.waiting.clear()
         self.applying.append(thread.submit(_apply, self.store, delta, self.share))
 
-    def settle(self, most: int = 0) -> None:
+    def finish(self, thread: ThreadPoolExecutor) -> None:
+        """Have the rest applied, and wait until all is."""
+        self.apply(thread)
+        self._settle(most=0)
+
+    def _settle(self, most: int) -> None:
         """Wait until no more than so many deltas are still to be applied."""
         while len(self.applying) > most:
             self.applying.popleft().result()
@@ -301,8 +306,7 @@ class Restore:
                 "Start over with streamer state reset, or with a new --group"
             )
         self._check_end(partition, progress)
-        progress.apply(self._thread)
-        progress.settle()
+        progress.finish(self._thread)
         self.cancel([partition])
         return Restored(
             partition, list(progress.next or progress.committed), progress.applied, progress.rows,

@@ -44,7 +44,7 @@ flow = (
 class Life:
     """A flow on topics of its own: workers in this process, and commands beside them."""
 
-    def __init__(self, kafka: str, folder: Path, guarantee: str = "exactly-once") -> None:
+    def __init__(self, kafka: str, folder: Path, guarantee: str) -> None:
         self.kafka, self.prefix = kafka, f"state-{uuid.uuid4().hex[:8]}"
         self.file = folder / "flow.py"
         self.file.write_text(FLOW.format(prefix=self.prefix))
@@ -122,17 +122,13 @@ class Life:
 
 
 @pytest.fixture
-def life(kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Life:
+def life(kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Life:
     small_snapshots(monkeypatch)
-    return Life(kafka, tmp_path)
+    return Life(kafka, tmp_path, getattr(request, "param", "exactly-once"))
 
 
-@pytest.mark.parametrize("guarantee", ["exactly-once", "at-least-once"])
-def test_old_records_really_go_and_windows_stay(
-    kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guarantee: str
-) -> None:
-    small_snapshots(monkeypatch)
-    life = Life(kafka, tmp_path, guarantee)
+@pytest.mark.parametrize("life", ["exactly-once", "at-least-once"], indirect=True)
+def test_old_records_really_go_and_windows_stay(life: Life) -> None:
     life.run(40)
     assert [life.mark(p).base is not None for p in range(PARTITIONS)] == [True, True]
     lows = [life.low(p) for p in range(PARTITIONS)]

@@ -214,8 +214,7 @@ def restore_cut_short(patch: Patch) -> None:
             read(self, progress, message, offset)
 
     def unchecked(self: Restore, partition: int, progress: Progress) -> Restored:
-        progress.apply(self._thread)
-        progress.settle()
+        progress.finish(self._thread)
         self.cancel([partition])
         return Restored(partition, progress.committed, progress.mark.seq or 0, progress.rows)
 
