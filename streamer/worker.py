@@ -48,7 +48,7 @@ _MEND_PAUSE_S = 0.5
 
 
 class Worker:
-    """Runs one plan. All happens on the thread that calls `turn`, but model runs, commits and the applying of what a restore read.
+    """Runs one plan. All happens on the thread that calls `turn`, but model runs, commits and applying what a restore read.
 
     Args:
         plan: what to run.
