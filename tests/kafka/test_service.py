@@ -46,7 +46,8 @@ class Flow:
         names = {"KAFKA_" + key.upper().replace(".", "_"): value for key, value in kafka.items()}
         self.environment = {**os.environ, **names, "FLOW_PREFIX": self.prefix, "KAFKA_SESSION_TIMEOUT_MS": "6000"}
         self.command("topics", "create", topology, "--partitions", str(PARTITIONS), "--group", self.prefix)
-        self._producer = Producer({**kafka, "partitioner": "murmur2_random", "linger.ms": 5})
+        # idempotent: without it a retry, after a broker has died, changes the order or writes a reading twice
+        self._producer = Producer({**kafka, "partitioner": "murmur2_random", "linger.ms": 5, "enable.idempotence": True})
         self.sent = 0
         self.log = Path()
 
