@@ -131,27 +131,31 @@ class Assignment:
                 self._ready[restored.partition] = restored
                 self.metrics.add("streamer_restored_rows_total", restored.rows)
             self._tell(self.restore)
-        for partition, restored in list(self._ready.items()):
-            try:
-                offsets = {
-                    topic: self._offset(topic, restored.partition, next_)
-                    for topic, next_ in zip(self.consume.topics, restored.next, strict=True)
-                }
-                self.consume.start(partition, offsets)
-            except KafkaException:
-                continue  # no answer, or the assignment is not taken in yet; the next turn tries again
-            # Where lost records were jumped over, the next block covers the gap: the chain of blocks stays whole.
-            reached = zip(offsets.items(), restored.next, strict=True)
-            next_ = {topic: offset if known is None else known for (topic, offset), known in reached}
-            self.commit.places[partition] = Place(restored.seq, next_)
-            if self.bases is not None:
-                self.bases.start(restored)
-            del self._ready[partition]
-            _log.info(
-                "partition_started", topic=self.consume.lead, partition=partition, offsets=offsets, commit=restored.seq,
-                restored_rows=restored.rows,
-            )  # fmt: skip
+        self.consume.start([partition for partition, restored in list(self._ready.items()) if self._placed(partition, restored)])
         self._gauges()
+
+    def _placed(self, partition: int, restored: Restored) -> bool:
+        """Have a partition that is ready go on where its windows stand; False if that must be tried again."""
+        try:
+            offsets = {
+                topic: self._offset(topic, partition, next_)
+                for topic, next_ in zip(self.consume.topics, restored.next, strict=True)
+            }
+            self.consume.seek(partition, offsets)
+        except KafkaException:
+            return False  # no answer, or the assignment is not taken in yet
+        # Where lost records were jumped over, the next block covers the gap: the chain of blocks stays whole.
+        reached = zip(offsets.items(), restored.next, strict=True)
+        next_ = {topic: offset if known is None else known for (topic, offset), known in reached}
+        self.commit.places[partition] = Place(restored.seq, next_)
+        if self.bases is not None:
+            self.bases.start(restored)
+        del self._ready[partition]
+        _log.info(
+            "partition_started", topic=self.consume.lead, partition=partition, offsets=offsets, commit=restored.seq,
+            restored_rows=restored.rows,
+        )  # fmt: skip
+        return True
 
     def _tell(self, restore: Restore) -> None:
         """Progress, in the log every few seconds and in the metrics always."""

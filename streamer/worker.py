@@ -32,8 +32,8 @@ _log = get_logger(__name__)
 
 # Idle: long enough to sleep, short enough to notice a stop.
 _IDLE_S = 0.1
-# While rows wait for a silence to be long enough: they leave at most this much late.
-_HELD_BACK_S = 0.01
+# While rows wait for a silence to be long enough, or the worker for its partitions: they are seen to at most this much late.
+_WAITED_FOR_S = 0.01
 # While a commit runs: it is noticed this much late, and the thread that runs it gets the processor meanwhile.
 _COMMITTING_S = 0.001
 # After a first record, what else arrives within this joins its batch: fewer, larger batches at a moderate rate. With
@@ -282,7 +282,7 @@ class Worker:
         if self._commit.busy or len(self._produce):
             return _COMMITTING_S
         due = self._commit.due_in(behind=self._behind)
-        rest = _HELD_BACK_S if self.held_back else _IDLE_S
+        rest = _WAITED_FOR_S if self.held_back or not self._assignment.partitions else _IDLE_S
         return rest if due is None else min(rest, due)
 
     def _patience(self) -> float:

@@ -6,6 +6,7 @@ same numbers, since no assignor of the group promises that: cooperative-sticky d
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from operator import itemgetter
 from typing import Any, Protocol
 
@@ -250,14 +251,23 @@ class Consume:
         self._forget(partitions)
         self._consumer.pause(self._at(self._places(partitions)))
 
-    def start(self, partition: int, offsets: Mapping[str, int]) -> None:
-        """Read a partition of each topic from its offset."""
+    def seek(self, partition: int, offsets: Mapping[str, int]) -> None:
+        """Go on in a partition of each topic at its offset, when it is started."""
         for topic, offset in offsets.items():
             self._consumer.seek(TopicPartition(topic, partition, offset))
         for topic, offset in offsets.items():
             self._position[topic, partition] = offset
-        if not self._paused:
-            self._consumer.resume(self._at(self._places([partition])))
+
+    def start(self, partitions: list[int]) -> None:
+        """Read these, all at once: what misses the first request to a broker waits until that is answered."""
+        places = self._places(partitions)
+        if not places or self._paused:
+            return
+        self._consumer.resume(self._at(places))
+        # The client's thread for a broker may sleep for up to a second in spite of that; it wakes from being told once more.
+        for topic, partition in places:
+            with suppress(KafkaException):
+                self._consumer.seek(TopicPartition(topic, partition, self._position[topic, partition]))
 
     def pause(self) -> None:
         """Stop fetching; the client throws its prefetch away, so do it rarely."""

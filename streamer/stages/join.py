@@ -174,9 +174,9 @@ class JoinStage:
     def _batch(self, partition: int, delta: Delta, released: Released, now_us: int) -> Batch:
         """Rows that came out, as the stages behind take them: with the origin they had when they came in."""
         rows = len(released)
-        names = self.stores[partition].keys.names
+        keys = list(self.stores[partition].keys.index.names(released.slots))
         batch = Batch(
-            self.spec.streams[0].topic, {}, [], now_us, [names[slot] for slot in released.slots.tolist()],
+            self.spec.streams[0].topic, {}, [], now_us, keys,
             np.full(rows, partition, np.int32), released.values[:, 0].astype(np.int64), released.values[:, 1].astype(np.int64),
             released.times,
             {name: released.values[:, place].copy() for place, name in enumerate(self.spec.columns, start=HIDDEN - OFFSET)},

@@ -8,20 +8,23 @@ committed offset. Restoring is `for block in chain: store.apply(block)`.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import zstandard
+from numpy.typing import NDArray
 
 from streamer.errors import StateError
 from streamer.limits import CHANGELOG_BYTES_MAX
 from streamer.state.delta import TICK, Delta
+from streamer.state.names import Names
+from streamer.state.upstreams import NO_CHANGE
 
-FORMAT = 2
+FORMAT = 3
 _METADATA = "streamer/1 "
-# MessagePack writes at most this much in front of a key.
-_KEY_HEADER_BYTES = 5
+# Bytes of an operation beside its values, and of a key beside its text.
+_ROW_BYTES, _KEY_BYTES = 12, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class ChangelogTopic:
 
 
 class Block(msgspec.Struct, array_like=True):
-    """One message of the changelog. Arrays are little-endian bytes.
+    """One message of the changelog. Arrays are little-endian bytes, which lie where the message does.
 
     Attributes:
         format: version of this layout.
@@ -42,7 +45,8 @@ class Block(msgspec.Struct, array_like=True):
         seq: number of the commit, per partition.
         first, next: offsets of the lead input covered, next exclusive.
         part, parts: a commit too large for one message is cut; only all parts together count.
-        keys, slots, times, values: the columns of a `Delta`, its operations; times are differences from row to row.
+        keys, key_sizes: new keys of a `Delta`, one after the other, and how long each is.
+        slots, times, values: its operations; times are differences from row to row.
         others: first and next of further inputs, in their order.
         upstreams: four little-endian int64 per line, in a re-keyed flow; with the first part.
     """
@@ -54,12 +58,13 @@ class Block(msgspec.Struct, array_like=True):
     next: int
     part: int
     parts: int
-    keys: list[bytes]
-    slots: bytes
-    times: bytes
-    values: bytes
+    keys: memoryview
+    key_sizes: memoryview
+    slots: memoryview
+    times: memoryview
+    values: memoryview
     others: list[tuple[int, int]] = []
-    upstreams: bytes = b""
+    upstreams: memoryview = memoryview(b"")
 
     @property
     def covered(self) -> list[tuple[int, int]]:
@@ -68,14 +73,23 @@ class Block(msgspec.Struct, array_like=True):
 
     def delta(self, fields: int) -> Delta:
         """The columns, ready to apply."""
-        # The compiled kernels take writable arrays only: one copy each.
-        slots = np.frombuffer(bytearray(self.slots), np.dtype("<i4"))
-        values = np.frombuffer(bytearray(self.values), np.dtype("<f8")).reshape(fields, len(slots))
-        upstreams = np.frombuffer(self.upstreams, np.dtype("<i8")).reshape(-1, 4)
-        return Delta(self.keys, slots, np.cumsum(np.frombuffer(self.times, np.dtype("<i8"))), values, upstreams)
+        # The compiled kernels take aligned, writable arrays only: one copy each.
+        slots, values = np.array(np.frombuffer(self.slots, "<i4")), np.array(np.frombuffer(self.values, "<f8"))
+        ends = np.cumsum(np.frombuffer(self.key_sizes, "<i4"), dtype=np.int64)
+        names = Names(np.array(np.frombuffer(self.keys, np.uint8)), ends)
+        times, upstreams = np.cumsum(np.frombuffer(self.times, "<i8")), np.array(np.frombuffer(self.upstreams, "<i8"))
+        return Delta(names, slots, times, values.reshape(fields, len(slots)), upstreams.reshape(-1, 4))
 
 
-_DECODER = msgspec.msgpack.Decoder(Block)
+class _Head(msgspec.Struct, array_like=True):
+    """What every version of a block begins with."""
+
+    format: int
+    fingerprint: str
+
+
+_HEADS = msgspec.msgpack.Decoder(_Head)
+_BLOCKS = msgspec.msgpack.Decoder(Block)
 _ENCODER = msgspec.msgpack.Encoder()
 
 
@@ -92,15 +106,19 @@ def encode(delta: Delta, fingerprint: str, seq: int, covered: Sequence[tuple[int
     cuts, keys = _cuts(delta)
     compressor = zstandard.ZstdCompressor(level=1)
     for part, (start, end) in enumerate(pairwise(cuts)):
+        names = delta.new_keys.part(keys[part], keys[part + 1])
         block = Block(
             FORMAT, fingerprint, seq, first, next_, part, len(cuts) - 1,
-            delta.new_keys[keys[part] : keys[part + 1]],
-            delta.slots[start:end].astype("<i4").tobytes(),
-            np.diff(delta.times[start:end], prepend=0).astype("<i8").tobytes(),
-            np.ascontiguousarray(delta.values[:, start:end], "<f8").tobytes(), others,
-            delta.upstreams.astype("<i8").tobytes() if part == 0 else b"",
+            _bytes(names.data, "u1"), _bytes(np.diff(names.ends, prepend=0), "<i4"), _bytes(delta.slots[start:end], "<i4"),
+            _bytes(np.diff(delta.times[start:end], prepend=0), "<i8"), _bytes(delta.values[:, start:end], "<f8"), others,
+            _bytes(delta.upstreams if part == 0 else NO_CHANGE, "<i8"),
         )  # fmt: skip
         yield compressor.compress(_ENCODER.encode(block))
+
+
+def _bytes(array: NDArray[Any], kind: str) -> memoryview:
+    """The numbers one after the other, little-endian."""
+    return np.ascontiguousarray(array, kind).reshape(-1).view(np.uint8).data
 
 
 def _cuts(delta: Delta) -> tuple[list[int], list[int]]:
@@ -108,9 +126,8 @@ def _cuts(delta: Delta) -> tuple[list[int], list[int]]:
 
     A new key travels with the row that gives it a slot.
     """
-    rows, width = len(delta.slots), 12 + 8 * delta.values.shape[0]
-    sizes = np.zeros(len(delta.new_keys) + 1, np.int64)
-    np.cumsum([len(key) + _KEY_HEADER_BYTES for key in delta.new_keys], out=sizes[1:])
+    rows, width = len(delta.slots), _ROW_BYTES + 8 * delta.values.shape[0]
+    sizes = np.concatenate([[0], delta.new_keys.ends]) + _KEY_BYTES * np.arange(len(delta.new_keys) + 1)
     known = np.zeros(rows + 1, np.int64)
     np.cumsum(delta.slots < TICK, out=known[1:])
     taken = np.arange(rows + 1) * width + sizes[known]
@@ -130,19 +147,24 @@ def decode(value: bytes, fingerprint: str, where: str) -> Block:
         StateError: it cannot be read, or was written by another version or for another window.
     """
     try:
-        block = _DECODER.decode(zstandard.ZstdDecompressor().decompress(value))
+        plain = zstandard.ZstdDecompressor().decompress(value)
+        _check(_HEADS.decode(plain), fingerprint, where)
+        block = _BLOCKS.decode(plain)
     except (zstandard.ZstdError, msgspec.MsgspecError) as error:
         raise StateError(f"{where} is not a changelog block ({error}); was something else produced to this topic?") from error
-    if block.format != FORMAT:
+    return block
+
+
+def _check(head: _Head, fingerprint: str, where: str) -> None:
+    if head.format != FORMAT:
         raise StateError(
-            f"{where} has changelog format {block.format}, this version reads {FORMAT}; run the version that wrote it"
+            f"{where} has changelog format {head.format}, this version reads {FORMAT}; run the version that wrote it"
         )
-    if block.fingerprint != fingerprint:
+    if head.fingerprint != fingerprint:
         raise StateError(
-            f"{where} was written for the window {block.fingerprint}, the topology now has {fingerprint}; "
+            f"{where} was written for the window {head.fingerprint}, the topology now has {fingerprint}; "
             "give the topology a new name, or start over with streamer state reset, or with a new --group"
         )
-    return block
 
 
 class Mark(NamedTuple):

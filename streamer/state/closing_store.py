@@ -11,7 +11,8 @@ from streamer.state import closing
 from streamer.state.closing import CLOCK, COUNTERS, DUE, IDLE, LATES, OPS, REFUSED, ROWS, TRUNCATED, USED, WATERMARK
 from streamer.state.deadlines import room
 from streamer.state.delta import TICK, Delta, opening
-from streamer.state.keys import grown
+from streamer.state.growth import grown
+from streamer.state.names import NO_NAMES, Names
 from streamer.state.store import Results, Store
 
 _ROWS_MIN = 64
@@ -184,10 +185,10 @@ class ClosingStore(Store):
     def close_until(self, time_us: int, *, final: bool) -> Advanced:
         """The watermark advances to `time_us`; with `final` there is a row for each window that closes."""
         values = np.zeros((len(self.spec.fields), 1))
-        delta = Delta([], np.array([TICK], np.int32), np.array([time_us], np.int64), values)
+        delta = Delta(NO_NAMES, np.array([TICK], np.int32), np.array([time_us], np.int64), values)
         output = self._repeat(delta, final=final)
         slots = output.columns[0][: self._counters[ROWS]]
-        return Advanced(delta, output.rows([self.keys.names[slot] for slot in slots.tolist()]))
+        return Advanced(delta, output.rows(list(self.keys.index.names(slots))))
 
     def latest_deadline(self) -> int | None:
         """The watermark at which all windows that are open now will have closed; None when none is."""
@@ -202,7 +203,7 @@ class ClosingStore(Store):
 
     def _repeat(self, delta: Delta, *, final: bool) -> _Output:
         self.upstreams.apply(delta.upstreams)
-        if delta.new_keys:
+        if len(delta.new_keys):
             self._make_room(-1 - int(delta.slots.min()))
         output, config = _Output(self, _ROWS_MIN), self._config(final=final, each=False)
         self._begin()
@@ -247,8 +248,8 @@ class ClosingStore(Store):
         while at < n:
             slots, new = self.keys.find(keys[at:])
             slots = np.concatenate([np.full(at, -1, np.int32), slots])
-            self._make_room(min(len(self.keys) + len(new), max(self.keys_max, len(self.keys))))
-            place = np.full(len(new), -1, np.int32)
+            self._make_room(min(len(self.keys) + new, max(self.keys_max, len(self.keys))))
+            place = np.full(new, -1, np.int32)
             why = closing.FULL
             while at < n and why != closing.MOVED:
                 at, why = closing.advance(
@@ -272,15 +273,18 @@ class ClosingStore(Store):
     def _names(self, keys: list[bytes], notes: "_Notes", output: _Output, written: int, named: int) -> list[bytes]:
         """Keys of the results from number `named` on; a slot changes hands where the operations from `written` on say so."""
         ops, rows = int(self._counters[OPS]), int(self._counters[ROWS])
-        slots, moments = output.columns[0][named:rows].tolist(), output.columns[4][named:rows]
-        found: list[bytes] = []
-        for op in (written + np.flatnonzero(notes.slots[written:ops] < TICK)).tolist():
-            until = int(np.searchsorted(moments, op, "right"))
-            found += [self.keys.names[slot] for slot in slots[len(found) : until]]
-            slot = opening(notes.slots[op : op + 1])
-            self.keys.give(slot, iter([keys[notes.rows[op + 1]]]))
-            self._holder[slot] = -1
-        return found + [self.keys.names[slot] for slot in slots[len(found) :]]
+        slots, moments = output.columns[0][named:rows], output.columns[4][named:rows]
+        opened = written + np.flatnonzero(notes.slots[written:ops] < TICK)
+        given = opening(notes.slots[opened])
+        self._holder[given] = -1
+        # Results with no hand-over between them are named at once, and so are hand-overs with no result between them.
+        before, found, done = np.searchsorted(moments, opened, "right"), list[bytes](), 0
+        for until in np.unique(before).tolist():
+            found += self.keys.index.names(slots[len(found) : until])
+            stop = int(np.searchsorted(before, until, "right"))
+            self.keys.give(given[done:stop], Names.of([keys[row] for row in notes.rows[opened[done:stop] + 1].tolist()]))
+            done = stop
+        return found + list(self.keys.index.names(slots[len(found) :]))
 
     def load(self, dump: Any) -> None:
         """Become what was dumped, by a store of the same spec; what was here is gone."""
@@ -307,7 +311,8 @@ class _Notes:
         picked = np.ascontiguousarray(values[:, rows]) if operations else np.empty((len(values), 0))
         picked[:, rows < 0] = 0.0
         opened = np.flatnonzero(slots < TICK) + 1
-        return Delta([keys[row] for row in rows[opened].tolist()], slots, self.times[:operations].copy(), picked)
+        names = Names.of([keys[row] for row in rows[opened].tolist()])
+        return Delta(names, slots, self.times[:operations].copy(), picked)
 
 
 def _sorted_heap(

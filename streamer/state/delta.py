@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.state.names import NO_NAMES, Names
 from streamer.state.upstreams import NO_CHANGE, newest
 
 # In `Delta.slots`: not a sample but the watermark moves on.
@@ -32,7 +33,7 @@ class Delta:
         upstreams: in a re-keyed flow, new lines of the table of the source's partitions; see `state.upstreams`.
     """
 
-    new_keys: list[bytes]
+    new_keys: Names
     slots: NDArray[np.int32]
     times: NDArray[np.int64]
     values: NDArray[np.float64]
@@ -41,7 +42,7 @@ class Delta:
     @staticmethod
     def empty(fields: int) -> "Delta":
         """No operation."""
-        return Delta([], np.empty(0, np.int32), np.empty(0, np.int64), np.empty((fields, 0)))
+        return Delta(NO_NAMES, np.empty(0, np.int32), np.empty(0, np.int64), np.empty((fields, 0)))
 
     @property
     def samples(self) -> int:
@@ -57,7 +58,7 @@ def merge(deltas: Iterable[Delta], fields: int) -> Delta:
     if not parts:
         return Delta.empty(fields)
     return Delta(
-        [key for part in parts for key in part.new_keys],
+        Names.joined(part.new_keys for part in parts),
         np.concatenate([part.slots for part in parts]),
         np.concatenate([part.times for part in parts]),
         np.concatenate([part.values for part in parts], axis=1),

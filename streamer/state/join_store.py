@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from streamer.state import joining, kernels
 from streamer.state.delta import TICK, Delta, merge
+from streamer.state.growth import grown, grown_capacity
 from streamer.state.join_spec import JoinSpec, Looks
-from streamer.state.keys import NEVER, Keys, grown, grown_capacity
+from streamer.state.keys import NEVER, Keys
+from streamer.state.names import NO_NAMES
 from streamer.state.store import Dump
 
 _FIRST_CAPACITY = 256
@@ -157,7 +159,7 @@ class JoinStore:
             admission = self.keys.admit(keys[done:] if done else keys, times[done:], self.arrays["waiting"])
             if not len(admission.slots):
                 # Nobody else's slot will be free before the next tick.
-                known = np.array([row for row in range(done, len(keys)) if keys[row] in self.keys.slots], np.int64)
+                known = done + np.flatnonzero(self.keys.find(keys[done:])[0] >= 0)
                 refused = np.setdiff1d(np.arange(done, len(keys)), known)
                 keys, times, values, done = [keys[row] for row in known.tolist()], times[known], values[:, known], 0
                 continue
@@ -175,7 +177,7 @@ class JoinStore:
         rows = int(self.waiting_until(watermark - self.spec.late_us)[0])
         released = Released.room(self.spec, self._looks, rows)
         delta = Delta(
-            [], np.array([TICK], np.int32), np.array([watermark], np.int64), np.zeros((len(self.spec.fields), 1))
+            NO_NAMES, np.array([TICK], np.int32), np.array([watermark], np.int64), np.zeros((len(self.spec.fields), 1))
         )
         return delta, released, self.apply(delta, released)
 
@@ -197,9 +199,9 @@ class JoinStore:
         return truncated
 
     def _take_in(self, delta: Delta) -> None:
-        start, new_keys = 0, iter(delta.new_keys)
+        start = 0
         while start < len(delta.slots):
-            end, _, emptied = self.keys.enter(delta, start, new_keys)
+            end, _, emptied = self.keys.enter(delta, start)
             self._grow(len(self.keys))
             for array in self.arrays.values() if len(emptied) else ():
                 array[emptied] = 0
@@ -257,17 +259,15 @@ class JoinStore:
         }
         arrays = {name: array[:used].copy() for name, array in self.arrays.items()}
         own = {"stream_newest": self.newest.copy(), "queue_rows": waiting}
-        return Dump(list(self.keys.names), self.keys.dump() | arrays | own | queued)
+        return Dump(self.keys.index.names(), self.keys.dump() | arrays | own | queued)
 
     def load(self, dump: Dump) -> None:
         """Become what was dumped, by a store of the same spec; what was here is gone."""
-        names = [key for key in dump.keys if key is not None]
-        assert len(names) == len(dump.keys), "a slot that was given keeps a key"
-        self.keys.load(names, dump.arrays)
+        self.keys.load(dump.keys, dump.arrays)
         self._empty()
-        self._grow(len(names))
+        self._grow(len(dump.keys))
         for name, array in self.arrays.items():
-            array[: len(names)] = dump.arrays[name]
+            array[: len(dump.keys)] = dump.arrays[name]
         self.newest[:] = dump.arrays["stream_newest"]
         rows = dump.arrays["queue_rows"]
         self._make_room(int(rows.max(initial=0)))
@@ -285,7 +285,7 @@ def _part(delta: Delta, start: int, end: int) -> Delta:
         return delta
     before, given = (int(np.count_nonzero(delta.slots[some] < TICK)) for some in (slice(start), slice(start, end)))
     return Delta(
-        delta.new_keys[before : before + given], delta.slots[start:end], delta.times[start:end],
+        delta.new_keys.part(before, before + given), delta.slots[start:end], delta.times[start:end],
         np.ascontiguousarray(delta.values[:, start:end]),
     )  # fmt: skip
 

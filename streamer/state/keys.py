@@ -4,9 +4,7 @@
 operation of the delta, so that a replay repeats the decision and need not make it.
 """
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice, repeat
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from streamer.state.delta import TICK, Delta, opening
+from streamer.state.growth import grown, grown_capacity
+from streamer.state.index import Index
+from streamer.state.names import NO_NAMES, Names
 
 # Before any event time.
 NEVER = np.iinfo(np.int64).min
@@ -133,7 +134,7 @@ class Admission:
 
     slots: NDArray[np.int32]
     opened: NDArray[np.int64]
-    new_keys: list[bytes]
+    new_keys: Names
 
     def delta(self, times: NDArray[np.int64], values: NDArray[np.float64]) -> Delta:
         """The operations, from event times (n,) and samples (fields, n) of at least these rows."""
@@ -141,7 +142,7 @@ class Admission:
         if rows < values.shape[1]:
             times, values = times[:rows], values[:, :rows]
         if not len(opened):
-            return Delta([], self.slots, times, np.ascontiguousarray(values))
+            return Delta(NO_NAMES, self.slots, times, np.ascontiguousarray(values))
         return Delta(
             self.new_keys,
             np.insert(self.slots, opened, opening(self.slots[opened])),
@@ -162,8 +163,7 @@ class Keys:
         most: slots to give; then the key seen longest ago goes.
         ttl_us: a key whose last sample is older than this before the watermark starts anew; 0 for never.
         own_time: whether samples advance the watermark, and not ticks alone.
-        names: key of each slot given so far.
-        slots: key -> slot.
+        index: which key holds which slot.
         last: (capacity,) number of the operation that saw the key last.
         newest: (capacity,) largest event time of the key, microseconds; (0,) without a ttl.
         clock: operations so far.
@@ -173,8 +173,7 @@ class Keys:
     most: int
     ttl_us: int
     own_time: bool
-    names: list[bytes] = field(default_factory=list)
-    slots: dict[bytes, int] = field(default_factory=dict)
+    index: Index = field(default_factory=Index)
     last: NDArray[np.int64] = field(default_factory=lambda: np.full(_FIRST_CAPACITY, -1))
     newest: NDArray[np.int64] = field(init=False)
     clock: int = 0
@@ -188,7 +187,12 @@ class Keys:
         self.newest = np.full(_FIRST_CAPACITY if self.ttl_us else 0, NEVER)
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.index)
+
+    @property
+    def capacity(self) -> int:
+        """Slots there is room for."""
+        return len(self.last)
 
     def admit(self, keys: list[bytes], times: NDArray[np.int64], busy: NDArray[np.int64] = _NOBODY) -> Admission:
         """Decide the slots of rows, in their order; nothing that counts is changed.
@@ -196,35 +200,30 @@ class Keys:
         Slots where `busy` (slots,) is above 0 do not go. When none can go the admission ends before the first new key, with
         no row at all if that is the first.
         """
-        if not self.ttl_us:
-            try:
-                # All are known, as nearly always: a third cheaper than asking with a default.
-                return Admission(np.fromiter(map(self.slots.__getitem__, keys), np.int32, len(keys)), _NOBODY, [])
-            except KeyError:
-                pass
         slots, new = self.find(keys)
-        self.reserve(min(len(self.names) + len(new), max(self.most, len(self.names))))
-        self._line_up(len(new), busy)
+        if not new and not self.ttl_us:
+            return Admission(slots, _NOBODY, NO_NAMES)
+        self.reserve(min(len(self) + new, max(self.most, len(self))))
+        self._line_up(new, busy)
         out, opened = np.empty(len(keys), np.int32), np.empty(len(keys), np.int64)
         done, opens = _admit(
-            slots, times, len(self.names), self.most, self.ttl_us, self.clock, self.watermark, self.own_time,
-            self.last, self.newest, self._queue, self._queue_last, busy, self._stolen, np.full(len(new), -1, np.int32), out,
-            opened,
+            slots, times, len(self), self.most, self.ttl_us, self.clock, self.watermark, self.own_time,
+            self.last, self.newest, self._queue, self._queue_last, busy, self._stolen, np.full(new, -1, np.int32), out, opened,
         )  # fmt: skip
         opened = opened[:opens]
-        return Admission(out[:done], opened, [keys[row] for row in opened.tolist()])
+        return Admission(out[:done], opened, Names.of([keys[row] for row in opened.tolist()]))
 
-    def find(self, keys: list[bytes]) -> tuple[NDArray[np.int32], list[bytes]]:
-        """Slots of these keys, or -1 - u for number u of the new ones, and those."""
-        slots = np.fromiter(map(self.slots.get, keys, repeat(-1)), np.int32, len(keys))
+    def find(self, keys: list[bytes]) -> tuple[NDArray[np.int32], int]:
+        """Slots of these keys, or -1 - u for number u of the new ones, and how many those are."""
+        slots, missing = self.index.find(Names.of(keys))
         new: dict[bytes, int] = {}
-        for row in np.flatnonzero(slots < 0).tolist():
+        for row in np.flatnonzero(slots < 0).tolist() if missing else ():
             slots[row] = -1 - new.setdefault(keys[row], len(new))
-        return slots, list(new)
+        return slots, len(new)
 
     def _line_up(self, new: int, busy: NDArray[np.int64]) -> None:
         """Have somebody in the queue when there are fewer free slots than new keys."""
-        names = len(self.names)
+        names = len(self)
         if names + new <= self.most:
             return
         stays = self.last[self._queue] == self._queue_last
@@ -243,52 +242,38 @@ class Keys:
         self._queue = chosen[np.argsort(last[chosen])]
         self._queue_last = last[self._queue]
 
-    def enter(self, delta: Delta, start: int, new_keys: Iterator[bytes]) -> tuple[int, int, NDArray[np.int32]]:
-        """Take operations in, from row `start` on; `new_keys` are those of the delta that were not taken before.
+    def enter(self, delta: Delta, start: int) -> tuple[int, int, NDArray[np.int32]]:
+        """Take operations in, from row `start` on.
 
         Returns:
             Where it stopped: at the end, or before a slot changes hands that had a sample since `start`. How many of the rows
             until there are samples. And the slots that changed hands among them: nothing of their old keys may be left when
             the samples come.
         """
-        if delta.new_keys:
+        if len(delta.new_keys):
             self.reserve(-1 - int(delta.slots.min()))
         end, self.watermark, samples = _touch(
             delta.slots, delta.times, start, self.clock, self.watermark, self.own_time, self.last, self.newest
         )
         emptied = _NO_SLOTS
-        if delta.new_keys:
-            used, given = len(self.names), delta.slots[start:end]
-            given = opening(given[given < TICK])
-            self.give(given, new_keys)
+        if len(delta.new_keys):
+            used, taken, rows = len(self), int(np.count_nonzero(delta.slots[:start] < TICK)), delta.slots[start:end]
+            given = opening(rows[rows < TICK])
+            self.give(given, delta.new_keys.part(taken, taken + len(given)))
             emptied = given[given < used]
         if end == len(delta.slots):
             self.clock += end
         return end, samples, emptied
 
-    def give(self, slots: NDArray[np.int32], new_keys: Iterable[bytes]) -> None:
+    def give(self, slots: NDArray[np.int32], keys: Names) -> None:
         """Give slots to keys, in their order."""
-        used, count = len(self.names), len(slots)
-        if np.array_equal(slots, np.arange(used, used + count)):
-            # Nobody held them, as nearly always in a restore, which then applies in two thirds of the time.
-            fresh = list(islice(new_keys, count))
-            self.names += fresh
-            self.slots.update(zip(fresh, range(used, used + count), strict=True))
-            return
-        for slot, key in zip(slots.tolist(), new_keys, strict=False):
-            if slot == len(self.names):
-                self.names.append(key)
-            else:
-                old = self.names[slot]
-                self.evicted += old != key
-                del self.slots[old]
-                self.names[slot] = key
-            self.slots[key] = slot
+        self.evicted += self.index.give(slots, keys)
 
     def reserve(self, keys: int) -> None:
         """Have room for so many."""
         if keys > len(self.last):
             capacity = grown_capacity(len(self.last), keys, self.most)
+            self.index.reserve(capacity)
             self.last = grown(self.last, capacity, -1)
             self._stolen = grown(self._stolen, capacity)
             if self.ttl_us:
@@ -296,36 +281,23 @@ class Keys:
 
     def dump(self) -> dict[str, NDArray[Any]]:
         """All there is to know besides the names, copied."""
-        used = len(self.names)
+        used = len(self)
         return {
             "counters": np.array([self.clock, self.watermark], np.int64),
             "last": self.last[:used].copy(),
             "newest": self.newest[:used].copy(),
         }
 
-    def load(self, names: list[bytes], arrays: dict[str, NDArray[Any]], latest: int = NEVER) -> None:
-        """Become what was dumped; `latest` is an event time that was reached, beside the watermark.
+    def load(self, names: Names, arrays: dict[str, NDArray[Any]], latest: int = NEVER) -> None:
+        """Become what was dumped, with the names by slot; `latest` is an event time that was reached, beside the watermark.
 
         A ttl may come or go between a dump and its load. Without one nobody noted how old a key is, so all begin as young.
         """
-        self.names, self.slots = list(names), {key: slot for slot, key in enumerate(names)}
+        self.index = Index()
         self.clock, self.watermark = arrays["counters"].tolist()
         self.reserve(len(names))
+        self.index.give(np.arange(len(names), dtype=np.int32), names)
         self.last[: len(names)] = arrays["last"]
         if self.ttl_us:
             self.newest[: len(names)] = arrays["newest"] if len(arrays["newest"]) else max(self.watermark, latest)
         self._queue = self._queue_last = _NOBODY
-
-
-def grown_capacity(capacity: int, keys: int, most: int) -> int:
-    """Room for `keys`: doubled each time, but not beyond `most` unless that many there are."""
-    return min(max(2 * capacity, keys), max(most, keys))
-
-
-def grown(array: NDArray[Any], rows: int, filler: int = 0) -> NDArray[Any]:
-    """The array with more rows."""
-    longer = np.zeros((rows, *array.shape[1:]), array.dtype)
-    longer[: len(array)] = array
-    if filler:
-        longer[len(array) :] = filler
-    return longer

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from streamer.state.delta import TICK, Delta, opening
 from streamer.state.keys import NEVER
+from streamer.state.names import NO_NAMES, Names
 from streamer.state.store import Dump
 
 PREDICTION, LABEL = 0, 1
@@ -192,14 +193,14 @@ class MatchStore:
         operations = np.stack([opening(given), given], axis=1).reshape(-1)
         values = np.zeros((1, 2 * n))
         values[0, 1::2] = stream
-        delta, out = Delta(names, operations, np.repeat(times, 2), values), list[Outcome]()
+        delta, out = Delta(Names.of(names), operations, np.repeat(times, 2), values), list[Outcome]()
         self.apply(delta, out)
         return delta, out
 
     def tick(self, watermark: int, most: int) -> tuple[Delta, list[Outcome]]:
         """Move the watermark; what was applied, and who leaves without a label, `most` at the most."""
         tick, out = np.array([TICK], np.int32), list[Outcome]()
-        delta = Delta([], tick, np.array([watermark], np.int64), np.full((1, 1), float(most)))
+        delta = Delta(NO_NAMES, tick, np.array([watermark], np.int64), np.full((1, 1), float(most)))
         self.apply(delta, out)
         return delta, out
 
@@ -301,12 +302,13 @@ class MatchStore:
         waiting = sorted(self._entries.values(), key=lambda entry: entry.seq)
         rows = [(one.seq, one.stream, one.time, one.slot, one.used) for one in waiting]
         counters = np.array([self._clock, self.watermark, *self.newest], np.int64)
-        return Dump(list(self.names), {"counters": counters, "rows": np.array(rows, np.int64).reshape(len(rows), 5)})
+        names = Names.of([name or b"" for name in self.names])
+        return Dump(names, {"counters": counters, "rows": np.array(rows, np.int64).reshape(len(rows), 5)})
 
     def load(self, dump: Dump) -> None:
         """Become what was dumped, by a store of the same spec; what was here is gone."""
         self._clock, self.watermark, *self.newest = dump.arrays["counters"].tolist()
-        self.names = list(dump.keys)
+        self.names = [name or None for name in dump.keys]  # that of a row is never empty
         self._free = {slot for slot, name in enumerate(self.names) if name is None}
         self.predictions, self.labels, self._entries = _Line(), _Line(), {}
         for seq, stream, time, slot, used in dump.arrays["rows"].tolist():

@@ -94,7 +94,7 @@ class PaneStore(Store):
 
     def samples(self, key: bytes) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
         """Starts of the panes of a key (n,) and samples in each of them (1, n), oldest first; None if unknown."""
-        slot = self.keys.slots.get(key)
+        slot = self.keys.index.slot(key)
         if slot is None:
             return None
         panes = int(self.arrays["end"][slot]) + np.arange(-self.spec.window.samples, 0)

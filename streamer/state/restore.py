@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from threading import Semaphore
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -24,9 +25,13 @@ from streamer.state.stores import Stateful
 # wakes it; it is not asked again and again, since an answer may wait behind a long poll.
 _WAKE_AFTER_S, _WAKE_FOR_S, _WAKE_TIMEOUT_S = 0.03, 1.0, 0.1
 # A chunk takes about a millisecond, a small block a fiftieth of that: enough to make a call worth it, not to stall a turn.
-_MESSAGES = 32
-# Deltas of one partition that may wait for the thread that applies them.
-_AHEAD = 2
+_MESSAGES = 16
+# Small blocks are applied many at a time, as a call costs more than their rows; large ones are not copied for that.
+_ROWS_TOGETHER = 16_384
+# Filling fresh memory takes longer than reading and decoding the log, and needs no lock of the interpreter.
+_THREADS = 2
+# Deltas that may wait for a thread, of a megabyte at most.
+_AHEAD = 32
 
 
 @dataclass(slots=True)
@@ -35,6 +40,7 @@ class Progress:
 
     Attributes:
         store: filled block by block.
+        thread: does that; one thing after the other.
         committed: committed offset of each input, None where the group never committed this partition.
         mark: number of that commit, and its base.
         start, end: where reading began, and the offset after the last record, uncommitted ones included.
@@ -49,11 +55,12 @@ class Progress:
         asleep: whether nothing has come of it yet.
         parts: of the commit that is being read.
         commit: its number, offsets and number of parts; parts of another writer do not belong to it.
-        waiting: whole commits that are not applied yet.
+        waiting: parts of whole commits that are not applied yet, and how much of the way was done with each.
         applying: what of them the thread has to do, or does.
     """
 
     store: Stateful
+    thread: ThreadPoolExecutor
     committed: list[int | None]
     mark: Mark
     start: int
@@ -70,7 +77,7 @@ class Progress:
     asleep: bool = True
     parts: list[Delta] = field(default_factory=list)
     commit: tuple[int, list[tuple[int, int]], int] | None = None
-    waiting: list[Delta] = field(default_factory=list)
+    waiting: list[tuple[Delta, float]] = field(default_factory=list)
     applying: deque[Future[None]] = field(default_factory=deque)
 
     @property
@@ -78,31 +85,33 @@ class Progress:
         """How much of the way is done, 0 to 1."""
         return (self.reached - self.start) / (self.end - self.start) if self.end > self.start else 1.0
 
-    def apply(self, thread: ThreadPoolExecutor) -> None:
-        """Have what waits applied, all at once, by a thread that does one thing after the other."""
+    def apply(self, room: Semaphore) -> None:
+        """Have what waits applied, once there is room for it."""
         if not self.waiting:
             return
-        self._settle(most=_AHEAD)
-        delta = merge(self.waiting, len(self.store.spec.fields))
-        self.waiting.clear()
-        self.applying.append(thread.submit(_apply, self.store, delta, self.share))
+        waiting, self.waiting = self.waiting, []
+        if sum(len(delta.slots) for delta, _ in waiting) <= _ROWS_TOGETHER:
+            waiting = [(merge([delta for delta, _ in waiting], len(self.store.spec.fields)), waiting[-1][1])]
+        for delta, share in waiting:
+            room.acquire()
+            self.applying.append(self.thread.submit(_apply, self.store, delta, share, room))
+        while self.applying and self.applying[0].done():
+            self.applying.popleft().result()
 
-    def finish(self, thread: ThreadPoolExecutor) -> None:
+    def finish(self, room: Semaphore) -> None:
         """Have the rest applied, and wait until all is."""
-        self.apply(thread)
-        self._settle(most=0)
-
-    def _settle(self, most: int) -> None:
-        """Wait until no more than so many deltas are still to be applied."""
-        while len(self.applying) > most:
+        self.apply(room)
+        while self.applying:
             self.applying.popleft().result()
 
 
-def _apply(store: Stateful, delta: Delta, share: float) -> None:
-    if isinstance(store, Store) and delta.new_keys:
-        # If the rest of the way brings as many keys as this much did. Room that stays empty is never touched.
-        store.expect(round((len(store) + len(delta.new_keys)) / share))
-    store.apply(delta)
+def _apply(store: Stateful, delta: Delta, share: float, room: Semaphore) -> None:
+    try:
+        if isinstance(store, Store) and len(delta.new_keys):
+            store.expect(delta.new_keys, share)
+        store.apply(delta)
+    finally:
+        room.release()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +151,8 @@ class Restore:
         self._consumer, self._topic, self._clock, self._strict = consumer, topic, clock, strict
         self._under_way: dict[int, Progress] = {}
         self._woken_at = 0.0
-        # Filling fresh memory takes as long as reading and decoding the log, and needs no lock of the interpreter.
-        self._thread = ThreadPoolExecutor(1, "streamer-restore")
+        self._room = Semaphore(_AHEAD)
+        self._threads = [ThreadPoolExecutor(1, f"streamer-restore-{n}") for n in range(_THREADS)]
         self.bytes = 0
 
     def begin(
@@ -161,7 +170,8 @@ class Restore:
         self.cancel([partition])
         low, end = ends
         start = low if mark.base is None else mark.base
-        progress = Progress(store, committed, mark, start, end, self._clock.monotonic(), reached=start)
+        thread = self._threads[partition % _THREADS]
+        progress = Progress(store, thread, committed, mark, start, end, self._clock.monotonic(), reached=start)
         if mark.base is not None:
             progress.assembly = Assembly(store.spec.fingerprint)
         self._under_way[partition] = progress
@@ -192,18 +202,19 @@ class Restore:
         Raises:
             StateError: the changelog does not match the committed offsets.
         """
-        done: list[Restored] = []
+        ended: list[int] = []
         until = self._clock.monotonic() + spend_s
         while messages := self._consumer.consume(_MESSAGES, timeout_s):
             for message in messages:
-                self._take(message, done)
-            if not self._under_way or self._clock.monotonic() >= until:
+                self._take(message, ended)
+            for progress in self._under_way.values():
+                progress.apply(self._room)
+            if len(ended) == len(self._under_way) or self._clock.monotonic() >= until:
                 break
             timeout_s = 0.0
-        for progress in self._under_way.values():
-            progress.apply(self._thread)
         self._wake()
-        return done
+        # Not before all is read: the threads fill several partitions at a time.
+        return [self._finish(partition, self._under_way[partition]) for partition in ended]
 
     def _wake(self) -> None:
         """Have the client look for partitions of which nothing has come."""
@@ -215,22 +226,21 @@ class Restore:
             with suppress(KafkaException):
                 self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), _WAKE_TIMEOUT_S, cached=False)
 
-    def _take(self, message: Message, done: list[Restored]) -> None:
+    def _take(self, message: Message, ended: list[int]) -> None:
         partition, offset, error = message.partition(), message.offset(), message.error()
         assert partition is not None, "a consumed message has a place"
         assert offset is not None, "a consumed message has a place"
         progress = self._under_way.get(partition)
-        if progress is None:
+        if progress is None or partition in ended:
             return
         progress.asleep = False
         if error is None:
             self._read(progress, message, offset)
-            progress.reached = offset + 1
         elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the name the binding gives it
             # A pending transaction hides the rest of the log; only the end that was asked for is the end.
             progress.reached = offset
             if progress.reached >= progress.end:
-                done.append(self._finish(partition, progress))
+                ended.append(partition)
         elif not error.retriable():
             raise KafkaException(error)
 
@@ -243,6 +253,7 @@ class Restore:
                 f"{self._topic}/{message.partition()}: the base snapshot at offset {progress.start} is gone, the log goes on at "
                 f"{offset}: the changelog was cut. Start over with streamer state reset, or with a new --group"
             )
+        progress.reached = offset + 1
         if key == CHUNK and progress.assembly is not None:
             progress.assembly.add(value, where)
             progress.base_bytes += len(value)
@@ -263,7 +274,7 @@ class Restore:
         if found is None:
             return
         manifest, dump = found
-        progress.applying.append(self._thread.submit(progress.store.load, dump))
+        progress.applying.append(progress.thread.submit(progress.store.load, dump))
         progress.next, progress.applied, progress.assembly = manifest.next, manifest.seq, None
         early, progress.early = progress.early, []
         for block, place in early:
@@ -277,7 +288,7 @@ class Restore:
         if block.part + 1 < block.parts:
             return
         progress.rows += sum(part.samples for part in progress.parts)
-        progress.waiting += progress.parts
+        progress.waiting += [(part, progress.share) for part in progress.parts]
         progress.parts.clear()
         progress.next, progress.applied = [next_ for _, next_ in block.covered], block.seq
 
@@ -306,7 +317,7 @@ class Restore:
                 "Start over with streamer state reset, or with a new --group"
             )
         self._check_end(partition, progress)
-        progress.finish(self._thread)
+        progress.finish(self._room)
         self.cancel([partition])
         return Restored(
             partition, list(progress.next or progress.committed), progress.applied, progress.rows,
@@ -331,8 +342,9 @@ class Restore:
         return f"{self._topic}/{message.partition()}/{message.offset()}"
 
     def close(self) -> None:
-        """Let the client and the thread go."""
-        self._thread.shutdown(cancel_futures=True)
+        """Let the client and the threads go."""
+        for thread in self._threads:
+            thread.shutdown(cancel_futures=True)
         self._consumer.close()
 
 

@@ -16,9 +16,10 @@ import zstandard
 
 from streamer.errors import StateError
 from streamer.limits import CHANGELOG_BYTES_MAX
+from streamer.state.names import Names
 from streamer.state.store import Dump
 
-SNAPSHOT_FORMAT = 1
+SNAPSHOT_FORMAT = 2
 # Keys of the records in the changelog topic; blocks have none.
 CHUNK, MANIFEST = b"chunk", b"manifest"
 _WORD_BYTES = 8
@@ -67,9 +68,8 @@ class Manifest(msgspec.Struct, array_like=True):
 
 
 class _Head(msgspec.Struct, array_like=True):
-    """Keys by slot, and name, type and shape of each array that follows."""
+    """Name, type and shape of each array that follows; the first two are the keys by slot."""
 
-    keys: list[bytes | None]
     arrays: list[tuple[str, str, tuple[int, ...]]]
 
 
@@ -90,8 +90,9 @@ class Snapshot:
 
     def __init__(self, dump: Dump, fingerprint: str, seq: int, next_: list[int], id_: bytes) -> None:
         self._fingerprint, self._seq, self._next, self._id = fingerprint, seq, next_, id_
-        columns = {name: np.asarray(array, order="C") for name, array in dump.arrays.items()}
-        head = msgspec.msgpack.encode(_Head(dump.keys, [(name, a.dtype.str, a.shape) for name, a in columns.items()]))
+        named = {"keys": dump.keys.data, "key_ends": dump.keys.ends, **dump.arrays}
+        columns = {name: np.asarray(array, order="C") for name, array in named.items()}
+        head = msgspec.msgpack.encode(_Head([(name, a.dtype.str, a.shape) for name, a in columns.items()]))
         arrays = [array.reshape(-1).view(np.uint8).data for array in columns.values()]
         self._parts = [memoryview(len(head).to_bytes(_WORD_BYTES, "little")), memoryview(head), *arrays]
         # Each part begins at a multiple of a word, so that arrays can be used where they lie.
@@ -212,7 +213,7 @@ def _dump(buffer: bytearray) -> Dump:
         array = np.frombuffer(buffer, kind, int(np.prod(shape)), at).reshape(shape)
         arrays[name] = array
         at += _padded(array.nbytes)
-    return Dump(head.keys, arrays)
+    return Dump(Names(arrays.pop("keys"), arrays.pop("key_ends")), arrays)
 
 
 def _padded(size: int) -> int:

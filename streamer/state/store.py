@@ -9,15 +9,19 @@ from numpy.typing import NDArray
 from streamer.closing import Closing
 from streamer.state import kernels
 from streamer.state.delta import TICK, Delta, merge
-from streamer.state.keys import Keys, grown, grown_capacity
+from streamer.state.growth import grown, grown_capacity
+from streamer.state.keys import Keys
+from streamer.state.names import NO_NAMES, Names
 from streamer.state.upstreams import Upstreams
 from streamer.windows import Needs, Rolling
 
-# A key costs its samples plus: dict entry, name, key bytes and counters, measured at 100,000 keys of 12 bytes.
-KEY_OVERHEAD_BYTES = 240
+# A key costs its samples plus: name, entry in the index and counters; measured at 100,000 keys of 36 bytes, as of a UUID.
+KEY_OVERHEAD_BYTES = 112
 # Windows that close have three more counters, and twice the room for an entry in each of two heaps.
 CLOSING_BYTES = 2 * 8 + 4 + 2 * 2 * 12
 FIRST_CAPACITY = 256
+# An estimate that is a little short would have everything copied near the end.
+_ROOM_TO_SPARE = 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,18 +143,18 @@ class Dump:
     """Everything a store holds, copied; equal dumps mean equal states, bit for bit.
 
     Attributes:
-        keys: by slot; None where a slot is empty.
+        keys: by slot.
         arrays: the rest, by name, cut to the slots in use.
     """
 
-    keys: list[bytes | None]
+    keys: Names
     arrays: dict[str, NDArray[Any]]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Dump) and self._comparable() == other._comparable()
 
     def __hash__(self) -> int:
-        return hash(tuple(self.keys))
+        return hash(self.keys)
 
     def _comparable(self) -> tuple[object, ...]:
         return self.keys, {name: (array.dtype, array.shape, array.tobytes()) for name, array in self.arrays.items()}
@@ -237,7 +241,7 @@ class Store:
     def tick(self, time_us: int) -> Delta:
         """The watermark advances; returns what was applied."""
         values = np.zeros((len(self.spec.fields), 1))
-        delta = Delta([], np.array([TICK], np.int32), np.array([time_us], np.int64), values)
+        delta = Delta(NO_NAMES, np.array([TICK], np.int32), np.array([time_us], np.int64), values)
         self.apply(delta)
         return delta
 
@@ -254,9 +258,8 @@ class Store:
         """
         self.upstreams.apply(delta.upstreams)
         truncated = start = written = 0
-        new_keys = iter(delta.new_keys)
         while start < len(delta.slots):
-            end, samples, emptied = self.keys.enter(delta, start, new_keys)
+            end, samples, emptied = self.keys.enter(delta, start)
             self._grow(len(self.keys))
             if len(emptied):
                 self._empty(emptied)
@@ -289,9 +292,17 @@ class Store:
             if len(array):
                 array[slots] = 0
 
-    def expect(self, keys: int) -> None:
-        """Have room for so many keys at once; growing step by step copies, and touches, everything again and again."""
-        self._grow(min(keys, self.keys_max))
+    def expect(self, new_keys: Names, share: float) -> None:
+        """Have room for the whole way, if its rest brings as many keys as this share of it did with these.
+
+        Growing step by step copies, and touches, everything again and again; room that stays empty is never touched.
+        """
+        if len(self) + len(new_keys) <= self.keys.capacity:
+            return
+        keys = min(round((len(self) + len(new_keys)) / share * _ROOM_TO_SPARE), self.keys_max)
+        self.keys.reserve(keys)
+        self.keys.index.have_text(max(keys - len(self), 0) * len(new_keys.data) // len(new_keys))
+        self._grow(keys)
 
     def _grow(self, keys: int) -> None:
         capacity = max(map(len, self.arrays.values()))
@@ -306,22 +317,20 @@ class Store:
         """Everything there is to know, copied."""
         used = len(self.keys)
         arrays = {name: array[:used].copy() for name, array in self.arrays.items()}
-        return Dump(list(self.keys.names), self.keys.dump() | arrays | {"upstreams": self.upstreams.table.copy()})
+        return Dump(self.keys.index.names(), self.keys.dump() | arrays | {"upstreams": self.upstreams.table.copy()})
 
     def load(self, dump: Dump) -> None:
         """Become what was dumped, by a store of the same spec; what was here is gone."""
-        names = [key for key in dump.keys if key is not None]
-        assert len(names) == len(dump.keys), "a slot that was given keeps a key"
         self.upstreams = Upstreams(dump.arrays["upstreams"].copy())
-        self.keys.load(names, dump.arrays, self.upstreams.latest)
+        self.keys.load(dump.keys, dump.arrays, self.upstreams.latest)
         self.arrays = self._empty_arrays()
-        self._grow(len(names))
+        self._grow(len(dump.keys))
         for name, array in self.arrays.items():
             array[: len(dump.arrays[name])] = dump.arrays[name]
 
     def samples(self, key: bytes) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
         """Event times (n,) (empty where not kept) and samples (fields, n) of a key, oldest first; None if unknown."""
-        slot = self.keys.slots.get(key)
+        slot = self.keys.index.slot(key)
         if slot is None:
             return None
         size, seen = self.spec.window.samples, int(self.arrays["seen"][slot])

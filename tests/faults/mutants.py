@@ -66,15 +66,15 @@ def _note_the_stages() -> None:
 
 def no_rewind_after_abort() -> None:
     """After a rollback reading goes on where the consumer stands, not at the committed offset."""
-    start, seen = Consume.start, set[int]()
+    seek, seen = Consume.seek, set[int]()
 
     def keep_going(self: Consume, partition: int, offsets: Mapping[str, int]) -> None:
         here = self._consumer.position([TopicPartition(self.lead, partition)])[0].offset
         again = partition in seen and here > offsets[self.lead]
         seen.add(partition)
-        start(self, partition, {self.lead: here} if again else offsets)
+        seek(self, partition, {self.lead: here} if again else offsets)
 
-    Consume.start = keep_going  # type: ignore[method-assign]
+    Consume.seek = keep_going  # type: ignore[method-assign]
 
 
 def position_committed() -> None:
@@ -126,7 +126,7 @@ def restore_cut_short() -> None:
             read(self, progress, message, offset)
 
     def unchecked(self: Restore, partition: int, progress: Any) -> Restored:
-        progress.finish(self._thread)
+        progress.finish(self._room)
         self.cancel([partition])
         return Restored(partition, progress.committed, progress.mark.seq or 0, progress.rows)
 

@@ -134,9 +134,13 @@ def test_no_message_is_too_large_with_the_longest_keys_there_are() -> None:
 def block(**changes: Any) -> bytes:
     fields: dict[str, Any] = {
         "format": changelog.FORMAT, "fingerprint": SPEC.fingerprint, "seq": 1, "first": 0, "next": 1, "part": 0, "parts": 1,
-        "keys": [], "slots": b"", "times": b"", "values": b"",
+        "keys": b"", "key_sizes": b"", "slots": b"", "times": b"", "values": b"",
     }  # fmt: skip
-    return zstandard.ZstdCompressor().compress(changelog._ENCODER.encode(Block(**{**fields, **changes})))
+    return packed(Block(**{**fields, **changes}))
+
+
+def packed(value: object) -> bytes:
+    return zstandard.ZstdCompressor().compress(changelog._ENCODER.encode(value))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +150,9 @@ def block(**changes: Any) -> bytes:
         (b"not a block", "was something else produced to this topic"),
         (zstandard.ZstdCompressor().compress(b"{}"), "was something else produced to this topic"),
         (block()[:-3], "was something else produced to this topic"),
-        (block(format=1), "has changelog format 1, this version reads 2; run the version that wrote it"),
+        (packed([1, "other"]), "has changelog format 1, this version reads 3; run the version that wrote it"),
+        (packed([2, SPEC.fingerprint, 1, 0, 1, 0, 1, [b"a"]]), "has changelog format 2, this version reads 3"),
+        (packed([3, SPEC.fingerprint, 1]), "was something else produced to this topic"),
         (block(fingerprint="rolling/9/0/x"), "was written for the window rolling/9/0/x"),
     ],
 )

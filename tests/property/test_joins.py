@@ -19,6 +19,7 @@ from streamer.joins import FAR, Join
 from streamer.stages.join import JoinStage
 from streamer.state.delta import Delta, merge
 from streamer.state.join_store import JoinStore
+from streamer.state.names import Names
 from streamer.topology import Joined, Source, Windowed
 from streamer.windows import TracingWindow
 
@@ -290,7 +291,7 @@ def test_every_prefix_of_the_log_restores_the_live_store(
     for start, end in pairwise(edges):
         slots = whole.slots[start:end]
         new = [next(keys) for slot in slots.tolist() if slot <= -2]
-        store.apply(Delta(new, slots, whole.times[start:end], np.ascontiguousarray(whole.values[:, start:end])))
+        store.apply(Delta(Names.of(new), slots, whole.times[start:end], np.ascontiguousarray(whole.values[:, start:end])))
     assert store.dump() == dumps[place]
     loaded = JoinStore(flow.stage.spec, 100)
     loaded.load(dumps[place])

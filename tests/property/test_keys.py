@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.state.delta import TICK, Delta, merge
+from streamer.state.names import Names
 from streamer.state.store import Results, Store, StoreSpec
 from streamer.windows import Needs, Rolling, rolling
 
@@ -92,7 +93,7 @@ def test_evictions_and_expiry_equal_the_oracle(
                 held = oracle.row(key, time, float(start + place))
                 assert (results.count[0, place], results.aggregates[0, 0, place]) == (len(held), sum(held))
             assert replayed.dump() == live.dump()
-    assert {int(key): list(live.samples(key)[1][0]) for key in live.keys.slots} == oracle.samples  # type: ignore[index]
+    assert {int(key): list(live.samples(key)[1][0]) for key in live.keys.index.names()} == oracle.samples  # type: ignore[index]
     assert (live.watermark, live.keys.evicted) == (oracle.watermark, oracle.evicted)
     joined.apply(merge(deltas, 1))
     assert joined.dump() == live.dump()
@@ -123,13 +124,13 @@ def test_operations_mean_the_same_however_they_are_joined() -> None:
     values = np.where(slots >= 0, np.arange(11.0), 0.0)[None, :]
     keys = [b"a", b"b", b"c", b"d", b"e"]
     whole, single = Store(spec, 9), Store(spec, 9)
-    whole.apply(Delta(keys, slots, times, values))
+    whole.apply(Delta(Names.of(keys), slots, times, values))
     for i in range(11):
         opened = int((slots[:i] < TICK).sum())
         new = keys[opened : opened + 1] if slots[i] < TICK else []
-        single.apply(Delta(new, slots[i : i + 1], times[i : i + 1], np.ascontiguousarray(values[:, i : i + 1])))
+        single.apply(Delta(Names.of(new), slots[i : i + 1], times[i : i + 1], np.ascontiguousarray(values[:, i : i + 1])))
     assert whole.dump() == single.dump()
-    assert whole.keys.names == [b"c", b"e"]
+    assert list(whole.keys.index.names()) == [b"c", b"e"]
     assert whole.watermark == 90
     assert [whole.samples(key)[1].tolist() for key in (b"c", b"e")] == [[[6.0]], [[10.0]]]  # type: ignore[index]
 

@@ -15,6 +15,7 @@ from streamer.batch import Batch
 from streamer.stages.match import MatchStage
 from streamer.state.delta import Delta, merge
 from streamer.state.match_store import MatchSpec, MatchStore
+from streamer.state.names import Names
 
 SECOND = 1_000_000
 START_S = 1_000_000_000
@@ -254,4 +255,4 @@ def apply_in_pieces(store: MatchStore, whole: Delta, pieces: Sequence[int]) -> N
     for start, end in pairwise(edges):
         slots = whole.slots[start:end]
         new = [next(keys) for slot in slots.tolist() if slot <= -2]
-        store.apply(Delta(new, slots, whole.times[start:end], np.ascontiguousarray(whole.values[:, start:end])))
+        store.apply(Delta(Names.of(new), slots, whole.times[start:end], np.ascontiguousarray(whole.values[:, start:end])))

@@ -177,7 +177,7 @@ def test_only_what_is_asked_is_kept() -> None:
     assert isinstance(store, PaneStore)
     assert store.arrays["parts"].shape == (10, 3, 720)
     assert store.arrays["first_t"].shape == (10, 0)
-    assert spec.bytes_per_key == 720 * (1 + 3) * 8 + 8 + 240
+    assert spec.bytes_per_key == 720 * (1 + 3) * 8 + 8 + 112
     more = PaneSpec.of(rolling("30d", resolution="1h"), Needs({("a", "mean")}, further=[]))
     other = PaneSpec.of(rolling("30d", resolution="1h"), Needs({("a", "std")}))
     assert spec.fingerprint == more.fingerprint == "panes/720/3600000000/a:1"

@@ -14,6 +14,7 @@ from streamer.errors import StateError
 from streamer.limits import CHANGELOG_BYTES_MAX
 from streamer.memory_log import MemoryLog
 from streamer.state import snapshot as snapshots
+from streamer.state.names import Names
 from streamer.state.snapshot import CHUNK, MANIFEST, Chunk, Manifest, Snapshot
 from streamer.state.store import Dump, Store
 from tests.property import test_worker_faults as faults
@@ -120,7 +121,7 @@ def test_a_snapshot_reads_back_as_it_was(commits: list[list[Rows]]) -> None:
     assert done.rows == 0
 
 
-def test_free_slots_and_arrays_of_any_kind_survive(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_and_arrays_of_any_kind_survive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshots, "CHANGELOG_BYTES_MAX", 64)
     arrays: dict[str, NDArray[Any]] = {
         "none": np.zeros((0, 4)),
@@ -128,7 +129,7 @@ def test_free_slots_and_arrays_of_any_kind_survive(monkeypatch: pytest.MonkeyPat
         "bytes": np.arange(11, dtype=np.uint8),
         "columns": np.asfortranarray(np.arange(12.0).reshape(3, 4)),
     }
-    dump = Dump([b"a", None, b"", b"\xff" * 300], arrays)
+    dump = Dump(Names.of([b"a", b"", b"\xff" * 300]), arrays)
     snapshot = Snapshot(dump, "shape", 3, [9, 4], b"id")
     assembly = snapshots.Assembly("shape")
     for number in range(snapshot.messages - 1):
@@ -216,7 +217,7 @@ def test_the_base_is_where_a_restore_begins(based: Snapshotting) -> None:
 @pytest.mark.parametrize(
     ("offset", "changes", "says"),
     [
-        (2, {"format": 9}, "has snapshot format 9, this version reads 1; run the version that wrote it"),
+        (2, {"format": 9}, "has snapshot format 9, this version reads 2; run the version that wrote it"),
         (2, {"fingerprint": "rolling/9/0/x"}, "was written for the window rolling/9/0/x, the topology now has"),
         (2, {"number": 1}, "is chunk 1 of a base snapshot, expected was 0"),
         (3, {"payload": b"junk"}, "is a damaged chunk"),

@@ -141,14 +141,14 @@ SCENARIOS: dict[str, Callable[[], None]] = {
 
 def no_rewind_after_abort(patch: Patch) -> None:
     """After a rollback, reading goes on where the consumer stands."""
-    start = Consume.start
+    seek = Consume.seek
 
     def keep_going(self: Consume, partition: int, offsets: dict[str, int]) -> None:
         consumer: Any = self._consumer
         here = {topic: consumer._position.get((topic, partition), 0) for topic in offsets}
-        start(self, partition, {topic: max(here[topic], offset) for topic, offset in offsets.items()})
+        seek(self, partition, {topic: max(here[topic], offset) for topic, offset in offsets.items()})
 
-    patch.setattr(Consume, "start", keep_going)
+    patch.setattr(Consume, "seek", keep_going)
 
 
 def state_not_rolled_back(patch: Patch) -> None:
@@ -214,7 +214,7 @@ def restore_cut_short(patch: Patch) -> None:
             read(self, progress, message, offset)
 
     def unchecked(self: Restore, partition: int, progress: Progress) -> Restored:
-        progress.finish(self._thread)
+        progress.finish(self._room)
         self.cancel([partition])
         return Restored(partition, progress.committed, progress.mark.seq or 0, progress.rows)
 

@@ -1,11 +1,12 @@
-"""A client that sleeps through the start of a restore is woken, soon and not too often."""
+"""A client that sleeps through the start of a partition is woken: in a restore soon and not too often, in the input at once."""
 
 from typing import cast
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from streamer.clock import ManualClock
-from streamer.memory_log import MemoryConsumer, MemoryLog
+from streamer.memory_log import MemoryConsumer, MemoryLog, MemoryProducer
+from streamer.stages.consume import Consume
 from streamer.state.changelog import Mark
 from streamer.state.restore import Restore
 from streamer.state.store import Store, StoreSpec
@@ -59,3 +60,40 @@ def test_a_client_that_does_not_wake_is_left_alone() -> None:
         assert not restore.step(0.0)
         clock.advance(STEP_S)
     assert not sleeper.asked
+
+
+class Dozer(MemoryConsumer):
+    """A client that goes on with a partition when it is told where, not when it is told that it may."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        super().__init__(log, {"group.id": "g"})
+        self.asleep = set[int]()
+
+    def resume(self, partitions: list[TopicPartition]) -> None:
+        super().resume(partitions)
+        self.asleep = {place.partition for place in partitions}
+
+    def seek(self, partition: TopicPartition) -> None:
+        super().seek(partition)
+        self.asleep.discard(partition.partition)
+
+    def consume(self, num_messages: int, timeout: float) -> list[Message]:
+        return [] if self.asleep else super().consume(num_messages, timeout)
+
+
+def test_partitions_start_awake_and_where_they_were_sought_to() -> None:
+    clock = ManualClock()
+    log = MemoryLog(2, clock)
+    producer = MemoryProducer(log, {})
+    for partition in (0, 0, 1, 1, 1):
+        producer.produce("in", b"v", b"k", partition=partition)
+    dozer = Dozer(log)
+    consume = Consume(cast("Consumer", dozer), ["in"], clock, 1.0)
+    dozer.incremental_assign([TopicPartition("in", 0, 0), TopicPartition("in", 1, 0)])
+    consume.hold([0, 1])
+    consume.seek(0, {"in": 1})
+    consume.seek(1, {"in": 2})
+    assert consume.poll(10, 0.0, 0.0) == []
+    consume.start([0, 1])
+    (records,) = consume.poll(10, 0.0, 0.0)
+    assert sorted(zip(records.partitions.tolist(), records.offsets.tolist(), strict=True)) == [(0, 1), (1, 2)]
