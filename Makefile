@@ -22,8 +22,9 @@ demo: $(VENV)/.run ## Score real sensor data on an embedded broker; ARGS="--keep
 test: $(VENV)/.dev ## Run every test, real Kafka included; ARGS go to pytest
 	@$(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/.dev ## Run ruff and mypy --strict
+lint: $(VENV)/.dev ## Run ruff (rules and format) and mypy --strict
 	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check --quiet . || { echo "Not formatted; run: ruff format ."; exit 1; }
 	@$(BIN)/python -m mypy
 
 torture: $(VENV)/.dev ## Seeded faults under load, every result checked; SEEDS=2 for two schedules

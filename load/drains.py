@@ -87,9 +87,7 @@ def hot_key(bed: Bed, workload: str) -> list[Row]:
         taken = in_turns(bed, systems, systems, workload)
     costs = cost(taken[HOT_SHARE], taken[0.0])
     return [
-        drain_row(workload, "streamer", "exactly-once", runs)
-        | {"keys": HOT_KEYS, "hot_share": share}
-        | (costs if share else {})
+        drain_row(workload, "streamer", "exactly-once", runs) | {"keys": HOT_KEYS, "hot_share": share} | (costs if share else {})
         for share, runs in taken.items()
     ]
 

@@ -223,8 +223,6 @@ class Bases:
         _log.warning("changelog_not_trimmed", topic=topic, error=str(error), hint="the topic grows; grant delete on it")
 
 
-def bases_of(
-    state: ChangelogTopic | None, settings: Settings, clients: Clients, clock: Clock, metrics: Metrics
-) -> Bases | None:
+def bases_of(state: ChangelogTopic | None, settings: Settings, clients: Clients, clock: Clock, metrics: Metrics) -> Bases | None:
     """Bases of a flow; None for one without state."""
     return Bases(state, clients.admin(admin_config(settings)), clock, metrics) if state is not None else None

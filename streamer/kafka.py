@@ -151,7 +151,6 @@ def partitions_of(settings: Settings, topics: list[str], timeout_s: float = 15.0
     return {topic: len(known[topic].partitions) if topic in known else None for topic in topics}
 
 
-
 def check_topics(settings: Settings, topics: Topics) -> int:
     """Hold the cluster against what a flow needs; returns the number of partitions that hold state.
 

@@ -141,9 +141,7 @@ _OWNED: Final[Mapping[str, tuple[frozenset[str], str]]] = {
     ),
 }
 
-ENVIRONMENT: Final[Mapping[str, str]] = {
-    "KAFKA_" + key.replace(".", "_").replace("-", "_").upper(): key for key in HOME
-}
+ENVIRONMENT: Final[Mapping[str, str]] = {"KAFKA_" + key.replace(".", "_").replace("-", "_").upper(): key for key in HOME}
 """KAFKA_* name -> key. A table, because the rule cannot be undone: `log_level` and `log.queue` look alike."""
 
 

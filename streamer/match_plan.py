@@ -69,9 +69,7 @@ def _bind(topology: Topology, match: Match, settings: Settings) -> MatchPlan:
         _check_on(match.on, (source.event, match.label), match.where)
     store = MatchSpec((topics.source, match.label.__event__.topic), match.within_us, match.late_us, match.on)
     check_memory(store, settings, match.where)
-    return MatchPlan(
-        topology.name, settings.group or topology.name, source.event, match.label, topics, store, match.idle_s
-    )
+    return MatchPlan(topology.name, settings.group or topology.name, source.event, match.label, topics, store, match.idle_s)
 
 
 def _check_on(on: str, events: tuple[type[Event], type[Event]], where: str) -> None:

@@ -108,9 +108,7 @@ class MemoryLog:
 
     def caught_up(self, group: str, topic: str) -> bool:
         """Whether the group committed everything there is in a topic."""
-        return all(
-            (self.committed(group, topic, p) or (0, None))[0] >= self.end(topic, p) for p in range(self.partitions)
-        )
+        return all((self.committed(group, topic, p) or (0, None))[0] >= self.end(topic, p) for p in range(self.partitions))
 
     def crash(self) -> None:
         """Kill all producers: what they left open is aborted, and what they still try is refused."""

@@ -85,9 +85,7 @@ def format_bytes(size: int) -> str:
     return f"{size}B"
 
 
-def _split(
-    text: object, units: dict[str, float] | dict[str, int], what: str, examples: tuple[str, ...]
-) -> tuple[float, float]:
+def _split(text: object, units: dict[str, float] | dict[str, int], what: str, examples: tuple[str, ...]) -> tuple[float, float]:
     shown = ", ".join(f'"{example}"' for example in examples)
     if isinstance(text, bool) or not isinstance(text, (str, int, float)):
         raise ValueError(f"{text!r} is not {what}; write a number with its unit, such as {shown}")  # noqa: TRY004

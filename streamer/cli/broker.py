@@ -14,9 +14,7 @@ from streamer.broker.process import answers, tail
 DEFAULT_PORT = 9092
 NOT_ANSWERING, NOT_RUNNING = 1, 3  # the exit codes that init scripts use
 
-broker_app = typer.Typer(
-    name="broker", help="Run a real Apache Kafka for development, without containers.", no_args_is_help=True
-)
+broker_app = typer.Typer(name="broker", help="Run a real Apache Kafka for development, without containers.", no_args_is_help=True)
 
 
 @broker_app.command()
@@ -100,9 +98,7 @@ def _run_in_foreground(broker: DevBroker) -> None:
     died = not broker.running and not asked_to_stop.is_set()
     broker.stop()
     if died:
-        raise _failed(
-            BrokerError(f"the broker ended, but not by this command; the end of {broker.log}:\n{tail(broker.log)}")
-        )
+        raise _failed(BrokerError(f"the broker ended, but not by this command; the end of {broker.log}:\n{tail(broker.log)}"))
 
 
 def _show(broker: Detached) -> None:

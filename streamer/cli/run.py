@@ -39,9 +39,7 @@ def run(  # noqa: PLR0913 - one parameter per flag
         raise typer.BadParameter("--slot names one replica; with --workers each child gets its own number")
     from streamer.settings import Settings  # noqa: PLC0415 - --help stays quick
 
-    settings = Settings.load(
-        config, bootstrap=bootstrap, group=group, slot=slot, guarantee=guarantee, models=models, http=http
-    )
+    settings = Settings.load(config, bootstrap=bootstrap, group=group, slot=slot, guarantee=guarantee, models=models, http=http)
     if workers > 1:
         raise typer.Exit(_supervise(workers, settings.http))
     serve(topology, settings)

@@ -64,9 +64,7 @@ class Pool:
         self._model, self._clock = model, clock
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._seconds_per_row = 0.0
-        self._threads = [
-            threading.Thread(target=self._work, name=f"streamer-infer-{n}", daemon=True) for n in range(threads)
-        ]
+        self._threads = [threading.Thread(target=self._work, name=f"streamer-infer-{n}", daemon=True) for n in range(threads)]
         for thread in self._threads:
             thread.start()
 

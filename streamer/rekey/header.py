@@ -66,7 +66,5 @@ def split(heads: Heads, values: Sequence[bytes]) -> tuple[list[bytes | None], li
         body = size + int(lengths[0])
         return [value[size:body] for value in values], [value[body:] for value in values]
     bodies = (size + np.maximum(lengths, 0)).tolist()
-    keys = [
-        None if n == NO_KEY else value[size:body] for value, n, body in zip(values, lengths.tolist(), bodies, strict=True)
-    ]
+    keys = [None if n == NO_KEY else value[size:body] for value, n, body in zip(values, lengths.tolist(), bodies, strict=True)]
     return keys, [value[body:] for value, body in zip(values, bodies, strict=True)]

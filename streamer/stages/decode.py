@@ -295,4 +295,3 @@ def _dead(records: Records, row: int, reason: str, detail: str) -> DeadLetter:
         origin.topic, int(origin.partitions[row]), int(origin.offsets[row]),
         origin.keys[row], records.values[row], "decode", reason, detail,
     )  # fmt: skip
-

@@ -37,9 +37,7 @@ _OUT = types.Tuple(
      _F8[:, :, ::1])
 )  # fmt: skip
 # place, holder, operation slots, times and rows, late rows, watermarks and ends, refused rows
-_NOTES = types.Tuple(
-    (_I4[::1], _I4[::1], _I4[::1], _I8[::1], _I8[::1], _I8[::1], _I8[::1], _I8[::1], _I8[::1])
-)
+_NOTES = types.Tuple((_I4[::1], _I4[::1], _I4[::1], _I8[::1], _I8[::1], _I8[::1], _I8[::1], _I8[::1], _I8[::1]))
 
 
 @njit(_I8(_I8, _I8, _CONFIG), cache=True, nogil=True)
@@ -282,9 +280,7 @@ def repeat(slots, times, values, begin, config, state, ask, out):  # type: ignor
     return slots.shape[0], DONE
 
 
-@njit(
-    types.UniTuple(_I8, 2)(_I4[::1], _I8[::1], _F8[:, ::1], _I8, _CONFIG, _STATE, _ASK, _OUT, _NOTES), cache=True, nogil=True
-)
+@njit(types.UniTuple(_I8, 2)(_I4[::1], _I8[::1], _F8[:, ::1], _I8, _CONFIG, _STATE, _ASK, _OUT, _NOTES), cache=True, nogil=True)
 def advance(slots, times, values, begin, config, state, ask, out, notes):  # type: ignore[no-untyped-def]
     """The live way: rows in the order of the log, from `begin` on. What is decided is noted as operations.
 

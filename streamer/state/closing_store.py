@@ -209,9 +209,7 @@ class ClosingStore(Store):
         self._begin()
         at = 0
         while at < len(delta.slots):
-            at, _ = closing.repeat(
-                delta.slots, delta.times, delta.values, at, config, self._state(), self._asked, output.columns
-            )
+            at, _ = closing.repeat(delta.slots, delta.times, delta.values, at, config, self._state(), self._asked, output.columns)
             if at < len(delta.slots):
                 output.grow(self)
         opened = delta.slots[delta.slots < TICK]
@@ -322,5 +320,3 @@ def _sorted_heap(
     heap = np.empty(room(capacity), np.int64), np.empty(room(capacity), np.int32)
     heap[0][: len(numbers)], heap[1][: len(slots)] = numbers, slots
     return heap
-
-

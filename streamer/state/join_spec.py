@@ -88,9 +88,7 @@ class JoinSpec:
     @property
     def fingerprint(self) -> str:
         """Changes exactly when a changelog written for another shape cannot be read as this one."""
-        streams = "; ".join(
-            f"{s.topic}/{s.samples}/{s.shift_us}/{s.reach_us}/{','.join(s.fields)}" for s in self.streams
-        )
+        streams = "; ".join(f"{s.topic}/{s.samples}/{s.shift_us}/{s.reach_us}/{','.join(s.fields)}" for s in self.streams)
         return f"join/{self.late_us}/{','.join(self.columns)}: {streams}"
 
     @property

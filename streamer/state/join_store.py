@@ -176,9 +176,7 @@ class JoinStore:
         """
         rows = int(self.waiting_until(watermark - self.spec.late_us)[0])
         released = Released.room(self.spec, self._looks, rows)
-        delta = Delta(
-            NO_NAMES, np.array([TICK], np.int32), np.array([watermark], np.int64), np.zeros((len(self.spec.fields), 1))
-        )
+        delta = Delta(NO_NAMES, np.array([TICK], np.int32), np.array([watermark], np.int64), np.zeros((len(self.spec.fields), 1)))
         return delta, released, self.apply(delta, released)
 
     # ------------------------------------------------------------------ what changes it

@@ -17,6 +17,7 @@ from streamer.state.kernels import FIRST, NEED_MATRIX, NEED_ORDER, SUM, _aggrega
 # Rows of values before the fields of an event: its stream, its offset and its record timestamp in milliseconds.
 STREAM, OFFSET, TIMESTAMP_MS, HIDDEN = 0, 1, 2, 3
 
+
 @njit(
     "int64(int64, int64, int32, int64[:, ::1], int64[:, ::1], int32[:, ::1], float64[:, :, ::1])",
     cache=True,

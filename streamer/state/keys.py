@@ -24,9 +24,7 @@ _QUEUE_MIN = 1024
 _QUEUE_SHARE = 16
 
 
-@njit(
-    "UniTuple(int64, 3)(int32[::1], int64[::1], int64, int64, int64, boolean, int64[::1], int64[::1])", cache=True, nogil=True
-)
+@njit("UniTuple(int64, 3)(int32[::1], int64[::1], int64, int64, int64, boolean, int64[::1], int64[::1])", cache=True, nogil=True)
 def _touch(slots, times, start, clock, watermark, own_time, last, newest):  # type: ignore[no-untyped-def]
     """Note from `start` on when keys were seen; stops before a slot is given away that had a sample since `start`.
 
@@ -63,8 +61,7 @@ def _touch(slots, times, start, clock, watermark, own_time, last, newest):  # ty
     nogil=True,
 )
 def _admit(  # type: ignore[no-untyped-def]
-    slots, times, used, most, ttl, clock, watermark, own_time, last, newest, queue, queue_last, busy, stolen, place, out,
-    opened
+    slots, times, used, most, ttl, clock, watermark, own_time, last, newest, queue, queue_last, busy, stolen, place, out, opened
 ):
     """Slots of rows in their order, as `enter` will give them; `last` and `newest` are as before when it returns.
 

@@ -155,9 +155,7 @@ class Restore:
         self._threads = [ThreadPoolExecutor(1, f"streamer-restore-{n}") for n in range(_THREADS)]
         self.bytes = 0
 
-    def begin(
-        self, partition: int, store: Stateful, committed: list[int | None], mark: Mark, ends: tuple[int, int]
-    ) -> None:
+    def begin(self, partition: int, store: Stateful, committed: list[int | None], mark: Mark, ends: tuple[int, int]) -> None:
         """Start with an empty store.
 
         Args:

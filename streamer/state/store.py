@@ -54,7 +54,8 @@ class StoreSpec:
             fields,
             tuple(asked_bits(name, look) for name, look in columns),
             tuple(tuple(sorted(q for f, q in look.quantiles if f == name)) for name, look in columns),
-            isinstance(window, Closing) or window.by_time
+            isinstance(window, Closing)
+            or window.by_time
             or any(aggregate == "rate" for look in looks for _, aggregate in look.aggregates),
         )
 

@@ -115,9 +115,7 @@ def _common_processors() -> list[Processor]:
 
 
 def _console(*, colors: bool) -> Processor:
-    return structlog.dev.ConsoleRenderer(
-        colors=colors, exception_formatter=structlog.dev.plain_traceback, pad_event_to=32
-    )
+    return structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback, pad_event_to=32)
 
 
 def _json(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:

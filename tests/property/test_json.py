@@ -140,9 +140,7 @@ def batches(draw: st.DrawFn) -> tuple[Batch, tuple[str, ...]]:
 
 @settings(max_examples=300)
 @given(made=batches(), topic=st.sampled_from([TOPIC, "a_b-c.9"]), name=st.one_of(texts, nasty), publishes=st.booleans())
-def test_a_record_reads_back_as_its_row(
-    made: tuple[Batch, tuple[str, ...]], topic: str, name: str, publishes: bool
-) -> None:
+def test_a_record_reads_back_as_its_row(made: tuple[Batch, tuple[str, ...]], topic: str, name: str, publishes: bool) -> None:
     rows, names = made
     now_us = 1_700_000_000_123_456
     records = Encoder(topic, model(name), with_features=publishes, names=names).predictions(rows, now_us)

@@ -114,9 +114,7 @@ rows_ = st.lists(st.tuples(keys, times, numbers_, numbers_), min_size=1, max_siz
 
 
 @settings(max_examples=200)
-@given(
-    rows=rows_, counts=st.lists(st.integers(1, 8), min_size=1, max_size=3, unique=True), seconds=st.integers(1, 3), cuts=cuts_
-)
+@given(rows=rows_, counts=st.lists(st.integers(1, 8), min_size=1, max_size=3, unique=True), seconds=st.integers(1, 3), cuts=cuts_)
 def test_panes_equal_the_oracle_however_they_are_cut(rows: list[Row], counts: list[int], seconds: int, cuts: list[int]) -> None:
     window = rolling(*(f"{count * seconds}s" for count in counts), resolution=f"{seconds}s")
     flow, oracle = Flow(window), Oracle(seconds * SECOND, max(counts))

@@ -23,9 +23,7 @@ Step = tuple[str, Any, Any]
 TTL, STEP_US = "16000s", 1_000_000_000
 START_S = 1_700_000_000
 
-records = st.lists(
-    st.tuples(st.integers(0, 2), st.sampled_from([-2, -1, 0, 0, 0]), st.integers(0, 50)), max_size=40
-)
+records = st.lists(st.tuples(st.integers(0, 2), st.sampled_from([-2, -1, 0, 0, 0]), st.integers(0, 50)), max_size=40)
 
 
 class Lines:

@@ -15,7 +15,8 @@ MISTAKES = {
     "no gap": (changed(WINDOW, '.window(session(gap="0s"))'), "session(): gap is at least a microsecond"),
     "windows with holes": (changed(WINDOW, '.window(hopping("4s", every="5s"))'), "events between two windows would be in none"),
     "far too many windows": (
-        changed(WINDOW, '.window(hopping("1h", every="1s"))'), "puts an event into 3,600 windows, 2,048 is the most"
+        changed(WINDOW, '.window(hopping("1h", every="1s"))'),
+        "puts an event into 3,600 windows, 2,048 is the most",
     ),
     "endless grace": (changed(WINDOW, '.window(tumbling("1s", late="99999999d"))'), "is longer than a hundred years"),
     "samples are text": (changed(WINDOW, '.window(session(gap="1s", max_samples="8"))'), "samples of a key, not '8'"),
@@ -31,7 +32,8 @@ MISTAKES = {
     ),
     "a field of the event in a closed window": (
         changed(FEATURES, '.features(lambda w: {"m": w.event("a")})')
-        .replace("rolling(count=4)", 'tumbling("4s")').replace('predictions="out"', 'predictions="out", late="late"'),
+        .replace("rolling(count=4)", 'tumbling("4s")')
+        .replace('predictions="out"', 'predictions="out", late="late"'),
         "a closed window has many; use an aggregate such as w.last('a'), or emit='each'",
     ),
 }

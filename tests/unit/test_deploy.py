@@ -151,10 +151,7 @@ class TestDockerfile:
         assert "*" in ignore
         let_in = {line[1:] for line in ignore if line.startswith("!")}
         copied = {
-            source.removeprefix("./")
-            for line in instructions("COPY")
-            if "--from" not in line
-            for source in line.split()[:-1]
+            source.removeprefix("./") for line in instructions("COPY") if "--from" not in line for source in line.split()[:-1]
         }
         assert let_in == copied
         assert [source for source in copied if not (ROOT / source).exists()] == []

@@ -23,9 +23,7 @@ from load.slow_model import Plan, Verdict
 from load.stats import due, percentiles, rate_from_curve, rotated, spread
 
 
-@pytest.mark.parametrize(
-    ("elapsed_s", "expected"), [(-0.1, 0), (0.0, 1), (0.00099, 1), (0.001, 2), (1.0, 1001), (9.0, 5000)]
-)
+@pytest.mark.parametrize(("elapsed_s", "expected"), [(-0.1, 0), (0.0, 1), (0.00099, 1), (0.001, 2), (1.0, 1001), (9.0, 5000)])
 def test_schedule_is_fixed(elapsed_s: float, expected: int) -> None:
     assert due(elapsed_s, rate=1000.0, total=5000) == expected
 

@@ -33,6 +33,7 @@ Patch = pytest.MonkeyPatch
 
 # ---------------------------------------------------------------------- the scenarios
 
+
 def some(first: int, rows: int = 9) -> list[Step]:
     """Good rows of keys in both partitions with a bad one among them; no value comes twice, so that no mix-up cancels out."""
     good: list[Step] = [("good", "abd"[n % 3], first + n) for n in range(rows)]

@@ -124,9 +124,7 @@ def test_dead_letters_of_the_second_flow_name_the_source_and_hold_its_bytes() ->
         assert dict(letter.headers)["streamer.error.reason"] == "number_out_of_range"
 
 
-@pytest.mark.parametrize(
-    ("terminal", "reason"), [(None, "null_key"), ("t" * 513, "key_too_long"), ("é" * 256, None), ("", None)]
-)
+@pytest.mark.parametrize(("terminal", "reason"), [(None, "null_key"), ("t" * 513, "key_too_long"), ("é" * 256, None), ("", None)])
 def test_what_cannot_be_a_key_is_a_dead_letter(terminal: str | None, reason: str | None) -> None:
     with flow(1) as test:
         test.send_bytes(rekeyed.SOURCE, None, payment(terminal, 1.0, test.now))

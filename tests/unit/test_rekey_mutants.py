@@ -60,7 +60,6 @@ def time_of_the_whole_batch(patch: pytest.MonkeyPatch) -> None:
 def time_survives_a_rollback(patch: pytest.MonkeyPatch) -> None:
     """A partition that is read anew carries what the attempt before had come to."""
 
-
     def keep(self: Progress, partition: int) -> None:
         self.reached.setdefault(partition, NEVER)
         self.rows.setdefault(partition, 0)

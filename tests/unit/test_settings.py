@@ -66,18 +66,14 @@ class TestPrecedence:
         assert (settings.inference.threads, settings.inference.intra_op_threads) == (5, 2)
         assert settings.log.level == "debug"
 
-    def test_bootstrap_is_one_setting_with_many_names(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_bootstrap_is_one_setting_with_many_names(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         file = toml(tmp_path, '[kafka.common]\nmetadata.broker.list = "file:1"\n')
         assert Settings.load(file).bootstrap == "file:1"
         monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "environment:1")
         assert Settings.load(file).bootstrap == "environment:1"
         assert Settings.load(file, bootstrap="flag:1").consumer_config() == {"bootstrap.servers": "flag:1"}
 
-    def test_an_alias_does_not_slip_past_a_higher_layer(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_an_alias_does_not_slip_past_a_higher_layer(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         file = toml(tmp_path, '[kafka.producer]\n"queue.buffering.max.ms" = 50\n')
         assert Settings.load(file).producer_config()["linger.ms"] == 50
         monkeypatch.setenv("KAFKA_LINGER_MS", "2")
@@ -92,9 +88,7 @@ class TestPrecedence:
         monkeypatch.setenv("KAFKA_CLIENT_ID", "environment")
         assert Settings.load(file).consumer_config()["client.id"] == "environment"
 
-    def test_the_config_file_can_be_named_by_the_environment(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_the_config_file_can_be_named_by_the_environment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("STREAMER_CONFIG", str(toml(tmp_path, 'group = "g"')))
         assert Settings.load().group == "g"
 

@@ -115,8 +115,10 @@ def test_it_serves_beside_the_worker_and_ends_with_the_block() -> None:
     with serve_in_background(Watched(), HttpAddress("127.0.0.1", port)):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/live", timeout=5) as answer:
             assert answer.read() == b"ok\n"
-        with pytest.raises(SettingsError, match=rf"cannot listen on 127\.0\.0\.1:{port}; is another worker running"), \
-                serve_in_background(Watched(), HttpAddress("127.0.0.1", port)):
+        with (
+            pytest.raises(SettingsError, match=rf"cannot listen on 127\.0\.0\.1:{port}; is another worker running"),
+            serve_in_background(Watched(), HttpAddress("127.0.0.1", port)),
+        ):
             pass
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"http://127.0.0.1:{port}/health/live", timeout=5)
