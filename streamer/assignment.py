@@ -25,6 +25,8 @@ from streamer.telemetry.metrics import Metrics
 _log = get_logger(__name__)
 
 _PROGRESS_EVERY_S = 5.0
+# After that long a group has dealt its partitions.
+_AWAITED_S = 10.0
 
 
 @dataclass(slots=True)
@@ -58,6 +60,7 @@ class Assignment:
     partitions: set[int] = field(default_factory=set)
     _ready: dict[int, Restored] = field(default_factory=dict)
     _progress_at: float = 0.0
+    _awaited_until: float = field(init=False)
 
     def begin(self, partitions: list[int]) -> None:
         """Take partitions over, or take them back after a rollback.
@@ -107,6 +110,14 @@ class Assignment:
             self.commit.places.pop(partition, None)
         self._gauges()
 
+    def __post_init__(self) -> None:
+        self._awaited_until = self.clock.monotonic() + _AWAITED_S
+
+    @property
+    def awaited(self) -> bool:
+        """Whether the first partitions are about to come; a worker to spare stops counting on that."""
+        return not self.partitions and self.clock.monotonic() < self._awaited_until
+
     @property
     def restoring(self) -> bool:
         """Whether some partition is not being read yet."""
@@ -131,31 +142,39 @@ class Assignment:
                 self._ready[restored.partition] = restored
                 self.metrics.add("streamer_restored_rows_total", restored.rows)
             self._tell(self.restore)
-        self.consume.start([partition for partition, restored in list(self._ready.items()) if self._placed(partition, restored)])
+        placed = {partition: offsets for partition in self._ready if (offsets := self._placed(partition)) is not None}
+        try:
+            self.consume.start(list(placed))
+        except KafkaException:
+            return
+        for partition, offsets in placed.items():
+            self._started(partition, offsets)
         self._gauges()
 
-    def _placed(self, partition: int, restored: Restored) -> bool:
-        """Have a partition that is ready go on where its windows stand; False if that must be tried again."""
+    def _placed(self, partition: int) -> dict[str, int] | None:
+        """Where a partition that is ready goes on in each topic, once the consumer knows; None if that must be tried again."""
         try:
             offsets = {
                 topic: self._offset(topic, partition, next_)
-                for topic, next_ in zip(self.consume.topics, restored.next, strict=True)
+                for topic, next_ in zip(self.consume.topics, self._ready[partition].next, strict=True)
             }
             self.consume.seek(partition, offsets)
         except KafkaException:
-            return False  # no answer, or the assignment is not taken in yet
+            return None  # no answer, or the assignment is not taken in yet
+        return offsets
+
+    def _started(self, partition: int, offsets: dict[str, int]) -> None:
+        restored = self._ready.pop(partition)
         # Where lost records were jumped over, the next block covers the gap: the chain of blocks stays whole.
         reached = zip(offsets.items(), restored.next, strict=True)
         next_ = {topic: offset if known is None else known for (topic, offset), known in reached}
         self.commit.places[partition] = Place(restored.seq, next_)
         if self.bases is not None:
             self.bases.start(restored)
-        del self._ready[partition]
         _log.info(
             "partition_started", topic=self.consume.lead, partition=partition, offsets=offsets, commit=restored.seq,
             restored_rows=restored.rows,
         )  # fmt: skip
-        return True
 
     def _tell(self, restore: Restore) -> None:
         """Progress, in the log every few seconds and in the metrics always."""

@@ -3,7 +3,7 @@
 Memory of one worker at these limits, besides window state (which has its own budget, `memory`):
     prefetch 32 MiB + one fetch response 16 MiB + unscored values 16 MiB + one batch of at most the prefetch 32 MiB + waiting
     rows 65,536 x ~600 bytes = 38 MiB + uncommitted rows 131,072 x ~150 bytes = 19 MiB + producer queue 64 MiB
-    =  at most about 220 MiB.
+    =  at most about 220 MiB; while windows are restored, 32 MiB of their changelog in place of rows.
 """
 
 # One batch. Decode, window, model and encode cost 2.4 us an event in batches of 500, 1.7 us in 1,000, 1.5 us in 2,000: numpy

@@ -282,7 +282,7 @@ class Worker:
         if self._commit.busy or len(self._produce):
             return _COMMITTING_S
         due = self._commit.due_in(behind=self._behind)
-        rest = _WAITED_FOR_S if self.held_back or not self._assignment.partitions else _IDLE_S
+        rest = _WAITED_FOR_S if self.held_back or self._assignment.awaited else _IDLE_S
         return rest if due is None else min(rest, due)
 
     def _patience(self) -> float:

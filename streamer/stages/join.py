@@ -21,7 +21,7 @@ from streamer.state.delta import Delta
 from streamer.state.join_spec import JoinSpec, Looks, Stream
 from streamer.state.join_store import JoinStore, Released
 from streamer.state.joining import HIDDEN, OFFSET, TIMESTAMP_MS
-from streamer.state.keys import NEVER
+from streamer.state.upstreams import NEVER
 from streamer.topology import FeatureFunction
 from streamer.windows import Look, Needs, Window
 

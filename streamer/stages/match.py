@@ -18,8 +18,8 @@ from streamer.by_partition import partition_rows
 from streamer.event import Event
 from streamer.limits import JOIN_ROWS_AHEAD_MAX, ROWS_PER_BATCH_MAX
 from streamer.stages.reach import Reach
-from streamer.state.keys import NEVER
 from streamer.state.match_store import LABEL, PREDICTION, MatchSpec, MatchStore, Name, Outcome
+from streamer.state.upstreams import NEVER
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -4,7 +4,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from streamer.state.keys import NEVER
+from streamer.state.upstreams import NEVER
 
 # Moments that are told apart while a silent input is waited for.
 _LEVELS_KEPT = 16

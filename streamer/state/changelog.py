@@ -80,6 +80,17 @@ class Block(msgspec.Struct, array_like=True):
         times, upstreams = np.cumsum(np.frombuffer(self.times, "<i8")), np.array(np.frombuffer(self.upstreams, "<i8"))
         return Delta(names, slots, times, values.reshape(fields, len(slots)), upstreams.reshape(-1, 4))
 
+    @property
+    def whole(self) -> bool:
+        """Whether its columns fit each other; kernels trust that they do."""
+        rows, rest = divmod(len(self.slots), 4)
+        odd = len(self.values) % (8 * rows) if rows else len(self.values)
+        if rest or odd or len(self.key_sizes) % 4 or len(self.times) != 8 * rows:
+            return False
+        slots, sizes = np.frombuffer(self.slots, "<i4"), np.frombuffer(self.key_sizes, "<i4")
+        given = int(np.count_nonzero(slots < TICK))
+        return len(sizes) == given and sizes.min(initial=0) >= 0 and int(sizes.sum(dtype=np.int64)) == len(self.keys)
+
 
 class _Head(msgspec.Struct, array_like=True):
     """What every version of a block begins with."""
@@ -152,6 +163,11 @@ def decode(value: bytes, fingerprint: str, where: str) -> Block:
         block = _BLOCKS.decode(plain)
     except (zstandard.ZstdError, msgspec.MsgspecError) as error:
         raise StateError(f"{where} is not a changelog block ({error}); was something else produced to this topic?") from error
+    if not block.whole:
+        raise StateError(
+            f"{where} is a damaged changelog block: its columns do not fit each other; "
+            "start over with streamer state reset, or with a new --group"
+        )
     return block
 
 

@@ -45,6 +45,11 @@ class Delta:
         return Delta(NO_NAMES, np.empty(0, np.int32), np.empty(0, np.int64), np.empty((fields, 0)))
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of its columns."""
+        return self.new_keys.data.nbytes + self.new_keys.ends.nbytes + (12 + 8 * len(self.values)) * len(self.slots)
+
+    @property
     def samples(self) -> int:
         """Rows that are samples."""
         return int(np.count_nonzero(self.slots >= 0))

@@ -167,7 +167,7 @@ class Index:
     Attributes:
         table: (a power of two, over one and a half times the slots there is room for,) entries.
         spans: (slots there is room for, 2) where in the text each name starts and ends.
-        text: names, with gaps where a shorter one took the place of a longer one.
+        text: names, with gaps where one took the place of another of another length.
         counters: `_USED`, `_END`, `_LIVE`.
     """
 
@@ -220,12 +220,12 @@ class Index:
         self.table = table
 
     def have_text(self, more: int) -> None:
-        """Have room behind the text; closing its gaps comes first, when they are half of it."""
+        """Have room behind the text; closing its gaps comes first, when they are a quarter of it."""
         end, live = int(self.counters[_END]), int(self.counters[_LIVE])
         if end + more <= len(self.text):
             return
-        if 2 * live > end:
-            self.text = grown(self.text, max(2 * len(self.text), end + more))
+        if 4 * live > 3 * end:
+            self.text = grown(self.text, max(3 * len(self.text) // 2, end + more))
             return
         names = self.names()
         self.text = grown(names.data, max(len(self.text), live + more))

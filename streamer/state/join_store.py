@@ -10,9 +10,10 @@ from streamer.state import joining, kernels
 from streamer.state.delta import TICK, Delta, merge
 from streamer.state.growth import grown, grown_capacity
 from streamer.state.join_spec import JoinSpec, Looks
-from streamer.state.keys import NEVER, Keys
+from streamer.state.keys import Keys
 from streamer.state.names import NO_NAMES
 from streamer.state.store import Dump
+from streamer.state.upstreams import NEVER
 
 _FIRST_CAPACITY = 256
 _NO_ROWS = np.empty(0, np.int64)
@@ -107,7 +108,7 @@ class JoinStore:
 
     @property
     def watermark(self) -> int:
-        """Until here, in the source's time, nothing is waited for any more; `keys.NEVER` at first."""
+        """Until here, in the source's time, nothing is waited for any more; `upstreams.NEVER` at first."""
         return self.keys.watermark
 
     @property

@@ -15,9 +15,8 @@ from streamer.state.delta import TICK, Delta, opening
 from streamer.state.growth import grown, grown_capacity
 from streamer.state.index import Index
 from streamer.state.names import NO_NAMES, Names
+from streamer.state.upstreams import NEVER
 
-# Before any event time.
-NEVER = np.iinfo(np.int64).min
 _FIRST_CAPACITY = 256
 # Keys that may go are lined up this many at a time: a pass over all keys for each of them would cost milliseconds.
 _QUEUE_MIN = 1024
@@ -293,6 +292,7 @@ class Keys:
         self.index = Index()
         self.clock, self.watermark = arrays["counters"].tolist()
         self.reserve(len(names))
+        self.index.reserve(self.capacity)
         self.index.give(np.arange(len(names), dtype=np.int32), names)
         self.last[: len(names)] = arrays["last"]
         if self.ttl_us:

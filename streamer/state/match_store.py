@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.state.delta import TICK, Delta, opening
-from streamer.state.keys import NEVER
 from streamer.state.names import NO_NAMES, Names
 from streamer.state.store import Dump
+from streamer.state.upstreams import NEVER
 
 PREDICTION, LABEL = 0, 1
 # Measured with 100,000 waiting predictions of three short fields: 800 bytes. A label may wait beside each of them.

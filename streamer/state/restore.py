@@ -1,14 +1,15 @@
 """Rebuilding windows from the changelog: the live `apply`, fed from the log, while other partitions go on.
 
-A partition starts at its base snapshot, where it has one, and applies the blocks of later commits. Blocks are gathered and
-applied many at a time.
+A partition starts at its base snapshot, where it has one, and applies the blocks of later commits. Threads do that, while the
+worker reads on.
 """
 
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import cycle
 from threading import Semaphore
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -27,7 +28,7 @@ _WAKE_AFTER_S, _WAKE_FOR_S, _WAKE_TIMEOUT_S = 0.03, 1.0, 0.1
 # A chunk takes about a millisecond, a small block a fiftieth of that: enough to make a call worth it, not to stall a turn.
 _MESSAGES = 16
 # Small blocks are applied many at a time, as a call costs more than their rows; large ones are not copied for that.
-_ROWS_TOGETHER = 16_384
+_BYTES_TOGETHER = 2**20
 # Filling fresh memory takes longer than reading and decoding the log, and needs no lock of the interpreter.
 _THREADS = 2
 # Deltas that may wait for a thread, of a megabyte at most.
@@ -45,6 +46,7 @@ class Progress:
         mark: number of that commit, and its base.
         start, end: where reading began, and the offset after the last record, uncommitted ones included.
         since: monotonic seconds of the start.
+        ended: whether all of the way is read.
         assembly: the base while it is being read.
         early: blocks that lie between its chunks, with their places.
         next: offset of each input after the last block; empty before the first.
@@ -55,7 +57,7 @@ class Progress:
         asleep: whether nothing has come of it yet.
         parts: of the commit that is being read.
         commit: its number, offsets and number of parts; parts of another writer do not belong to it.
-        waiting: parts of whole commits that are not applied yet, and how much of the way was done with each.
+        waiting: parts of whole commits that are not applied yet, each with `expected` behind it.
         applying: what of them the thread has to do, or does.
     """
 
@@ -66,6 +68,7 @@ class Progress:
     start: int
     end: int
     since: float
+    ended: bool = False
     assembly: Assembly | None = None
     early: list[tuple[Block, str]] = field(default_factory=list)
     next: list[int] = field(default_factory=list)
@@ -90,13 +93,23 @@ class Progress:
         if not self.waiting:
             return
         waiting, self.waiting = self.waiting, []
-        if sum(len(delta.slots) for delta, _ in waiting) <= _ROWS_TOGETHER:
+        if sum(delta.nbytes for delta, _ in waiting) <= _BYTES_TOGETHER:
             waiting = [(merge([delta for delta, _ in waiting], len(self.store.spec.fields)), waiting[-1][1])]
         for delta, share in waiting:
             room.acquire()
             self.applying.append(self.thread.submit(_apply, self.store, delta, share, room))
         while self.applying and self.applying[0].done():
             self.applying.popleft().result()
+
+    @property
+    def applied_all(self) -> bool:
+        """Whether nothing that was handed to the thread is left to do."""
+        return all(each.done() for each in self.applying)
+
+    @property
+    def expected(self) -> float:
+        """The share of all new keys that the blocks brought so far, as far as one can tell; 1 behind a base, which one cannot."""
+        return self.share if self.mark.base is None else 1.0
 
     def finish(self, room: Semaphore) -> None:
         """Have the rest applied, and wait until all is."""
@@ -153,6 +166,7 @@ class Restore:
         self._woken_at = 0.0
         self._room = Semaphore(_AHEAD)
         self._threads = [ThreadPoolExecutor(1, f"streamer-restore-{n}") for n in range(_THREADS)]
+        self._threads_in_turn = cycle(self._threads)
         self.bytes = 0
 
     def begin(self, partition: int, store: Stateful, committed: list[int | None], mark: Mark, ends: tuple[int, int]) -> None:
@@ -168,7 +182,7 @@ class Restore:
         self.cancel([partition])
         low, end = ends
         start = low if mark.base is None else mark.base
-        thread = self._threads[partition % _THREADS]
+        thread = next(self._threads_in_turn)
         progress = Progress(store, thread, committed, mark, start, end, self._clock.monotonic(), reached=start)
         if mark.base is not None:
             progress.assembly = Assembly(store.spec.fingerprint)
@@ -194,25 +208,30 @@ class Restore:
         took = self._clock.monotonic() - min(p.since for p in under_way)
         return share, took * (1 - share) / share if share else float("inf")
 
-    def step(self, timeout_s: float, spend_s: float = 0.0) -> list[Restored]:
+    def step(self, timeout_s: float, spend_s: float = 0.1) -> list[Restored]:
         """Apply what arrives within `timeout_s`, then what is there for `spend_s`; returns the partitions that are complete.
 
         Raises:
             StateError: the changelog does not match the committed offsets.
         """
-        ended: list[int] = []
         until = self._clock.monotonic() + spend_s
-        while messages := self._consumer.consume(_MESSAGES, timeout_s):
+        while not self._all_read() and (messages := self._consumer.consume(_MESSAGES, timeout_s)):
             for message in messages:
-                self._take(message, ended)
+                self._take(message)
             for progress in self._under_way.values():
                 progress.apply(self._room)
-            if len(ended) == len(self._under_way) or self._clock.monotonic() >= until:
-                break
             timeout_s = 0.0
+            if self._clock.monotonic() >= until:
+                break
         self._wake()
-        # Not before all is read: the threads fill several partitions at a time.
+        if self._all_read():
+            applying = [each for progress in self._under_way.values() for each in progress.applying]
+            wait(applying, max(timeout_s, until - self._clock.monotonic()))
+        ended = [partition for partition, progress in self._under_way.items() if progress.ended and progress.applied_all]
         return [self._finish(partition, self._under_way[partition]) for partition in ended]
+
+    def _all_read(self) -> bool:
+        return all(progress.ended for progress in self._under_way.values())
 
     def _wake(self) -> None:
         """Have the client look for partitions of which nothing has come."""
@@ -224,12 +243,12 @@ class Restore:
             with suppress(KafkaException):
                 self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), _WAKE_TIMEOUT_S, cached=False)
 
-    def _take(self, message: Message, ended: list[int]) -> None:
+    def _take(self, message: Message) -> None:
         partition, offset, error = message.partition(), message.offset(), message.error()
         assert partition is not None, "a consumed message has a place"
         assert offset is not None, "a consumed message has a place"
         progress = self._under_way.get(partition)
-        if progress is None or partition in ended:
+        if progress is None or progress.ended:
             return
         progress.asleep = False
         if error is None:
@@ -237,8 +256,7 @@ class Restore:
         elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the name the binding gives it
             # A pending transaction hides the rest of the log; only the end that was asked for is the end.
             progress.reached = offset
-            if progress.reached >= progress.end:
-                ended.append(partition)
+            progress.ended = progress.reached >= progress.end
         elif not error.retriable():
             raise KafkaException(error)
 
@@ -286,7 +304,7 @@ class Restore:
         if block.part + 1 < block.parts:
             return
         progress.rows += sum(part.samples for part in progress.parts)
-        progress.waiting += [(part, progress.share) for part in progress.parts]
+        progress.waiting += [(part, progress.expected) for part in progress.parts]
         progress.parts.clear()
         progress.next, progress.applied = [next_ for _, next_ in block.covered], block.seq
 

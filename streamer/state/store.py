@@ -208,7 +208,7 @@ class Store:
 
     @property
     def watermark(self) -> int:
-        """Largest event time admitted or ticked, microseconds; `keys.NEVER` at first."""
+        """Largest event time admitted or ticked, microseconds; `upstreams.NEVER` at first."""
         return self.keys.watermark
 
     def advance(

@@ -143,6 +143,18 @@ def packed(value: object) -> bytes:
     return zstandard.ZstdCompressor().compress(changelog._ENCODER.encode(value))
 
 
+def i4(*numbers: int) -> bytes:
+    return np.array(numbers, "<i4").tobytes()
+
+
+# One key of two bytes is given slot 0.
+GIVES = {"keys": b"ab", "key_sizes": i4(2), "slots": i4(-2), "times": bytes(8), "values": bytes(16)}
+
+
+def test_a_block_that_fits_is_read() -> None:
+    assert list(decode(block(**GIVES), SPEC.fingerprint, "here").delta(2).new_keys) == [b"ab"]
+
+
 @pytest.mark.parametrize(
     ("value", "says"),
     [
@@ -153,6 +165,15 @@ def packed(value: object) -> bytes:
         (packed([1, "other"]), "has changelog format 1, this version reads 3; run the version that wrote it"),
         (packed([2, SPEC.fingerprint, 1, 0, 1, 0, 1, [b"a"]]), "has changelog format 2, this version reads 3"),
         (packed([3, SPEC.fingerprint, 1]), "was something else produced to this topic"),
+        (block(**GIVES | {"key_sizes": i4(3)}), "is a damaged changelog block"),
+        (block(**GIVES | {"key_sizes": i4(-2)}), "is a damaged changelog block"),
+        (block(**GIVES | {"key_sizes": i4(3, -1)}), "is a damaged changelog block"),
+        (block(**GIVES | {"key_sizes": b""}), "is a damaged changelog block"),
+        (block(**GIVES | {"slots": i4(0)}), "is a damaged changelog block"),
+        (block(**GIVES | {"slots": i4(-2) + b"0"}), "is a damaged changelog block"),
+        (block(**GIVES | {"times": bytes(4)}), "is a damaged changelog block"),
+        (block(**GIVES | {"values": bytes(15)}), "is a damaged changelog block"),
+        (block(values=bytes(8)), "is a damaged changelog block"),
         (block(fingerprint="rolling/9/0/x"), "was written for the window rolling/9/0/x"),
     ],
 )
@@ -286,9 +307,7 @@ def test_a_pending_transaction_is_waited_for() -> None:
     writer.commit([[(1, 1, 1.0)]])
     log = writer.log
     log.open["other"] = []
-    (message,) = Writer(MemoryLog(1, ManualClock())).commit([[(1, 1, 1.0)]])
-    pending = decode(message, SPEC.fingerprint, "")
-    log.append(TOPIC, None, block(seq=2, first=writer.next, next=9, keys=pending.keys), partition=0, transaction="other")
+    log.append(TOPIC, None, block(seq=2, first=writer.next, next=9, **GIVES), partition=0, transaction="other")
     consumer: Any = MemoryConsumer(log, {"group.id": "r", "enable.partition.eof": True})
     reader = Restore(consumer, TOPIC, ManualClock(), strict=True)
     reader.begin(0, new_store(), [9], Mark(2), (0, log.end(TOPIC, 0)))
