@@ -62,6 +62,9 @@ class Assignment:
     _progress_at: float = 0.0
     _awaited_until: float = field(init=False)
 
+    def __post_init__(self) -> None:
+        self._awaited_until = self.clock.monotonic() + _AWAITED_S
+
     def begin(self, partitions: list[int]) -> None:
         """Take partitions over, or take them back after a rollback.
 
@@ -110,9 +113,6 @@ class Assignment:
             self.commit.places.pop(partition, None)
         self._gauges()
 
-    def __post_init__(self) -> None:
-        self._awaited_until = self.clock.monotonic() + _AWAITED_S
-
     @property
     def awaited(self) -> bool:
         """Whether the first partitions are about to come; a worker to spare stops counting on that."""
@@ -146,7 +146,7 @@ class Assignment:
         try:
             self.consume.start(list(placed))
         except KafkaException:
-            return
+            return  # they stay ready; the next turn tries again
         for partition, offsets in placed.items():
             self._started(partition, offsets)
         self._gauges()

@@ -4,6 +4,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from streamer.state.names import Names
+
 _SEED = np.uint32(0x9747B28C)
 _M = np.uint32(0x5BD1E995)
 
@@ -43,6 +45,6 @@ def _partitions(data, ends, count, out):  # type: ignore[no-untyped-def]
 def partitions(keys: list[bytes], count: int) -> NDArray[np.int32]:
     """Partition of each key in a topic with `count` of them, as Java's default and `murmur2_random` choose it."""
     out = np.empty(len(keys), np.int32)
-    ends = np.cumsum(np.fromiter(map(len, keys), np.int64, len(keys)))
-    _partitions(np.frombuffer(bytearray(b"".join(keys)), np.uint8), ends, count, out)
+    names = Names.of(keys)
+    _partitions(names.data, names.ends, count, out)
     return out

@@ -22,6 +22,7 @@ from streamer.state.names import Names
 from streamer.state.upstreams import NO_CHANGE
 
 FORMAT = 3
+START_OVER = "start over with streamer state reset, or with a new --group"
 _METADATA = "streamer/1 "
 # Bytes of an operation beside its values, and of a key beside its text.
 _ROW_BYTES, _KEY_BYTES = 12, 4
@@ -164,10 +165,7 @@ def decode(value: bytes, fingerprint: str, where: str) -> Block:
     except (zstandard.ZstdError, msgspec.MsgspecError) as error:
         raise StateError(f"{where} is not a changelog block ({error}); was something else produced to this topic?") from error
     if not block.whole:
-        raise StateError(
-            f"{where} is a damaged changelog block: its columns do not fit each other; "
-            "start over with streamer state reset, or with a new --group"
-        )
+        raise StateError(f"{where} is a damaged changelog block: its columns do not fit each other; {START_OVER}")
     return block
 
 
@@ -179,7 +177,7 @@ def _check(head: _Head, fingerprint: str, where: str) -> None:
     if head.fingerprint != fingerprint:
         raise StateError(
             f"{where} was written for the window {head.fingerprint}, the topology now has {fingerprint}; "
-            "give the topology a new name, or start over with streamer state reset, or with a new --group"
+            f"give the topology a new name, or {START_OVER}"
         )
 
 

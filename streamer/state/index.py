@@ -16,6 +16,11 @@ from streamer.state.growth import grown
 from streamer.state.names import Names
 from streamer.state.siphash import siphash
 
+# What the kernels take: text, slots, hash keys, and whatever is int64.
+_Bytes = NDArray[np.uint8]
+_Slots = NDArray[np.int32]
+_Words = NDArray[np.uint64]
+_Numbers = NDArray[np.int64]
 # Of an entry in the table: the slot plus one in the low half, 31 bits of the hash in the high half; 0 where there is none.
 _HALF = 32
 _LOW = (1 << _HALF) - 1
@@ -29,7 +34,7 @@ _SEED = np.frombuffer(bytearray(os.urandom(16)), np.uint64)
 
 
 @njit(inline="always")
-def _same(one, start, end, other, begin, stop):  # type: ignore[no-untyped-def]
+def _same(one: _Bytes, start: int, end: int, other: _Bytes, begin: int, stop: int) -> bool:
     if end - start != stop - begin:
         return False
     for i in range(end - start):
@@ -39,12 +44,13 @@ def _same(one, start, end, other, begin, stop):  # type: ignore[no-untyped-def]
 
 
 @njit("int64(uint8[::1], int64[::1], int64, uint64[::1], int64[::1], int64[::1], int64[::1])", cache=True, nogil=True)
-def _hash(data, ends, first, seed, table, tags, entries):  # type: ignore[no-untyped-def]
+def _hash(data: _Bytes, ends: _Numbers, first: int, seed: _Words, table: _Numbers, tags: _Numbers, entries: _Numbers) -> int:
     """Hash some names from number `first` on, at most as many as there is room for in `tags`, and load where each may stand.
 
     In loops of their own the loads of all names overlap: five times as fast as one after the other when nothing is in a cache.
     """
-    count, mask = min(tags.shape[0], ends.shape[0] - first), table.shape[0] - 1
+    mask = table.shape[0] - 1
+    count: int = min(tags.shape[0], ends.shape[0] - first)
     start = ends[first - 1] if first else 0
     for i in range(count):
         end = ends[first + i]
@@ -56,7 +62,7 @@ def _hash(data, ends, first, seed, table, tags, entries):  # type: ignore[no-unt
 
 
 @njit("int64(uint8[::1], int64[::1], uint64[::1], int64[::1], int64[:, ::1], uint8[::1], int32[::1])", cache=True, nogil=True)
-def _find(data, ends, seed, table, spans, text, out):  # type: ignore[no-untyped-def]
+def _find(data: _Bytes, ends: _Numbers, seed: _Words, table: _Numbers, spans: _Numbers, text: _Bytes, out: _Slots) -> int:
     """Write the slot of each name into `out` (names,), -1 where it has none; returns how many have none."""
     tags, entries, mask = np.empty(_BLOCK, np.int64), np.empty(_BLOCK, np.int64), table.shape[0] - 1
     start = missing = 0
@@ -77,7 +83,7 @@ def _find(data, ends, seed, table, spans, text, out):  # type: ignore[no-untyped
 
 
 @njit("void(int64[::1], int64, int64)", cache=True, nogil=True)
-def _put(table, tag, slot):  # type: ignore[no-untyped-def]
+def _put(table: _Numbers, tag: np.int64, slot: int) -> None:
     """Enter a name that has no entry."""
     mask = table.shape[0] - 1
     at = tag & mask
@@ -87,7 +93,7 @@ def _put(table, tag, slot):  # type: ignore[no-untyped-def]
 
 
 @njit("void(int64[::1], int64, int64)", cache=True, nogil=True)
-def _remove(table, tag, slot):  # type: ignore[no-untyped-def]
+def _remove(table: _Numbers, tag: np.int64, slot: int) -> None:
     """Take the entry of a slot out; those behind it move up as far as they may."""
     mask = table.shape[0] - 1
     hole = tag & mask
@@ -108,7 +114,9 @@ def _remove(table, tag, slot):  # type: ignore[no-untyped-def]
     cache=True,
     nogil=True,
 )
-def _give(slots, data, ends, seed, table, spans, text, counters):  # type: ignore[no-untyped-def]
+def _give(
+    slots: _Slots, data: _Bytes, ends: _Numbers, seed: _Words, table: _Numbers, spans: _Numbers, text: _Bytes, counters: _Numbers
+) -> int:
     """Give slots to names, in order; there is room. Returns how many had another name, or -1 - i where i skips a slot."""
     tags, entries = np.empty(_BLOCK, np.int64), np.empty(_BLOCK, np.int64)
     start = evicted = 0
@@ -142,7 +150,7 @@ def _give(slots, data, ends, seed, table, spans, text, counters):  # type: ignor
 
 
 @njit("void(int64[::1], int64[::1])", cache=True, nogil=True)
-def _fill(table, larger):  # type: ignore[no-untyped-def]
+def _fill(table: _Numbers, larger: _Numbers) -> None:
     """Put all entries of a table into an empty one."""
     for entry in table:
         if entry:
@@ -150,7 +158,7 @@ def _fill(table, larger):  # type: ignore[no-untyped-def]
 
 
 @njit("void(int32[::1], int64[:, ::1], uint8[::1], uint8[::1], int64[::1])", cache=True, nogil=True)
-def _gather(slots, spans, text, data, ends):  # type: ignore[no-untyped-def]
+def _gather(slots: _Slots, spans: _Numbers, text: _Bytes, data: _Bytes, ends: _Numbers) -> None:
     """Copy the names of slots into `data`, one after the other, and write where each ends."""
     end = 0
     for i in range(slots.shape[0]):

@@ -6,17 +6,18 @@ end, as Python hashes bytes.
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 _WORD = 8
 
 
 @njit(inline="always")
-def _rotated(x, bits):  # type: ignore[no-untyped-def]
+def _rotated(x: np.uint64, bits: int) -> np.uint64:
     return (x << np.uint64(bits)) | (x >> np.uint64(64 - bits))
 
 
 @njit(inline="always")
-def _round(a, b, c, d):  # type: ignore[no-untyped-def]
+def _round(a: np.uint64, b: np.uint64, c: np.uint64, d: np.uint64) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
     a += b
     c += d
     b = _rotated(b, 13) ^ a
@@ -30,7 +31,7 @@ def _round(a, b, c, d):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _word(data, start, length):  # type: ignore[no-untyped-def]
+def _word(data: NDArray[np.uint8], start: int, length: int) -> np.uint64:
     """Up to eight bytes, little-endian."""
     word = np.uint64(0)
     for i in range(length):
@@ -39,7 +40,7 @@ def _word(data, start, length):  # type: ignore[no-untyped-def]
 
 
 @njit("uint64(uint8[::1], int64, int64, uint64[::1])", cache=True, nogil=True)
-def siphash(data, start, end, key):  # type: ignore[no-untyped-def]
+def siphash(data: NDArray[np.uint8], start: int, end: int, key: NDArray[np.uint64]) -> np.uint64:
     """Hash of `data[start:end]` under a `key` of two words."""
     a = key[0] ^ np.uint64(0x736F6D6570736575)
     b = key[1] ^ np.uint64(0x646F72616E646F6D)

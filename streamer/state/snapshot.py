@@ -16,6 +16,7 @@ import zstandard
 
 from streamer.errors import StateError
 from streamer.limits import CHANGELOG_BYTES_MAX
+from streamer.state.changelog import START_OVER
 from streamer.state.names import Names
 from streamer.state.store import Dump
 
@@ -24,7 +25,6 @@ SNAPSHOT_FORMAT = 2
 CHUNK, MANIFEST = b"chunk", b"manifest"
 _WORD_BYTES = 8
 _DIGEST_BYTES = 16
-_START_OVER = "start over with streamer state reset, or with a new --group"
 _Part = TypeVar("_Part", "Chunk", "Manifest")
 
 
@@ -154,11 +154,11 @@ class Assembly:
         if chunk.id != self._id:
             return
         if chunk.number != self._chunks:
-            raise StateError(f"{where} is chunk {chunk.number} of a base snapshot, expected was {self._chunks}; {_START_OVER}")
+            raise StateError(f"{where} is chunk {chunk.number} of a base snapshot, expected was {self._chunks}; {START_OVER}")
         try:
             piece = self._decompressor.decompress(chunk.payload)
         except zstandard.ZstdError as error:
-            raise StateError(f"{where} is a damaged chunk of a base snapshot ({error}); {_START_OVER}") from error
+            raise StateError(f"{where} is a damaged chunk of a base snapshot ({error}); {START_OVER}") from error
         start = chunk.number * CHANGELOG_BYTES_MAX
         self._buffer[start : start + len(piece)] = piece
         self._digest.update(chunk.payload)
@@ -176,7 +176,7 @@ class Assembly:
         if (manifest.chunks, manifest.digest) != (self._chunks, self._digest.digest()):
             raise StateError(
                 f"{where} is the manifest of {manifest.chunks} chunks of a base snapshot, and the {self._chunks} before it "
-                f"are not those; {_START_OVER}"
+                f"are not those; {START_OVER}"
             )
         return manifest, _dump(self._buffer)
 
@@ -194,7 +194,7 @@ class Assembly:
         if part.fingerprint != self._fingerprint:
             raise StateError(
                 f"{where} was written for the window {part.fingerprint}, the topology now has {self._fingerprint}; "
-                f"give the topology a new name, or {_START_OVER}"
+                f"give the topology a new name, or {START_OVER}"
             )
         return part
 
