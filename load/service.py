@@ -20,12 +20,14 @@ class Flow:
         guarantee: exactly-once or at-least-once.
         module: what `python -m` runs; another one than `streamer` changes the service and says so.
         environment: settings that the topology needs, as a user would set them.
+        root: the tree whose service and topology these are.
     """
 
     name: str = "bench"
     guarantee: str = "exactly-once"
     module: str = "streamer"
     environment: Mapping[str, str] = field(default_factory=dict)
+    root: Path = ROOT
 
 
 # Room for a million keys: limits, not amounts taken.
@@ -36,7 +38,7 @@ class Service(System):
     """`streamer topics create`, then `streamer run load/topology.py:NAME` with a fresh group."""
 
     def __init__(self, log: Log, flow: Flow, source: str, models: Path, scratch: Path) -> None:
-        super().__init__(log, flow.name, source, scratch)
+        super().__init__(log, flow.name, source, scratch, flow.root)
         self.flow, self.models = flow, models
         self._where = ["--bootstrap", log.bootstrap, "--group", self.group]
 
@@ -45,7 +47,7 @@ class Service(System):
         partitions = ["--partitions", str(self.log.partitions(self.source))]
         words = [sys.executable, "-m", "streamer", "topics", "create", self._topology, *self._where, *partitions]
         environment = {**os.environ, **self.environment()}
-        made = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        made = subprocess.run(words, cwd=self.root, env=environment, capture_output=True, text=True, check=False, timeout=60)
         if made.returncode:
             raise RuntimeError(f"streamer topics create failed:\n{made.stderr[-2_000:]}")
         self.log.partitions(self.predictions)

@@ -27,8 +27,8 @@ class System(ABC):
         RuntimeError: it ended by itself or did not become a settled group in time; with the end of its log.
     """
 
-    def __init__(self, log: Log, name: str, source: str, scratch: Path) -> None:
-        self.log, self.source = log, source
+    def __init__(self, log: Log, name: str, source: str, scratch: Path, root: Path = ROOT) -> None:
+        self.log, self.source, self.root = log, source, root
         self.group = f"load-{name}-{time.time_ns()}"
         self.predictions = f"{self.group}-predictions"
         self.output = scratch / f"{self.group}.log"
@@ -67,7 +67,7 @@ class System(ABC):
         """Start the process; its log goes on in the same file."""
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
-                self.command(), cwd=ROOT, env={**os.environ, **self.environment()}, stdout=output, stderr=subprocess.STDOUT
+                self.command(), cwd=self.root, env={**os.environ, **self.environment()}, stdout=output, stderr=subprocess.STDOUT
             )
 
     def wait_until_settled(self) -> None:

@@ -19,6 +19,7 @@ from load.drains import cost
 from load.events import VALUE_BYTES, Readings
 from load.log import generation, java_hash
 from load.openloop import Schedule, Sent, judge, void
+from load.pairs import ratios
 from load.slow_model import Plan, Verdict
 from load.stats import due, percentiles, rate_from_curve, rotated, spread
 
@@ -315,3 +316,8 @@ def test_a_workload_replaces_its_own_rows_only(tmp_path: Path) -> None:
 def test_committed_results_have_a_header_for_every_workload() -> None:
     found = results.read(Path(results.__file__).parent / "results" / "latest.json")
     assert {row["workload"] for row in found["rows"]} == set(found["headers"])
+
+
+def test_pairs_are_held_against_each_other_one_by_one() -> None:
+    new, old = [{"p99_ms": 30.0}, {"p99_ms": 90.0}], [{"p99_ms": 20.0}, {"p99_ms": 100.0}]
+    assert ratios(new, old, "p99_ms") == [0.9, 1.5]
