@@ -14,7 +14,7 @@ from streamer.rekey.receive import Receive, RekeyedWindows
 from streamer.rekey.send import Forward, Progress, Unscored
 from streamer.settings import Settings
 from streamer.stages.close import CloseStage
-from streamer.stages.commit import Marks
+from streamer.stages.committing import Marks
 from streamer.stages.decode import Decode, DecodeEach
 from streamer.stages.encode import Encoder
 from streamer.stages.flag import Flag

@@ -1,7 +1,7 @@
 """The producers of a worker: one with transactions for everything, or two without."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaError, Message, Producer
 
@@ -12,23 +12,37 @@ from streamer.settings import Settings
 DeliveryReport = Callable[[KafkaError | None, Message], None]
 
 
-class Outlets(NamedTuple):
-    """Where records go.
+# A rolled-back batch is thrown out of the queue on purpose.
+_PURGES = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)  # noqa: SLF001 - the names the binding gives them
+
+
+@dataclass(slots=True)
+class Outlets:
+    """Where records go, and what is known of it.
 
     Without transactions the changelog has a producer of its own: waiting for its records does not mean waiting for outputs
     that came later. With them both are the same.
+
+    Attributes:
+        outputs, changelog: producers.
+        undelivered: why records were not taken; without transactions only, for a commit fails instead.
+        begun: whether a transaction is open.
+        doubt: whether a request of the last commit may still be on its way.
     """
 
     outputs: Producer
     changelog: Producer
+    undelivered: list[KafkaError] = field(default_factory=list)
+    begun: bool = False
+    doubt: bool = False
 
     def purge(self) -> None:
         """Throw away what was not sent."""
-        for producer in self:
+        for producer in (self.outputs, self.changelog):
             producer.purge()
 
 
-MakeOutlets = Callable[[DeliveryReport], Outlets]
+MakeOutlets = Callable[[], Outlets]
 
 
 # A record that is not taken ends the commit, and all since the last one is written again in its order: the client need not
@@ -38,7 +52,7 @@ _NO_RETRIES = {"enable.idempotence": False, "message.send.max.retries": 0}
 
 
 def outlets_of(clients: Clients, settings: Settings, group: str, *, forwards: bool) -> MakeOutlets:
-    """Makes the producers of a worker; failed deliveries are reported to the function given.
+    """Makes the producers of a worker.
 
     With transactions nothing is reported, for a commit fails instead. With `forwards` outputs are records of an internal topic,
     whose reader takes one that was overtaken for one it has seen: there a failed request must stop those behind it.
@@ -47,7 +61,7 @@ def outlets_of(clients: Clients, settings: Settings, group: str, *, forwards: bo
         # Once: the next producer must bear the same id, and so end what the last one left open.
         config = transactional_config(settings, group)
 
-        def make(_: DeliveryReport) -> Outlets:
+        def make() -> Outlets:
             producer = clients.producer(config)
             return Outlets(producer, producer)
 
@@ -60,8 +74,14 @@ def outlets_of(clients: Clients, settings: Settings, group: str, *, forwards: bo
     # snapshot must know where it lies.
     many = {**plain, **({} if forwards else _NO_RETRIES), "delivery.report.only.error": True}
 
-    def make_two(report: DeliveryReport) -> Outlets:
+    def make_two() -> Outlets:
+        undelivered = list[KafkaError]()
+
+        def report(error: KafkaError | None, _message: Message) -> None:
+            if error is not None and error.code() not in _PURGES:
+                undelivered.append(error)
+
         outputs = clients.producer({**many, "on_delivery": report})
-        return Outlets(outputs, clients.producer({**plain, "on_delivery": report}))
+        return Outlets(outputs, clients.producer({**plain, "on_delivery": report}), undelivered)
 
     return make_two

@@ -17,11 +17,12 @@ from streamer.kafka import Watermarks, consumer_config, reader_config
 from streamer.merging import merging_of
 from streamer.outlets import outlets_of
 from streamer.plan import RekeyPlan
+from streamer.room import Room
 from streamer.settings import Settings
-from streamer.stages.commit import Commit, Timing, TransactionError
+from streamer.stages.commit import Commit, Timing
 from streamer.stages.consume import Consume
 from streamer.stages.produce import Produce
-from streamer.stages.transaction import Transaction
+from streamer.stages.transaction import Transaction, TransactionError
 from streamer.state.restore import Restore
 from streamer.telemetry.alarm import DeadLetterAlarm
 from streamer.telemetry.bookkeeper import Bookkeeper
@@ -30,18 +31,10 @@ from streamer.telemetry.metrics import Metrics
 
 _log = get_logger(__name__)
 
-# Idle: long enough to sleep, short enough to notice a stop.
-_IDLE_S = 0.1
-# While rows wait for a silence to be long enough, or the worker for its partitions: they are seen to at most this much late.
-_WAITED_FOR_S = 0.01
-# While a commit runs: it is noticed this much late, and the thread that runs it gets the processor meanwhile.
-_COMMITTING_S = 0.001
 # After a first record, what else arrives within this joins its batch: fewer, larger batches at a moderate rate. With
 # transactions a record waits for its commit anyway, so a share of that wait is spent gathering.
 _GATHER_S = 0.001
 _GATHER_SHARE = 0.2
-# Keeping up, a batch is scored at once rather than a turn later; a slow model is not waited for.
-_SCORING_S = 0.001
 # A turn takes milliseconds, a rebalance or a broker time-out up to half a minute.
 _STUCK_AFTER_S = 120.0
 _MEND_PAUSE_S = 0.5
@@ -85,6 +78,7 @@ class Worker:
             Timing(settings.commit_interval, clients.rest_after_commit_s, clients.commit_stuck_s), clock,
             transactional=exactly_once, marks=stages.marks,
         )  # fmt: skip
+        self._room = Room(self._infer, self._produce, self._commit, self._bases)
         reader = reader_config(settings, committed=True)
         self._assignment = Assignment(
             self._consume, self._window, self._commit,
@@ -180,7 +174,7 @@ class Worker:
                 self._infer.submit(batch)
             if self._failure is None:
                 self._merge()
-                self._deliver(self._patience())
+                self._deliver(self._room.patience(behind=self._behind))
                 self._settle_commit(0.0)
         except TransactionError as failure:
             self._failure = failure
@@ -188,16 +182,18 @@ class Worker:
 
     def _polled(self) -> list[Records]:
         """Stage 1: as many records as there is room for, one entry per input."""
-        rows = self._room()
+        rows = self._room.rows()
         if rows <= 0:
             self._stalled()
             return []
-        if self._consume.paused and self._infer.rows + self._produce.rows <= limits.ROWS_UNSCORED_MAX // 2:
+        if self._consume.paused and self._room.half_free:
             self._consume.resume()
             _log.info("resumed")
         self._full_since = None
         self._book.start()
-        timeout, due = self._idle_for(), self._commit.due_in(behind=self._behind)
+        awaited = self.held_back or self._assignment.awaited
+        timeout = 0.0 if self._assignment.restoring else self._room.idle_for(behind=self._behind, awaited=awaited)
+        due = self._commit.due_in(behind=self._behind)
         records = self._consume.poll(rows, timeout, self._gather_s if due is None else min(due, self._gather_s))
         self._behind = sum(map(len, records)) == rows
         self._polled_at = self._book.lap("consume" if timeout == 0 else None)
@@ -205,7 +201,7 @@ class Worker:
 
     def _merge(self) -> None:
         """Stages 3 and 4 where inputs meet: rows for which all of them have been read go to the pool."""
-        for batch in self._merging.released(self._room) if self._merging else ():
+        for batch in self._merging.released(self._room.rows) if self._merging else ():
             self._infer.submit(batch)
 
     def _deliver(self, wait_s: float) -> None:
@@ -235,8 +231,7 @@ class Worker:
         if (done := self._commit.reap(wait_s)) is not None:
             self._note(done)
         if self._commit.due_in(behind=self._behind) == 0.0:
-            quiet = self._infer_idle() and not len(self._produce)
-            self._commit.start(self._consume.group_metadata(), self._window.stores, quiet=quiet)
+            self._commit.start(self._consume.group_metadata(), self._window.stores, quiet=self._room.produced)
 
     def _note(self, done: Transaction) -> None:
         wait = self._stopping.is_set() or bool(done.trims)
@@ -249,7 +244,7 @@ class Worker:
     @property
     def idle(self) -> bool:
         """Whether no row is anywhere between poll and commit."""
-        return self._infer_idle() and not len(self._produce) and self._commit.rows == 0 and not self._commit.busy
+        return self._room.produced and self._commit.rows == 0 and not self._commit.busy
 
     @property
     def held_back(self) -> bool:
@@ -260,38 +255,6 @@ class Worker:
         """Wait for a commit under way, if there is one."""
         self._commit.wait(timeout_s)
 
-    def _infer_idle(self) -> bool:
-        return len(self._infer) == 0
-
-    def _room(self) -> int:
-        uncommitted = self._infer.rows + self._produce.rows + self._commit.rows
-        if self._bases is not None and self._bases.holding:
-            return 0
-        return min(
-            limits.ROWS_PER_BATCH_MAX,
-            limits.ROWS_UNSCORED_MAX - self._infer.rows,
-            limits.ROWS_WAITING_MAX - self._produce.rows,
-            limits.BYTES_UNSCORED_MAX - self._infer.value_bytes,
-            limits.ROWS_UNCOMMITTED_MAX - uncommitted,
-        )
-
-    def _idle_for(self) -> float:
-        """How long the poll may wait for a record: until something else needs the worker."""
-        if not self._infer_idle() or self._assignment.restoring:
-            return 0.0
-        if self._commit.busy or len(self._produce):
-            return _COMMITTING_S
-        due = self._commit.due_in(behind=self._behind)
-        rest = _WAITED_FOR_S if self.held_back or self._assignment.awaited else _IDLE_S
-        return rest if due is None else min(rest, due)
-
-    def _patience(self) -> float:
-        """How long to wait for the pool: not at all while input is behind (the next batch is decoded meanwhile)."""
-        if self._behind or self._infer_idle():
-            return 0.0
-        due = self._commit.due_in(behind=self._behind)
-        return _SCORING_S if due is None else min(_SCORING_S, due)
-
     def _stalled(self) -> None:
         """No room: wait for the stage that is full; when it lasts, pause, and keep polling so that the group keeps us."""
         now = self.clock.monotonic()
@@ -301,7 +264,7 @@ class Worker:
             self.metrics.add("streamer_pauses_total")
             _log.info("paused", unscored=self._infer.rows, uncommitted=self._commit.rows)
         self._consume.poll(0, 0.0, 0.0)
-        if self._infer.rows >= limits.ROWS_UNSCORED_MAX or self._infer.value_bytes >= limits.BYTES_UNSCORED_MAX:
+        if self._room.unscored_full:
             self._book.blocked("infer", self._deliver, 0.01)
         else:
             self._book.blocked("commit", self._settle_commit, 0.01)
@@ -347,7 +310,7 @@ class Worker:
             self._deliver(0.005)
             if (done := self._commit.reap(0.005)) is not None:
                 self._note(done)
-            if self._infer_idle() and not len(self._produce) and self._commit.due_in(behind=False) is not None:
+            if self._room.produced and self._commit.due_in(behind=False) is not None:
                 self._commit.start(self._consume.group_metadata())
         return True
 

@@ -9,8 +9,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streamer.batch import Batch, DeadLetter
 from streamer.clock import Clock
-from streamer.stages.commit import TransactionError
 from streamer.stages.encode import Encoder, dead_letter, dead_letter_key
+from streamer.stages.transaction import TransactionError
 from streamer.topics import Topics
 
 

@@ -26,6 +26,20 @@ class Place:
 Step = tuple[Place, Place]
 
 
+class TransactionError(Exception):
+    """A transaction that must be given up: its rows are redone. Internal to the worker.
+
+    Attributes:
+        cause: short code for the metric.
+        replace: whether the producer cannot be used any more.
+        again: whether rolling back was tried before and the broker did not answer.
+    """
+
+    def __init__(self, cause: str, error: object, *, replace: bool, again: bool = False) -> None:
+        super().__init__(f"{cause}: {error}")
+        self.cause, self.replace, self.again = cause, replace, again
+
+
 @dataclass(slots=True)
 class Transaction:
     """What is committed together.

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Producer, TopicPartition
 
 from streamer.clients import KafkaClients
-from streamer.stages.commit import Commit, TransactionError
+from streamer.stages.commit import Commit
+from streamer.stages.committing import Committing
 from streamer.stages.consume import Consume
 from streamer.stages.produce import Produce
+from streamer.stages.transaction import TransactionError
 from streamer.stages.window import WindowStage
 from streamer.state.delta import TICK
 from streamer.state.restore import Restore, Restored
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
     from streamer.batch import Batch
     from streamer.outlets import Outlets
-    from streamer.stages.transaction import Transaction
+    from streamer.stages.transaction import Step, Transaction
 
 FAULT_VARIABLE = "MUTANT_FAULT"
 HIT = "scripted fault hit"
@@ -79,17 +81,15 @@ def no_rewind_after_abort() -> None:
 
 def position_committed() -> None:
     """Commits cover what was polled instead of what was finished."""
-    commit = Commit._commit
+    steps = Commit._steps
 
-    def cover_the_polled(self: Commit, transaction: Transaction, outlets: Outlets) -> None:
+    def cover_the_polled(self: Commit, transaction: Transaction) -> dict[int, Step]:
         position = Live.consume._position
         for batch in transaction.batches:
             batch.owed = {p: max(offset, position.get((batch.topic, p), 0)) for p, offset in batch.owed.items()}
-        transaction.steps = self._steps(transaction)
-        transaction.committing = self._numbered(transaction)
-        commit(self, transaction, outlets)
+        return steps(self, transaction)
 
-    Commit._commit = cover_the_polled  # type: ignore[method-assign]
+    Commit._steps = cover_the_polled  # type: ignore[method-assign]
 
 
 def outputs_outside_the_transaction() -> None:
@@ -172,14 +172,14 @@ def _rows_in_flight(transaction: Transaction) -> bool:
 
 def _script(faults: list[tuple[str, int]]) -> None:
     """Carry out each fault at the first commit from its number on at which it can bite."""
-    commit = Commit._commit
+    commit = Committing._commit
     number = 0
 
     def hit() -> None:
         sys.stderr.write(f"{HIT}: {faults.pop(0)[0]} at commit {number}\n")
         sys.stderr.flush()
 
-    def faulty(self: Commit, transaction: Transaction, outlets: Outlets) -> None:
+    def faulty(self: Committing, transaction: Transaction, outlets: Outlets) -> None:
         nonlocal number
         number += 1
         ticks = any((delta.slots == TICK).any() for batch in transaction.batches for delta in batch.deltas.values())
@@ -199,7 +199,7 @@ def _script(faults: list[tuple[str, int]]) -> None:
             hit()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    Commit._commit = faulty  # type: ignore[method-assign]
+    Committing._commit = faulty  # type: ignore[method-assign]
 
 
 def _parse(script: str) -> list[tuple[str, int]]:

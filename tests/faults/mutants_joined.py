@@ -40,7 +40,8 @@ def follower_offsets_not_committed() -> None:
     numbered = Commit._numbered
 
     def lead_only(self: Commit, transaction: Transaction) -> list[TopicPartition]:
-        return [place for place in numbered(self, transaction) if place.topic == self._topics[0]]
+        leads = {next(iter(after.next)) for _, after in transaction.steps.values()}
+        return [place for place in numbered(self, transaction) if place.topic in leads]
 
     Commit._numbered = lead_only  # type: ignore[method-assign]
 

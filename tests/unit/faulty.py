@@ -271,13 +271,13 @@ class FaultTest(TopologyTest):
     def _hold_commits(self, worker: Worker) -> None:
         """While `commits_held`, a commit seems to hang; otherwise it has ended when `start` returns."""
         commit, held = worker._commit, list[tuple[Transaction, Outlets]]()
-        start, reap, jobs = commit.start, commit.reap, commit._jobs
+        start, reap, jobs = commit.start, commit.reap, commit._committing.jobs
         self.held_commits = held
 
         def hold(*args: Any, **kwargs: Any) -> None:
-            commit._jobs = cast("Any", Shelf(held)) if self.commits_held else jobs
+            commit._committing.jobs = cast("Any", Shelf(held)) if self.commits_held else jobs
             start(*args, **kwargs)
-            commit._jobs = jobs
+            commit._committing.jobs = jobs
             assert commit._running is not None
             if not self.commits_held:
                 assert commit._running.finished.wait(10.0), "the commit hangs"
@@ -294,7 +294,7 @@ class FaultTest(TopologyTest):
         """Let the model and a held commit end."""
         self.scores_held = self.commits_held = False
         for transaction, outlets in self.held_commits:
-            self.worker._commit._jobs.put((transaction, outlets))
+            self.worker._commit._committing.jobs.put((transaction, outlets))
             assert transaction.finished.wait(10.0), "the commit hangs"
         self.held_commits.clear()
 
@@ -368,7 +368,7 @@ def wait_for_each_score(worker: Worker) -> None:
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pauses between attempts, and an end for a worker that hangs."""
     monkeypatch.setattr("streamer.worker._MEND_PAUSE_S", 0.0)
-    monkeypatch.setattr("streamer.stages.commit._RETRY_PAUSE_S", 0.0)
+    monkeypatch.setattr("streamer.stages.committing._RETRY_PAUSE_S", 0.0)
     monkeypatch.setattr("streamer.stages.commit.COMMIT_AGE_AT_LEAST_ONCE_S", 0.02)
-    monkeypatch.setattr("streamer.stages.commit._NETWORK_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("streamer.stages.committing.NETWORK_TIMEOUT_S", 0.05)
     monkeypatch.setattr("streamer.testing._TURNS_MAX", 2_000)

@@ -11,7 +11,7 @@ from streamer import limits
 from streamer.batch import Batch, Records
 from streamer.errors import StreamerError
 from streamer.memory_log import MemoryProducer
-from streamer.stages import commit as commit_stage
+from streamer.stages import committing
 from streamer.stages import produce as produce_stage
 from streamer.stages.consume import Consume
 from streamer.stages.decode import Decode
@@ -196,14 +196,14 @@ def outputs_outside_the_transaction(patch: Patch) -> None:
 def offsets_outside_the_transaction(patch: Patch) -> None:
     """Offsets are committed before the transaction is."""
 
-    def commit(self: commit_stage.Commit, transaction: Transaction, outlets: Any) -> None:
+    def commit(self: committing.Committing, transaction: Transaction, outlets: Any) -> None:
         producer = outlets.outputs
         self._write_changelog(transaction, producer)
         producer._log.commit(transaction.metadata, transaction.committing)
-        self._guard("offsets", lambda: producer.send_offsets_to_transaction([], transaction.metadata))
-        self._guard("commit", producer.commit_transaction)
+        producer.send_offsets_to_transaction([], transaction.metadata)
+        committing.guarded(outlets, self._clock, "commit", producer.commit_transaction)
 
-    patch.setattr(commit_stage.Commit, "_commit", commit)
+    patch.setattr(committing.Committing, "_commit", commit)
 
 
 def restore_cut_short(patch: Patch) -> None:

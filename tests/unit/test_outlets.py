@@ -63,7 +63,7 @@ def test_without_transactions_only_the_last_outputs_may_overtake_each_other(forw
             return super().producer(config)
 
     clients = Notes(MemoryLog(1, ManualClock()), Script())
-    outlets_of(clients, settings, "group", forwards=forwards)(lambda _error, _message: None)
+    outlets_of(clients, settings, "group", forwards=forwards)()
     outputs, changelog = made
     assert changelog["enable.idempotence"] is True
     assert "message.send.max.retries" not in changelog

@@ -1,0 +1,166 @@
+"""The committing thread: what a commit does, step by step, while the worker goes on with the next rows.
+
+What it touches comes with each job: a thread that was left to itself must find nothing of the producers that came after.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from streamer.bases import Bases, Share
+from streamer.batch import Batch
+from streamer.clock import Clock
+from streamer.limits import TRANSACTION_TIMEOUT_S
+from streamer.outlets import DeliveryReport, Outlets
+from streamer.stages.transaction import Transaction, TransactionError
+from streamer.state import changelog
+from streamer.state.delta import merge
+
+NETWORK_TIMEOUT_S = 30.0
+# Without a limit the client may wait for ever for a coordinator that a broker's death took from it. A transaction that has
+# timed out is past saving.
+_OFFSETS_TRY_S = 5.0
+_RETRY_PAUSE_S = 0.05
+_FENCES = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED)  # noqa: SLF001
+
+
+# What a transaction says at its end, beside its outputs: topic, partition and value of each record.
+Marks = Callable[[list[Batch]], Iterable[tuple[str, int, bytes]]]
+
+
+class Committing:
+    """Carries out commits, one after the other.
+
+    Args:
+        topics: input topics, the lead first.
+        bases: base snapshots and the changelog where state changes go, None for a flow without windows.
+        clock: for how long a commit took.
+        transactional: exactly-once.
+        marks: what to say at the end of a transaction.
+    """
+
+    def __init__(
+        self, topics: Sequence[str], bases: Bases | None, clock: Clock, *, transactional: bool, marks: Marks | None
+    ) -> None:
+        self._topics, self._bases, self._clock = tuple(topics), bases, clock
+        self._transactional, self._marks = transactional, marks
+        self.jobs: queue.SimpleQueue[tuple[Transaction, Outlets] | None] = queue.SimpleQueue()
+        self._thread = self._new_thread()
+
+    def replace(self) -> None:
+        """Leave the thread to itself, which has an abandoned commit, and go on with another."""
+        self._thread = self._new_thread()
+
+    def close(self) -> None:
+        """End the thread; nothing may be open."""
+        self.jobs.put(None)
+        self._thread.join(timeout=5.0)
+
+    def _new_thread(self) -> threading.Thread:
+        thread = threading.Thread(target=self._work, name="streamer-commit", daemon=True)
+        thread.start()
+        return thread
+
+    def _work(self) -> None:
+        while (job := self.jobs.get()) is not None:
+            transaction, outlets = job
+            started = self._clock.monotonic()
+            try:
+                self._commit(transaction, outlets)
+            except Exception as error:  # noqa: BLE001 - it is raised again where the worker reaps it
+                transaction.error = error
+            transaction.committed = self._clock.monotonic()
+            transaction.took_s = transaction.committed - started
+            transaction.finished.set()
+            if transaction.abandoned:
+                return  # another thread has the work now
+
+    def _commit(self, transaction: Transaction, outlets: Outlets) -> None:
+        if not self._transactional:
+            # Outputs are durable before the block that says so: after a crash they may repeat, never miss.
+            self._flush(outlets, outlets.outputs)
+            transaction.passable = True
+            self._write_changelog(transaction, outlets.changelog)
+            self._flush(outlets, outlets.changelog)
+            return
+        producer = outlets.outputs
+        self._write_changelog(transaction, producer)
+        owed, member = transaction.committing, transaction.metadata
+
+        def offsets() -> None:
+            producer.send_offsets_to_transaction(owed, member, _OFFSETS_TRY_S)
+
+        guarded(outlets, self._clock, "offsets", offsets, TRANSACTION_TIMEOUT_S)
+        guarded(outlets, self._clock, "commit", producer.commit_transaction)
+
+    def _flush(self, outlets: Outlets, producer: Producer) -> None:
+        left = producer.flush(NETWORK_TIMEOUT_S)
+        if left or outlets.undelivered:
+            why = outlets.undelivered[0] if outlets.undelivered else f"{left} records waited for {NETWORK_TIMEOUT_S:g} s"
+            outlets.undelivered.clear()
+            raise TransactionError("flush", why, replace=False)
+
+    def _write_changelog(self, transaction: Transaction, producer: Producer) -> None:
+        for topic, partition, value in self._marks(transaction.batches) if self._marks else ():
+            self._produce(producer, topic, partition, value)
+        if self._bases is None:
+            return
+        state = self._bases.changelog
+        for partition, (place, reached) in transaction.steps.items():
+            covered = [(place.next[topic], reached.next[topic]) for topic in self._topics]
+            deltas = [batch.deltas[partition] for batch in transaction.batches if partition in batch.deltas]
+            merged = merge(deltas, state.fields)
+            transaction.blocks[partition] = 0
+            for value in changelog.encode(merged, state.fingerprint, reached.seq, covered):
+                self._produce(producer, state.topic, partition, value)
+                transaction.blocks[partition] += len(value)
+        if transaction.share is not None:
+            self._write_share(transaction.share, state.topic, producer)
+
+    def _write_share(self, share: Share, topic: str, producer: Producer) -> None:
+        """Messages of a base snapshot; the report of the first tells where it lies."""
+        for number in share.numbers:
+            key, value = share.under_way.snapshot.message(number)
+            report = share.under_way.delivered if number == 0 else None
+            self._produce(producer, topic, share.partition, value, key, report)
+
+    def _produce(
+        self, producer: Producer, topic: str, partition: int, value: bytes,
+        key: bytes | None = None, report: DeliveryReport | None = None,
+    ) -> None:  # fmt: skip
+        while True:
+            try:
+                producer.produce(topic, value, key, partition, on_delivery=report)
+                return
+            except BufferError:
+                producer.poll(_RETRY_PAUSE_S)
+            except KafkaException as failure:
+                error = failure.args[0]
+                raise TransactionError("changelog", error, replace=error.fatal()) from failure
+
+
+def guarded(outlets: Outlets, clock: Clock, what: str, call: Callable[[], Any], within_s: float = NETWORK_TIMEOUT_S) -> None:
+    """Call; repeat what may be repeated, and sort the rest into give up and replace.
+
+    Raises:
+        TransactionError: `what` failed for good.
+    """
+    deadline = clock.monotonic() + within_s
+    while True:
+        try:
+            call()
+            return
+        except KafkaException as failure:
+            error = failure.args[0]
+            if error.retriable() and clock.monotonic() < deadline:
+                # The client may have sent it twice by now: finish, then replace the producer.
+                outlets.doubt = True
+                outlets.outputs.poll(_RETRY_PAUSE_S)
+                continue
+            fenced = error.code() in _FENCES
+            # Nothing begun, nothing to abort: then only a new producer helps.
+            replace = fenced or not error.txn_requires_abort() or not outlets.begun
+            raise TransactionError("fenced" if fenced else what, error, replace=replace) from failure
