@@ -13,7 +13,7 @@ from pathlib import Path
 from streamer.broker.errors import BrokerUnavailableError
 from streamer.broker.java import Java
 
-KAFKA_VERSION = "4.1.1"
+KAFKA_VERSION = "4.3.1"
 FETCH_TIMEOUT_S = 150  # about 10 s on a usual line; below the time limit of one test
 
 # Kafka logs through slf4j and leaves the back end to its distribution: without log4j-slf4j-impl a broker that

@@ -9,6 +9,8 @@ import pytest
 import yaml
 from typer.main import get_command
 
+from load.peers import kafka_streams
+from streamer.broker.jars import KAFKA_VERSION
 from streamer.cli import app
 from streamer.settings import Settings
 from streamer.units import parse_bytes, parse_duration_s
@@ -31,6 +33,13 @@ class TestCompose:
     def test_who_is_there(self) -> None:
         assert set(SERVICES) == {"kafka", "topics", "streamer", "feeder", "tail"}
         assert set(OURS) == {"topics", "streamer", "feeder", "tail"}
+
+    def test_one_version_of_kafka_everywhere(self) -> None:
+        """What tests ran on is what people start and what the peer is compared on."""
+        pom = (kafka_streams.FOLDER / "pom.xml").read_text("utf-8")
+        versions = re.findall(r"<artifactId>kafka-streams</artifactId>\s*<version>(.*)</version>", pom)
+        assert SERVICES["kafka"]["image"] == f"apache/kafka:{KAFKA_VERSION}"
+        assert [kafka_streams.VERSION, *versions] == [KAFKA_VERSION] * 2
 
     def test_the_service_can_be_scaled(self) -> None:
         streamer = SERVICES["streamer"]

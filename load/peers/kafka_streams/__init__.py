@@ -12,7 +12,7 @@ from load.system import System
 from streamer.broker.jars import cache_folder
 from streamer.broker.java import find_java
 
-VERSION = "4.1.1"  # as in pom.xml
+VERSION = "4.3.1"  # as in pom.xml
 # The state is some 200 MB and the client's buffers are 50 MB: a heap of 2 GiB, taken at once, keeps the collector idle.
 HEAP = ("-Xms2g", "-Xmx2g")
 THREADS = 1  # its default; with two on two cores a restore took about as long
