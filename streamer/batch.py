@@ -1,12 +1,21 @@
 """The values that travel: raw records, then one `Batch` of columns with its origins, stamps and what it owes."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamer.state.delta import Delta
+
+LOG_APPEND_TIME = 2
+
+
+class Message(Protocol):
+    """A record as the client holds it, for what is asked of few rows only; its bytes are columns of the batch already."""
+
+    def timestamp(self) -> tuple[int, int]:
+        """Kind of the timestamp (`LOG_APPEND_TIME`, or another: the producer's or none), and milliseconds since the epoch."""
 
 
 @dataclass(slots=True)
@@ -40,7 +49,7 @@ class Records:
         topic: input topic.
         partitions, offsets: where each record lies.
         timestamps_ms: record timestamps, milliseconds since the epoch.
-        log_append: whether the broker set the timestamps.
+        messages: the records as the client holds them.
         keys, values: bytes, or None.
         polled_us: wall time of the poll, microseconds.
         received: where they came from, for records of an internal topic.
@@ -50,7 +59,7 @@ class Records:
     partitions: NDArray[np.int32]
     offsets: NDArray[np.int64]
     timestamps_ms: NDArray[np.int64]
-    log_append: bool
+    messages: list[Message | None]
     keys: list[bytes | None]
     values: list[bytes | None]
     polled_us: int
@@ -68,7 +77,8 @@ class Records:
         """These rows, in this order."""
         chosen = rows.tolist()
         return Records(
-            self.topic, self.partitions[rows], self.offsets[rows], self.timestamps_ms[rows], self.log_append,
+            self.topic, self.partitions[rows], self.offsets[rows], self.timestamps_ms[rows],
+            self.messages and [self.messages[row] for row in chosen],
             [self.keys[row] for row in chosen], [self.values[row] for row in chosen], self.polled_us,
             self.received and self.received.only(rows),
         )  # fmt: skip
@@ -199,6 +209,8 @@ class Batch:
         told: on the way there, partition -> (receivers,) watermark that each partition of that topic was told.
         quiet: on the way there, partitions that fell silent.
         pairs: where labels are waited for, what the rows are.
+        messages: what the client holds of each row (None: it is no record of the input); empty where there are none, and once
+            all rows are decided.
     """
 
     topic: str
@@ -232,6 +244,7 @@ class Batch:
     closed: int = 0
     late: list[DeadLetter] = field(default_factory=list)
     pairs: Pairs | None = None
+    messages: list[Message | None] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -255,6 +268,11 @@ class Batch:
     def final(self) -> int:
         """Closed windows among the rows now."""
         return int(self.spans.final.sum()) if self.spans else 0
+
+    def broker_stamped(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether these rows have a timestamp of the broker's; asked of each record, so only for few."""
+        messages = [self.messages[row] for row in rows.tolist()] if self.messages else [None] * len(rows)
+        return np.array([message is not None and message.timestamp()[0] == LOG_APPEND_TIME for message in messages], np.bool_)
 
     def letters(self, bad: NDArray[np.bool_], stage: str, reason: str, detail: str) -> list[DeadLetter]:
         """Dead letters of these rows."""
@@ -282,6 +300,7 @@ class Batch:
         self.timestamps_ms = np.concatenate([self.timestamps_ms, stamps])
         self.times_us = np.concatenate([self.times_us, none])
         self.keys, self.values = [*self.keys, *[b""] * n], [*self.values, *[None] * n]
+        self.messages = self.messages and [*self.messages, *[None] * n]
         self.columns = {name: np.concatenate([column, np.zeros(n, column.dtype)]) for name, column in self.columns.items()}
 
     def keep(self, rows: NDArray[np.int64]) -> None:
@@ -291,6 +310,8 @@ class Batch:
         self.received = self.received and self.received.only(rows)
         self.keys = [self.keys[row] for row in chosen]
         self.values = [self.values[row] for row in chosen]
+        if self.messages:
+            self.messages = [self.messages[row] for row in chosen]
         for name in ("partitions", "offsets", "timestamps_ms", "times_us", "counts", "scores", "flags"):
             column = getattr(self, name)
             if len(column):

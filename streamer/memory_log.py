@@ -13,20 +13,29 @@ from zlib import crc32
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin._metadata import ClusterMetadata, PartitionMetadata, TopicMetadata
 
+from streamer.batch import LOG_APPEND_TIME
 from streamer.clock import Clock
 
-_LOG_APPEND_TIME = 2
+_CREATE_TIME = 1
 
 
 @dataclass(slots=True)
 class Stored:
-    """One record in the log; `state` is committed, aborted, or the name of the open transaction."""
+    """One record in the log.
+
+    Attributes:
+        key, value, headers: as they were produced.
+        timestamp_ms: milliseconds since the epoch.
+        state: committed, aborted, or the name of the open transaction.
+        created: whether the producer gave the timestamp, and not the log.
+    """
 
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, Any]]
     timestamp_ms: int
     state: str = "committed"
+    created: bool = False
 
 
 @dataclass(slots=True)
@@ -54,12 +63,13 @@ class MemoryLog:
 
     def append(
         self, topic: str, key: bytes | None, value: bytes | None, partition: int = -1,
-        headers: list[tuple[str, Any]] | None = None, transaction: str | None = None,
+        headers: list[tuple[str, Any]] | None = None, transaction: str | None = None, created_ms: int | None = None,
     ) -> Stored:  # fmt: skip
-        """Write one record; its partition follows from the key unless given."""
+        """Write one record; its partition follows from the key, and its timestamp from the clock, unless given."""
         if partition < 0:
             partition = crc32(key or b"") % self.partitions
-        record = Stored(key, value, headers or [], self._clock.wall_us() // 1000, transaction or "committed")
+        timestamp_ms = self._clock.wall_us() // 1000 if created_ms is None else created_ms
+        record = Stored(key, value, headers or [], timestamp_ms, transaction or "committed", created_ms is not None)
         self._topics[topic][partition].append(record)
         self._order[topic].append((partition, len(self._topics[topic][partition]) - 1))
         if transaction:
@@ -309,6 +319,6 @@ class MemoryAdmin:
 
 def _message(topic: str, partition: int, offset: int, stored: Stored) -> Message:
     return Message(
-        topic=topic, partition=partition, offset=offset, key=stored.key, value=stored.value, headers=stored.headers,
-        timestamp=(_LOG_APPEND_TIME, stored.timestamp_ms),
+        topic=topic, partition=partition, offset=offset, key=stored.key, value=stored.value, headers=stored.headers or None,
+        timestamp=(_CREATE_TIME if stored.created else LOG_APPEND_TIME, stored.timestamp_ms),
     )  # fmt: skip

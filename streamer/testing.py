@@ -135,9 +135,12 @@ class TopologyTest:
                 moved = getattr(event, spec.time) + seconds * {"s": 1, "ms": 1e3, "us": 1e6}[spec.time_unit]
                 event = msgspec.structs.replace(event, **{spec.time: moved})
 
-    def send_bytes(self, topic: str, key: bytes | None, value: bytes | None) -> None:
-        """Produce a record as it stands, good or bad."""
-        self.log.append(topic, key, value)
+    def send_bytes(
+        self, topic: str, key: bytes | None, value: bytes | None, *,
+        headers: list[tuple[str, bytes | None]] | None = None, created_ms: int | None = None,
+    ) -> None:  # fmt: skip
+        """Produce a record as it stands, good or bad; with `created_ms` it has a timestamp of its producer's."""
+        self.log.append(topic, key, value, headers=headers, created_ms=created_ms)
 
     def run(self) -> None:
         """Turn until everything sent is processed and committed."""

@@ -51,7 +51,7 @@ class Receive:
         records.received = Origin(
             self.source, heads["partition"].copy(), heads["offset"].copy(), heads["timestamp_ms"].copy(), keys
         )
-        records.values = list(values)
+        records.values, records.messages = list(values), []
         return records
 
 

@@ -151,7 +151,9 @@ class CloseStage:
         if batch.received is not None:
             # A closed window is of the partition it was kept in, whichever event it closed with.
             batch.received.partitions = np.where(spans.final, batch.partitions, batch.received.partitions)
-        batch.values = [None if final else value for final, value in zip(spans.final.tolist(), batch.values, strict=True)]
+        finals = spans.final.tolist()
+        batch.values = [None if final else value for final, value in zip(finals, batch.values, strict=True)]
+        batch.messages = batch.messages and [None if final else m for final, m in zip(finals, batch.messages, strict=True)]
         batch.counts = np.empty(0, np.int64)
         if not len(batch):
             return

@@ -21,7 +21,6 @@ from streamer.telemetry.logs import get_logger
 
 _log = get_logger(__name__)
 
-_TIMESTAMP_LOG_APPEND = 2
 _NETWORK_TIMEOUT_S = 30.0
 # The binding hands on the code that says "fatal" and forgets the flag.
 _HOPELESS = (KafkaError._FATAL, KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)  # noqa: SLF001
@@ -151,13 +150,12 @@ class Consume:
 
     def _columns(self, topic: str, messages: list[Message]) -> Records:
         n = len(messages)
-        stamps = list(map(Message.timestamp, messages))
         return Records(
             topic,
             np.fromiter(map(Message.partition, messages), np.int32, n),
             np.fromiter(map(Message.offset, messages), np.int64, n),
-            np.fromiter(map(itemgetter(1), stamps), np.int64, n),
-            stamps[0][0] == _TIMESTAMP_LOG_APPEND,
+            np.fromiter(map(itemgetter(1), map(Message.timestamp, messages)), np.int64, n),
+            list(messages),
             list(map(Message.key, messages)),
             list(map(Message.value, messages)),
             self._clock.wall_us(),

@@ -66,7 +66,7 @@ class Decode:
             column = np.empty(len(texts), object)
             column[:] = texts
             batch.columns[self.new_key] = column[rows]
-        self._fill(batch, events, records.log_append)
+        self._fill(batch, events)
         return batch
 
     def _parse(self, records: Records) -> tuple[list[Any], dict[int, Refusal]]:
@@ -101,7 +101,7 @@ class Decode:
                 refused[row] = refusal
         return refused
 
-    def _fill(self, batch: Batch, events: list[Any], log_append: bool) -> None:  # noqa: FBT001 - a fact of the records
+    def _fill(self, batch: Batch, events: list[Any]) -> None:
         """Gather the columns, then refuse rows by number: one vectorised check per rule."""
         numeric = set(numeric_fields(self.event))
         bad = np.zeros(len(batch), np.bool_)
@@ -116,8 +116,7 @@ class Decode:
             batch.columns[name] = numbers
             bad |= ~(np.abs(numbers) <= _FLOAT32_MAX)
         times = self._times_us(batch, events)
-        base = batch.timestamps_ms * 1000 if log_append else np.full(len(batch), batch.polled_us)
-        ahead = times > np.minimum(base + float(self.max_ahead_us), _TIME_US_MAX)
+        ahead = self._ahead(batch, times)
         negative, unread = times < 0, np.isnan(times)
         refused = bad | ahead | negative | unread
         batch.times_us = np.where(refused, 0, times).astype(np.int64)
@@ -132,6 +131,17 @@ class Decode:
         ):
             batch.dead += batch.letters(rule, "decode", reason, detail)
         batch.keep(np.flatnonzero(~refused))
+
+    def _ahead(self, batch: Batch, times: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Rows too far after their log time: the timestamp where the broker set it, else our poll."""
+        logged, most = batch.timestamps_ms * 1000, float(self.max_ahead_us)
+        ahead = times > np.minimum(np.minimum(logged, batch.polled_us) + most, _TIME_US_MAX)
+        if ahead.any():
+            # Who set a timestamp is told record by record, as it may change within a topic; few rows are as late as that.
+            doubtful = np.flatnonzero(ahead)
+            base = np.where(batch.broker_stamped(doubtful), logged[doubtful], batch.polled_us)
+            ahead[doubtful] = times[doubtful] > np.minimum(base + most, _TIME_US_MAX)
+        return ahead
 
     def _times_us(self, batch: Batch, events: list[Any]) -> NDArray[np.float64]:
         spec = self.event.__event__
@@ -276,11 +286,12 @@ def _batch(records: Records, rows: NDArray[np.int64]) -> Batch:
     chosen: list[int] = [] if whole else rows.tolist()
     keys = records.keys if whole else [records.keys[row] for row in chosen]
     values = records.values if whole else [records.values[row] for row in chosen]
+    messages = records.messages if whole or not records.messages else [records.messages[row] for row in chosen]
     return Batch(
         records.topic, owed(records.partitions, records.offsets), [], records.polled_us, keys,
         records.partitions[rows], records.offsets[rows], records.timestamps_ms[rows], np.empty(0, np.int64), {}, values,
         sum(map(len, filter(None, records.values))),
-        received=records.received if whole or records.received is None else records.received.only(rows),
+        received=records.received if whole or records.received is None else records.received.only(rows), messages=messages,
     )  # fmt: skip
 
 

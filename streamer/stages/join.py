@@ -109,7 +109,7 @@ class JoinStage:
             batch.dead += batch.letters(bad, "window", "too_many_keys", detail)
         batch.folded, batch.joined = int((~bad).sum()), stream > 0
         batch.keep(np.empty(0, np.int64))
-        batch.values = []
+        batch.values, batch.messages = [], []
 
     def _refuse(self, batch: Batch) -> None:
         """Rows of the source for which there is no place to wait."""

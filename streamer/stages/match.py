@@ -199,7 +199,7 @@ class Namer:
 def _become(batch: Batch, outcomes: list[Outcome], unused: int) -> None:
     """Put the predictions that leave in place of the rows that brought that about."""
     batch.keys = [one.key for one in outcomes]
-    batch.values = []
+    batch.values, batch.messages = [], []
     batch.pairs = Pairs(
         [one.body for one in outcomes], [one.label for one in outcomes], [one.label_time - one.time for one in outcomes], unused
     )

@@ -96,7 +96,7 @@ class Produce:
     def encode(self, batch: Batch) -> None:
         """Encode a flagged batch and put it in line."""
         rows = deque(self._encoder.outgoing(batch, self._clock.wall_us()))
-        batch.values = []
+        batch.values, batch.messages = [], []
         batch.stamps.encoded = self._clock.monotonic()
         letters = deque((self._topics.rejected_of(letter.topic), letter) for letter in batch.dead)
         letters += [(self._topics.late or "", letter) for letter in batch.late]

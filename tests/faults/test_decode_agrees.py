@@ -6,8 +6,9 @@ import random
 
 import numpy as np
 import pytest
+from confluent_kafka import Message
 
-from streamer.batch import Records
+from streamer.batch import LOG_APPEND_TIME, Records
 from streamer.event import Event
 from streamer.stages.decode import Decode
 from tests.faults.log import Record
@@ -35,7 +36,8 @@ def _agree(drafts: list[Draft]) -> None:
     keys, values = [d.key for d in drafts], [d.value for d in drafts]
     stamps = np.full(len(drafts), int(NOW_S * 1000))
     zeros = np.zeros(len(drafts), np.int32)
-    batch = _stage()(Records(TOPIC, zeros, rows, stamps, True, keys, values, int(NOW_S * 1e6)))
+    messages = [Message(timestamp=(LOG_APPEND_TIME, int(NOW_S * 1000))) for _ in drafts]
+    batch = _stage()(Records(TOPIC, zeros, rows, stamps, list(messages), keys, values, int(NOW_S * 1e6)))
     verdicts = [judge(Record(TOPIC, 0, row, d.key, d.value, int(NOW_S * 1000))) for row, d in enumerate(drafts)]
     good = {row: verdict for row, verdict in enumerate(verdicts) if not isinstance(verdict, Bad)}
     assert batch.offsets.tolist() == list(good), drafts

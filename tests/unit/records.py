@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
+from confluent_kafka import Message
 
 from streamer import Event
-from streamer.batch import Batch, Records
+from streamer.batch import LOG_APPEND_TIME, Batch, Records
 from streamer.stages.decode import Decode
 from tests.unit.flows import Reading
 
@@ -13,6 +14,7 @@ NOW_S = 1_700_000_000
 NOW_US = NOW_S * 1_000_000
 HOUR_US = 3_600_000_000
 RECORD_BYTES_MAX = 300_000
+CREATE_TIME = 1
 Raw = tuple[bytes | None, bytes | None]
 
 
@@ -20,8 +22,9 @@ def records(raw: Sequence[Raw], *, log_append: bool = True, timestamp_ms: int = 
     """Key and value of each; two partitions in turn."""
     n = len(raw)
     places = np.arange(n)
+    messages = [Message(timestamp=(LOG_APPEND_TIME if log_append else CREATE_TIME, timestamp_ms)) for _ in raw]
     return Records(
-        "readings", (places % 2).astype(np.int32), 100 + places // 2, np.full(n, timestamp_ms, np.int64), log_append,
+        "readings", (places % 2).astype(np.int32), 100 + places // 2, np.full(n, timestamp_ms, np.int64), list(messages),
         [key for key, _ in raw], [value for _, value in raw], polled_us,
     )  # fmt: skip
 
