@@ -8,7 +8,8 @@ StreamerError
 ├── ModelError        a model cannot be found, loaded or run
 ├── StateError        the changelog and the committed offsets do not agree
 ├── LostOffsetsError  a committed offset is no longer in the log
-└── FencedError       another worker holds our transactional id, or our name in the group
+├── FencedError       another worker holds our transactional id, or our name in the group
+└── DeadLetterFloodError  too much of the input is bad, and the settings say to stop then
 """
 
 import sys
@@ -66,6 +67,12 @@ class FencedError(StreamerError):
     """Another live worker uses the same transactional id or the same name in the group."""
 
     exit_code = 7
+
+
+class DeadLetterFloodError(StreamerError):
+    """Dead letters passed the share at which the settings ask to stop."""
+
+    exit_code = 9
 
 
 def line_of_caller(depth: int) -> str:

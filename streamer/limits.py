@@ -112,6 +112,16 @@ COMMIT_STUCK_S = 2 * TRANSACTION_TIMEOUT_S
 # A rebalance waits this long for rows in flight; what is not finished is redone by the next owner.
 REVOKE_BUDGET_S = 3.0
 
+# A child of `--workers` has its drain budget, and this for what comes behind: leaving the group and closing clients, each
+# an answer of a broker that may be away. With the default budget that is 20 s, below the 30 s that Kubernetes gives.
+STOP_MARGIN_S = 10.0
+
+# A child that dies is started again, five starts a minute at most: each takes some seconds, and what kills it at once will
+# go on doing so. One whose records a broker refuses has tried ten times itself.
+RESTARTS_MAX = 5
+RESTARTS_WITHIN_S = 60.0
+RESTARTS_REFUSED_MAX = 3
+
 # Samples per key in one window: a pass over the ring per event; 65,536 samples cost about 50 us an event.
 SAMPLES_PER_KEY_MAX = 65_536
 

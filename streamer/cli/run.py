@@ -1,10 +1,9 @@
-"""`streamer run`: one worker, or several child processes with `--workers`."""
+"""`streamer run`: one worker, or the parent of several with `--workers` (`streamer.cli.supervise`)."""
 
 import gc
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
     from streamer.match_plan import MatchPlan
     from streamer.plan import Plan
     from streamer.settings import HttpAddress, Settings
-
-_RESTARTS_MAX = 5
-_RESTARTS_WITHIN_S = 60.0
 
 
 def run(  # noqa: PLR0913 - one parameter per flag
@@ -37,15 +33,20 @@ def run(  # noqa: PLR0913 - one parameter per flag
     """Run a topology until SIGTERM or Ctrl-C; both finish what was read and commit it."""
     if workers > 1 and slot is not None:
         raise typer.BadParameter("--slot names one replica; with --workers each child gets its own number")
+    stopper = _Stopper()
     from streamer.settings import Settings  # noqa: PLC0415 - --help stays quick
 
     settings = Settings.load(config, bootstrap=bootstrap, group=group, slot=slot, guarantee=guarantee, models=models, http=http)
     if workers > 1:
-        raise typer.Exit(_supervise(workers, settings.http))
-    serve(topology, settings)
+        from streamer.cli.supervise import supervise  # noqa: PLC0415
+        from streamer.telemetry.logs import configure_logs  # noqa: PLC0415
+
+        configure_logs(settings.log.level, settings.log.format, secrets=settings.secrets())
+        raise typer.Exit(supervise(_child_of(settings.http), workers, settings.drain_timeout))
+    serve(topology, settings, stopper)
 
 
-def serve(name: str, settings: "Settings") -> None:
+def serve(name: str, settings: "Settings", stopper: "_Stopper") -> None:
     """Bind, check topics, run the flows of a topology with their web server."""
     from streamer.kafka import check_topics  # noqa: PLC0415
     from streamer.loading import load_topology  # noqa: PLC0415
@@ -55,7 +56,6 @@ def serve(name: str, settings: "Settings") -> None:
     from streamer.telemetry.logs import configure_logs, get_logger  # noqa: PLC0415
     from streamer.web.server import serve_in_background  # noqa: PLC0415
 
-    stopper = _Stopper()
     configure_logs(settings.log.level, settings.log.format, secrets=settings.secrets())
     log = get_logger(__name__)
     for warning in settings.warnings():
@@ -121,54 +121,18 @@ def _announce(plan: "Plan | MatchPlan", settings: "Settings", partitions: int) -
     )  # fmt: skip
 
 
-def _supervise(workers: int, http: "HttpAddress | None") -> int:
-    """Start children with slots 0..n-1 on ports one apart, pass signals on, restart one that dies; returns the status."""
+def _child_of(http: "HttpAddress | None") -> "Callable[[int], subprocess.Popen[bytes]]":
+    """Makes child processes of this command: slots 0..n-1, on ports one apart."""
     arguments = _without_workers(sys.argv[1:])
-    children = [_Child(number, arguments, http) for number in range(workers)]
-    stopping = False
 
-    def stop(*_: object) -> None:
-        nonlocal stopping
-        stopping = True
-        for child in children:
-            child.process.terminate()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    while True:
-        time.sleep(0.1)
-        codes = [child.process.poll() for child in children]
-        if stopping and None not in codes:
-            return max(abs(code or 0) for code in codes)
-        for child, code in zip(children, codes, strict=True):
-            if code is not None and not stopping and not child.restarted():
-                sys.stderr.write(f"streamer: worker {child.number} ended with status {code} again; stopping all\n")
-                stop()
-
-
-class _Child:
-    """One worker process and its recent restarts."""
-
-    def __init__(self, number: int, arguments: list[str], http: "HttpAddress | None") -> None:
-        self.number, self._arguments, self._http = number, arguments, http
-        self._starts: list[float] = []
-        self.process = self._start()
-
-    def _start(self) -> "subprocess.Popen[bytes]":
-        self._starts.append(time.monotonic())
+    def start(number: int) -> "subprocess.Popen[bytes]":
         # Port 0 takes any free one; a fixed port is the first child's, the others follow it.
-        port = self._http.port + self.number if self._http and self._http.port else 0
-        http = f"{self._http.host}:{port}" if self._http else "off"
-        command = [sys.executable, "-m", "streamer", *self._arguments, "--slot", str(self.number), "--http", http]
+        port = http.port + number if http and http.port else 0
+        address = f"{http.host}:{port}" if http else "off"
+        command = [sys.executable, "-m", "streamer", *arguments, "--slot", str(number), "--http", address]
         return subprocess.Popen(command)
 
-    def restarted(self) -> bool:
-        """Start again, unless it keeps dying or says that starting again cannot help."""
-        recent = [start for start in self._starts if start > time.monotonic() - _RESTARTS_WITHIN_S]
-        if len(recent) >= _RESTARTS_MAX or (self.process.returncode or 0) in range(1, 8):
-            return False
-        self.process = self._start()
-        return True
+    return start
 
 
 def _without_workers(arguments: list[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from streamer.errors import StreamerError
+from streamer.errors import DeadLetterFloodError
 from streamer.telemetry.logs import get_logger
 from streamer.telemetry.metrics import Metrics
 
@@ -31,7 +31,7 @@ class DeadLetterAlarm:
         """Enter one commit: input rows and dead letters among them.
 
         Raises:
-            StreamerError: the share passed `stop_share`.
+            DeadLetterFloodError: the share passed `stop_share`.
         """
         self._seen.append((now, rows, dead))
         self._rows += rows
@@ -50,7 +50,7 @@ class DeadLetterAlarm:
             else:
                 _log.info("dead_letter_flood_over")
         if self._stop_share is not None and self._dead >= _ROWS_MIN and share >= self._stop_share:
-            raise StreamerError(
+            raise DeadLetterFloodError(
                 f"{share:.0%} of the last minute's {self._rows:,} records were dead letters, dead_letters_stop is "
                 f"{self._stop_share:.0%}; look at the reasons with streamer tail, then start again"
             )

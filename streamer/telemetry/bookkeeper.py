@@ -70,7 +70,7 @@ class Bookkeeper:
         """Enter a commit: outcomes, latencies, dead letters.
 
         Raises:
-            StreamerError: dead letters passed the share at which the service was asked to stop.
+            DeadLetterFloodError: dead letters passed the share at which the service was asked to stop.
         """
         metrics = self._metrics
         # Closed windows are rows and no input; one that the model refused is a dead letter and no input.

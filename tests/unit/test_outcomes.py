@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from streamer import Event, Model, Topology, Window, rolling
-from streamer.errors import StreamerError
+from streamer.errors import DeadLetterFloodError
 from streamer.inference.model import Features
 from streamer.limits import COMMIT_QUIET_S, DEAD_LETTER_BYTES_MAX
 from streamer.testing import TopologyTest, constant
@@ -331,7 +331,7 @@ def test_a_few_bad_records_are_no_flood() -> None:
 def test_asked_to_stop_it_stops_after_the_commit_and_says_how_to_go_on() -> None:
     with flow(dead_letters_stop=0.5) as test:
         flood(test, good=60, bad=40)
-        with pytest.raises(StreamerError, match=r"dead_letters_stop is 50%.*streamer tail"):
+        with pytest.raises(DeadLetterFloodError, match=r"dead_letters_stop is 50%.*streamer tail"):
             flood(test, good=0, bad=60)
         assert flows.judge(test.log).exactly_once
 
