@@ -207,7 +207,7 @@ class Batch:
         closed: how many closed windows there were among the rows at first: they are no input records.
         late: records that came when all their windows had closed.
         told: on the way there, partition -> (receivers,) watermark that each partition of that topic was told.
-        quiet: on the way there, partitions that fell silent.
+        quiet: on the way there, partitions that had fallen silent before its rows came, and how far they had come.
         pairs: where labels are waited for, what the rows are.
         messages: what the client holds of each row (None: it is no record of the input); empty where there are none, and once
             all rows are decided.
@@ -239,7 +239,7 @@ class Batch:
     ticks: dict[int, list[Tick]] = field(default_factory=dict)
     watermarks: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     told: dict[int, NDArray[np.int64]] = field(default_factory=dict)
-    quiet: tuple[int, ...] = ()
+    quiet: dict[int, int] = field(default_factory=dict)
     spans: Spans | None = None
     closed: int = 0
     late: list[DeadLetter] = field(default_factory=list)

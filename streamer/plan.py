@@ -15,6 +15,7 @@ from streamer.event import Event, numeric_fields
 from streamer.inference.model import LoadedModel
 from streamer.inference.repository import find
 from streamer.join_plan import Joins, check_joins, tracers_of
+from streamer.rekey.grid import idle_s
 from streamer.settings import Settings
 from streamer.state.join_spec import JoinSpec
 from streamer.state.match_store import MatchSpec
@@ -167,8 +168,8 @@ def windows_of(topology: Topology) -> StoreSpec | None:
 def _front(name: str, group: str, source: Source, rekey: Rekey, windowed: Windowed, topics: Topics) -> RekeyPlan:
     assert topics.rekeyed is not None, "a re-keyed topology has an internal topic"
     own = Topics(topics.source, topics.rejected, topics.rekeyed, anomalies=None, changelog=None)
-    idle_s = windowed.window.idle_us / 1e6 if isinstance(windowed.window, Closing) else 0.0
-    return RekeyPlan(name, topics.readers(group)[topics.source], source.event, rekey.field, rekey.align_us, idle_s, own)
+    readers, silence_s = topics.readers(group), idle_s(windowed.window)
+    return RekeyPlan(name, readers[topics.source], source.event, rekey.field, rekey.align_us, silence_s, own)
 
 
 def _joins(

@@ -248,7 +248,9 @@ class Topology:
             raise TopologyError(f"{where}: emit={emit!r} is not one of {', '.join(EMISSIONS)}")
         if isinstance(window, Rolling) and emit is not None:
             raise TopologyError(f"{where}: rolling() gives a result for each event and never closes; leave emit={emit!r} out")
-        if isinstance(window, Closing) and emit == "each" and window.idle_us:
+        # Behind another key silence closes nothing: a partition that is silent holds the windows back no more.
+        rekeyed = any(isinstance(step, Rekey) for step in self.steps)
+        if isinstance(window, Closing) and emit == "each" and window.idle_us and not rekeyed:
             raise TopologyError(f"{where}: idle= closes windows, and emit='each' sends nothing when they close; leave idle= out")
         return self._add(Windowed(window, where, emit or "on_close"))
 

@@ -11,6 +11,16 @@ from streamer.windows import Rolling
 
 # Windows without fixed ends are told the time in steps of this share of what they wait for.
 _STEPS = 16
+# Rolling windows wait no longer than such a step for a partition that is silent; in these bounds, since a shorter silence
+# may be the network's, and a longer one might never be over where workers come and go.
+_IDLE_S_MIN, _IDLE_S_MAX = 1.0, 60.0
+
+
+def idle_s(window: Rolling | Closing) -> float:
+    """The silence after which a partition of the source does not hold windows back any more, seconds; 0 for never."""
+    if isinstance(window, Closing):
+        return window.idle_us / 1e6
+    return min(max(window.ttl_us / 1e6 / _STEPS, _IDLE_S_MIN), _IDLE_S_MAX) if window.ttl_us else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ class Pace:
         self._consume, self._progress, self._clock, self._metrics = consume, progress, clock, metrics
         self._waiting: set[int] = set()
         self._heard: dict[int, tuple[int, float]] = {}
+        progress.fallen_silent = self._fallen_silent
 
     @property
     def due(self) -> bool:
@@ -34,13 +35,18 @@ class Pace:
 
     def released(self, room: Callable[[], int]) -> Iterator[Batch]:
         """Let partitions wait or go on; then word of those that have fallen silent, while there is room for it."""
-        partitions = self._consume.reading()
-        silence = {partition: self._consume.silence_s(partition)[0] for partition in partitions}
-        self._align([partition for partition in partitions if silence[partition] is None])
-        idle_s = self._progress.idle_s
-        quiet = [p for p, s in silence.items() if s is not None and 0 < idle_s <= s and p not in self._progress.silent]
+        self._align([partition for partition in self._consume.reading() if self._consume.silence_s(partition)[0] is None])
+        quiet = self._fallen_silent()
         if quiet and room() > 0:
             yield self._word(quiet)
+
+    def _fallen_silent(self) -> list[int]:
+        """Partitions that have been silent for long enough, and of which nobody has been told."""
+        idle_s, known = self._progress.idle_s, self._progress.silent
+        if not idle_s:
+            return []
+        silence = {p: self._consume.silence_s(p)[0] for p in self._consume.reading() if p not in known}
+        return [p for p, s in silence.items() if s is not None and idle_s <= s]
 
     def _align(self, unread: list[int]) -> None:
         """Of the partitions with unread records, those far ahead of the slowest wait until they are only half as far ahead."""
@@ -64,11 +70,10 @@ class Pace:
         return now - since < ALIGN_WAIT_S
 
     def _word(self, quiet: list[int]) -> Batch:
-        self._progress.silent.update(quiet)
         now, none = self._clock.monotonic(), np.empty(0, np.int64)
         batch = Batch(
             self._consume.lead, {}, [], self._clock.wall_us(), [], np.empty(0, np.int32), none, none, none, {}, [],
-            told={partition: np.array([self._progress.reached[partition]]) for partition in quiet}, quiet=tuple(quiet),
         )  # fmt: skip
+        self._progress.hush(batch, quiet)
         batch.stamps.polled = batch.stamps.decoded = batch.stamps.windowed = now
         return batch

@@ -1,7 +1,7 @@
 """The sending side: rows get their new key and their partition's watermark, and go on to the internal topic as they are."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ class Progress:
         reached: partition -> its largest event time, microseconds.
         rows: partition -> rows so far.
         silent: partitions of which it is told that they are.
+        fallen_silent: asked before rows are taken in: partitions that are silent by now and not known to be.
         stores, keys, truncated, evicted: there are no windows.
     """
 
@@ -39,6 +40,7 @@ class Progress:
     reached: dict[int, int] = field(default_factory=dict)
     rows: dict[int, int] = field(default_factory=dict)
     silent: set[int] = field(default_factory=set)
+    fallen_silent: Callable[[], list[int]] = list
     stores: dict[int, Store] = field(default_factory=dict)
     keys: int = 0
     truncated: int = 0
@@ -56,7 +58,8 @@ class Progress:
         self.silent.discard(partition)
 
     def __call__(self, batch: Batch) -> None:
-        """Note how far the partition of each row has come."""
+        """Note how far the partition of each row has come, and who was silent when they came."""
+        self.hush(batch, self.fallen_silent())
         batch.watermarks = np.empty(len(batch), np.int64)
         for partition, rows in partition_rows(batch.partitions):
             times = batch.times_us[rows]
@@ -66,6 +69,11 @@ class Progress:
             self.reached[partition] = int(reached[-1])
             self.rows[partition] += len(rows)
             self.silent.discard(partition)
+
+    def hush(self, batch: Batch, quiet: list[int]) -> None:
+        """Have a batch tell, before its rows, that these partitions are silent."""
+        self.silent.update(quiet)
+        batch.quiet = {partition: self.reached[partition] for partition in quiet}
 
 
 class Unscored:
@@ -125,8 +133,14 @@ class Forward:
 
     def outgoing(self, batch: Batch, now_us: int) -> list[tuple[str, list[dict[str, Any]]]]:  # noqa: ARG002 - stamps are the log's
         """Records by topic: the values as they came, behind their headers."""
+        words = [
+            {"key": None, "value": value, "partition": receiver}
+            for partition, reached in batch.quiet.items()
+            for value in [self._word(partition, SILENCE, reached)]
+            for receiver in range(self.receivers)
+        ]
         if not len(batch):
-            return []
+            return [(self.topic, words)] if words else []
         keys = batch.columns[self.key].tolist()
         places = partitions(keys, self.receivers)
         heads = header.headers(len(batch), self.upstreams)
@@ -137,7 +151,7 @@ class Forward:
             told = batch.told[partition] = np.full(self.receivers, NEVER)
             told[places[rows]] = batch.watermarks[rows]  # the last one of several counts
         messages = zip(keys, values, places.tolist(), strict=True)
-        return [(self.topic, [{"key": key, "value": value, "partition": place} for key, value, place in messages])]
+        return [(self.topic, [*words, *({"key": key, "value": value, "partition": place} for key, value, place in messages)])]
 
     def marks(self, batches: list[Batch]) -> Iterator[tuple[str, int, bytes]]:
         """Topic, partition and value of what a transaction says at its end: to each receiver how far its upstreams have come.
@@ -145,16 +159,19 @@ class Forward:
         A receiver waits for the slowest of them. One that got no record of a partition would wait for it without an end.
         """
         told: dict[int, NDArray[np.int64]] = {}
-        quiet: set[int] = set()
         for batch in batches:
+            for partition in batch.quiet:  # every receiver was told; what it says after that is news to all of them
+                told.pop(partition, None)
             for partition, reached in batch.told.items():
                 told[partition] = np.maximum(told.get(partition, np.full(self.receivers, NEVER)), reached)
-            quiet = quiet - batch.told.keys() | set(batch.quiet)
         for partition, reached in sorted(told.items()):
-            heads = header.headers(1, self.upstreams)
-            heads["partition"], heads["offset"] = partition, SILENCE if partition in quiet else MARK
-            heads["watermark_us"] = reached.max()
-            (value,) = header.write(heads, [None], [None])
-            receivers = range(self.receivers) if partition in quiet else np.flatnonzero(reached < reached.max()).tolist()
-            for receiver in receivers:
+            value = self._word(partition, MARK, reached.max())
+            for receiver in np.flatnonzero(reached < reached.max()).tolist():
                 yield self.topic, receiver, value
+
+    def _word(self, partition: int, kind: int, reached_us: int) -> bytes:
+        """A record without an event: how far a partition of the source has come, and whether it is silent."""
+        heads = header.headers(1, self.upstreams)
+        heads["partition"], heads["offset"], heads["watermark_us"] = partition, kind, reached_us
+        (value,) = header.write(heads, [None], [None])
+        return value

@@ -93,4 +93,6 @@ class Transaction:
 
     def partitions(self) -> list[int]:
         """Partitions whose input or state it moves on."""
-        return sorted({partition for batch in self.batches for partition in (*batch.owed, *batch.deltas, *batch.told)})
+        return sorted(
+            {partition for batch in self.batches for partition in (*batch.owed, *batch.deltas, *batch.told, *batch.quiet)}
+        )
