@@ -13,6 +13,10 @@ ROWS_PER_BATCH_MAX = 2048
 # A run of the model shorter than this is done by the worker itself: two thread switches on busy cores cost as much.
 HAND_OVER_S = 0.001
 
+# Trying a model on made-up rows at start takes some 60 runs of at most 8 rows for each kind of rows: about a millisecond for a
+# small model. A large one is not tried on a further kind after this long; warming its largest batch takes longer.
+PROBE_S = 2.0
+
 # Objects of Python's youngest generation before its collector looks for cycles: several batches with their events, keys and
 # outputs (about 12 objects a row), so that it looks only when something does pile up.
 YOUNG_OBJECTS_MAX = 100_000

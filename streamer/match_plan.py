@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_type_hints
 
+from streamer.clock import Clock
 from streamer.errors import TopologyError
 from streamer.event import Event
 from streamer.inference.model import LoadedModel
@@ -41,7 +42,9 @@ class MatchPlan:
         return (self,)
 
 
-def plan_of(topology: Topology, settings: Settings, models: Path, *, model: LoadedModel | None = None) -> Plan | MatchPlan:
+def plan_of(
+    topology: Topology, settings: Settings, models: Path, *, model: LoadedModel | None = None, clock: Clock | None = None
+) -> Plan | MatchPlan:
     """What a topology becomes: `plan.bind`, or without a model where labels are waited for.
 
     Raises:
@@ -49,7 +52,7 @@ def plan_of(topology: Topology, settings: Settings, models: Path, *, model: Load
         ModelError: the model is missing, unreadable, or does not take these features.
     """
     match = step_of(topology, Match)
-    return bind(topology, settings, models, model=model) if match is None else _bind(topology, match, settings)
+    return bind(topology, settings, models, model=model, clock=clock) if match is None else _bind(topology, match, settings)
 
 
 def _bind(topology: Topology, match: Match, settings: Settings) -> MatchPlan:

@@ -8,6 +8,7 @@ from typing import get_type_hints
 
 import numpy as np
 
+from streamer.clock import Clock, SystemClock
 from streamer.closing import Closing, Emission
 from streamer.closing_plan import check_closing
 from streamer.errors import ModelError, TopologyError
@@ -114,12 +115,16 @@ class Plan:
         return (self.rekey, self) if self.rekey else (self,)
 
 
-def bind(topology: Topology, settings: Settings, models: Path, *, model: LoadedModel | None = None) -> Plan:
+def bind(
+    topology: Topology, settings: Settings, models: Path, *, model: LoadedModel | None = None, clock: Clock | None = None
+) -> Plan:
     """Check a topology and bind it to its model: the one in the repository `models`, or the one given.
+
+    The model is tried on made-up rows, and warm afterwards; `clock` measures that.
 
     Raises:
         TopologyError: the declaration is wrong; the message starts with the line.
-        ModelError: the model is missing, unreadable, or does not take these features.
+        ModelError: the model is missing, unreadable, does not take these features, or mixes rows.
     """
     source, windowed, infer = need(topology, Source), step_of(topology, Windowed), need(topology, Infer)
     features, publish = need(topology, Features), need(topology, Publish)
@@ -136,10 +141,7 @@ def bind(topology: Topology, settings: Settings, models: Path, *, model: LoadedM
     if store:
         check_memory(store, settings, joined[0].where if joined else windowed.where if windowed else "")
     model = model or _load(infer, models, settings)
-    try:
-        model.check(shapes)
-    except ModelError as error:
-        raise ModelError(f"{features.where}: {error}") from error
+    _check_model(model, shapes, features, infer, clock or SystemClock())
     group = settings.group or topology.name
     columns = sorted(needs.window_fields() | needs.events)
     topics = topics_of(topology, group)
@@ -266,6 +268,17 @@ def _load(infer: Infer, models: Path, settings: Settings) -> LoadedModel:
         return LoadedModel.load(
             find(models, infer.model), max_batch=infer.max_batch, intra_op_threads=settings.inference.intra_op_threads
         )
+    except ModelError as error:
+        raise ModelError(f"{infer.where}: {error}") from error
+
+
+def _check_model(model: LoadedModel, shapes: dict[str, tuple[int, ...]], features: Features, infer: Infer, clock: Clock) -> None:
+    try:
+        model.check(shapes)
+    except ModelError as error:
+        raise ModelError(f"{features.where}: {error}") from error
+    try:
+        model.prove(shapes, clock)
     except ModelError as error:
         raise ModelError(f"{infer.where}: {error}") from error
 

@@ -6,6 +6,7 @@ assert test.read("sensor.predictions")[-1]["window_n"] == 70
 """
 
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
@@ -23,9 +24,11 @@ from streamer.errors import StreamerError
 from streamer.event import Event
 from streamer.flow import Flow
 from streamer.inference.model import Facts, Features, LoadedModel
+from streamer.inference.probe import Probed
 from streamer.inference.repository import ModelFile
 from streamer.match_plan import plan_of
 from streamer.memory_log import MemoryAdmin, MemoryConsumer, MemoryLog, MemoryProducer, Stored
+from streamer.plan import Plan
 from streamer.settings import Settings
 from streamer.topology import Topology
 from streamer.units import parse_duration_s
@@ -103,7 +106,10 @@ class TopologyTest:
         if callable(self._models):
             plan = plan_of(self._topology, self._settings, Path(), model=stand_in(self._models, self._threshold))
         else:
-            plan = plan_of(self._topology, self._settings, Path(self._models))
+            plan = plan_of(self._topology, self._settings, Path(self._models), clock=self.clock)
+            if isinstance(plan, Plan):
+                for warning in plan.model.probed.warnings:
+                    warnings.warn(f"{plan.model.file.path}: {warning}", stacklevel=3)
         return [self._new_worker(flow) for flow in plan.flows]
 
     def _new_worker(self, flow: Flow) -> Worker:
@@ -195,12 +201,13 @@ class _StandIn:
         self.file = ModelFile("stand-in", 1, Path("stand-in.onnx"))
         self.facts = Facts(threshold=threshold)
         self.score_column = -1
+        self.probed, self.seconds_per_row = Probed(), 0.0
 
     def check(self, features: object) -> None:
         """Anything fits."""
 
-    def warm_up(self, features: object) -> None:
-        """Nothing to warm."""
+    def prove(self, features: object, clock: object) -> None:
+        """A function is believed."""
 
     def run(self, features: Features, rows: int) -> NDArray[np.float32]:
         """Call the function."""

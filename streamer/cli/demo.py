@@ -78,7 +78,6 @@ def _load(settings: "Settings") -> "tuple[Plan, Recording]":
     folder = _topologies()
     topology, _ = load_topology(f"{folder / 'sensor.py'}:sensor")
     plan = bind(topology, settings, folder / "models")
-    plan.model.warm_up(plan.feature_shapes)
     return plan, Recording.load(folder / "data", plan.event)
 
 

@@ -66,7 +66,8 @@ def serve(name: str, settings: "Settings", stopper: "_Stopper") -> None:
     if plan.store is not None:
         check_memory(plan.store, settings, plan.name, partitions)
     if isinstance(plan, Plan):
-        plan.model.warm_up(plan.feature_shapes)
+        for warning in plan.model.probed.warnings:
+            log.warning("doubtful_model", model=str(plan.model.file.path), problem=warning)
     service = Service(plan, settings)
     _spare_the_collector()
     stopper.hand_over(service.stop)

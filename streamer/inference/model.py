@@ -11,8 +11,11 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from streamer.clock import Clock
 from streamer.errors import ModelError
+from streamer.inference.probe import Probed, probe
 from streamer.inference.repository import ModelFile
+from streamer.inference.signature import ZIPMAP, Signature
 
 Features = Mapping[str, NDArray[np.float32]]
 
@@ -71,24 +74,28 @@ class LoadedModel:
     """A session with its facts. `run` is thread-safe and releases the GIL inside ONNX Runtime.
 
     Attributes:
-        max_batch: most rows in one run.
-        fixed: whether the model was exported for runs of exactly `max_batch` rows.
+        file: which version.
+        facts: what its metadata says.
+        signature: what it takes and gives.
+        max_batch: most rows in one run; exactly as many where the model was exported for a fixed number.
+        probed: what `prove` found out.
+        seconds_per_row: as measured by `prove`, at its slowest; None before.
     """
 
     file: ModelFile
     facts: Facts
-    inputs: dict[str, tuple[Any, ...]]
-    output: str
+    signature: Signature
     max_batch: int
-    fixed: bool
     _session: Any = field(repr=False)
+    probed: Probed = field(default_factory=Probed)
+    seconds_per_row: float | None = None
 
     @staticmethod
     def load(file: ModelFile, *, max_batch: int, intra_op_threads: int = 1) -> "LoadedModel":
         """Build the session: explicit threads, no spinning, sequential execution.
 
         Raises:
-            ModelError: ONNX Runtime refuses the file, or it has no float output.
+            ModelError: ONNX Runtime refuses the file, or its inputs or outputs are of a kind that cannot be served.
         """
         options = ort.SessionOptions()
         options.intra_op_num_threads = intra_op_threads
@@ -101,15 +108,12 @@ class LoadedModel:
         try:
             session = ort.InferenceSession(file.path, options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise ModelError(f"{file.path} cannot be loaded: {error}") from error
+            # The default export of scikit-learn from float64 rows is no valid model at all.
+            hint = f" {ZIPMAP}" if "ZipMap" in str(error) else ""
+            raise ModelError(f"{file.path} cannot be loaded: {error}{hint}") from error
         facts = read_facts(session.get_modelmeta().custom_metadata_map, file.path)
-        floats = [o.name for o in session.get_outputs() if "float" in o.type or "double" in o.type]
-        output = facts.output or (floats[0] if floats else "")
-        if output not in floats:
-            raise ModelError(f"{file.path} has no float output {output!r}; its float outputs are {floats}")
-        inputs = {i.name: tuple(i.shape) for i in session.get_inputs()}
-        fixed = [shape[0] for shape in inputs.values() if shape and isinstance(shape[0], int)]
-        return LoadedModel(file, facts, inputs, output, fixed[0] if fixed else max_batch, bool(fixed), session)
+        signature = Signature.read(session.get_inputs(), session.get_outputs(), facts.output, file.path)
+        return LoadedModel(file, facts, signature, signature.fixed_rows or max_batch, session)
 
     def check(self, features: Mapping[str, tuple[int, ...]]) -> None:
         """Hold the features of a topology against the model.
@@ -120,47 +124,44 @@ class LoadedModel:
         Raises:
             ModelError: names or widths differ; the message shows both sides.
         """
-        if self._takes_matrix(features):
-            self._check_matrix(features)
-        elif set(features) != set(self.inputs):
-            raise ModelError(
-                f"model {self.file.name} has the inputs {sorted(self.inputs)}, the features are {sorted(features)}; "
-                "name the features as the inputs, or export it with one (rows, features) input and streamer.features"
-            )
-
-    def _takes_matrix(self, features: Mapping[str, Any]) -> bool:
-        return len(self.inputs) == 1 and not set(self.inputs) >= set(features)
-
-    def _check_matrix(self, features: Mapping[str, tuple[int, ...]]) -> None:
-        names, given = self.facts.features, list(features)
-        if names and set(names) != set(given):
-            missing, extra = sorted(set(names) - set(given)), sorted(set(given) - set(names))
+        matrix, inputs, names = self._takes_matrix(features), self.signature.inputs, self.facts.features
+        if matrix and names and set(names) != set(features):
+            missing, extra = sorted(set(names) - set(features)), sorted(set(features) - set(names))
             raise ModelError(
                 f"model {self.file.name} was trained on {list(names)}; the features lack {missing} and have {extra} too many"
             )
-        (shape,) = self.inputs.values()
-        width = sum(int(np.prod(s)) if s else 1 for s in features.values())
-        if len(shape) == 2 and isinstance(shape[1], int) and shape[1] != width:
-            raise ModelError(f"model {self.file.name} takes {shape[1]} columns, the features give {width}: {given}")
+        if not matrix and set(features) != set(inputs):
+            raise ModelError(
+                f"model {self.file.name} has the inputs {sorted(inputs)}, the features are {sorted(features)}; "
+                "name the features as the inputs, or export it with one (rows, features) input and streamer.features"
+            )
+        self.signature.check(features, self.file.name, matrix=matrix)
+
+    def _takes_matrix(self, features: Mapping[str, Any]) -> bool:
+        inputs = self.signature.inputs
+        return len(inputs) == 1 and not set(inputs) >= set(features)
 
     def feed(self, features: Features) -> dict[str, NDArray[np.float32]]:
         """Arrange feature columns, each (rows,) or (rows, width), as the model's inputs."""
         if self._takes_matrix(features):
             names = self.facts.features or tuple(features)
-            (only,) = self.inputs
+            (only,) = self.signature.inputs
             parts = [features[name] for name in names]
             if all(part.ndim == 1 for part in parts):
                 return {only: np.stack(parts, axis=1)}
             return {only: np.concatenate([p[:, None] if p.ndim == 1 else p for p in parts], axis=1)}
         return {
             name: features[name][:, None] if len(shape) == 2 and features[name].ndim == 1 else features[name]
-            for name, shape in self.inputs.items()
+            for name, shape in self.signature.inputs.items()
         }
 
     def run(self, features: Features, rows: int) -> NDArray[np.float32]:
         """Score rows; returns (rows, columns).
 
         Rows are cut into runs of at most `max_batch` and padded to a power of two, so that ONNX Runtime sees few shapes.
+
+        Raises:
+            ModelError: the output has not one row for each row of the input.
         """
         if rows == 0:
             return np.empty((0, 1), np.float32)
@@ -170,28 +171,44 @@ class LoadedModel:
 
     def _run_once(self, feed: dict[str, NDArray[np.float32]], start: int, end: int) -> NDArray[np.float32]:
         rows = end - start
-        bucket = self.max_batch if self.fixed else min(self.max_batch, 1 << (rows - 1).bit_length())
+        bucket = self.max_batch if self.signature.fixed_rows else min(self.max_batch, 1 << (rows - 1).bit_length())
         piece = {name: _padded(column[start:end], bucket) for name, column in feed.items()}
-        (scores,) = self._session.run([self.output], piece)
-        return np.asarray(scores, np.float32).reshape(bucket, -1)[:rows]
+        (given,) = self._session.run([self.signature.output], piece)
+        scores = np.asarray(given, np.float32)
+        alone = bucket == 1 and scores.ndim == 0  # a single number is the row's where a run has only one
+        if not alone and (scores.shape[:1] != (bucket,) or scores.size < bucket):
+            raise ModelError(
+                f"{self.file.path}: its output {self.signature.output!r} has the shape {scores.shape} for {bucket} rows; "
+                f"it must have one row for each, ({bucket}, columns): export it with the rows as first axis"
+            )
+        return scores.reshape(bucket, -1)[:rows]
 
-    def warm_up(self, features: Mapping[str, tuple[int, ...]]) -> None:
-        """Run every bucket once, so that the first event does not pay for it.
+    def prove(self, features: Mapping[str, tuple[int, ...]], clock: Clock) -> None:
+        """See that scores belong to their rows, and run every size of batch once, so that the first event does not pay for it.
 
         Raises:
-            ModelError: the score is not where the metadata says.
+            ModelError: it mixes rows, or the score is not where the metadata says.
         """
-        rows = 1
+        self.probed = probe(self, features, clock)
+        row = self.probed.row
+        if row is None:
+            return
+        columns = self.run(row, 1).shape[1]
+        if not -columns <= self.score_column < columns:
+            raise ModelError(
+                f"{self.file.path}: streamer.column is {self.score_column}, but {self.signature.output!r} has {columns} columns"
+            )
+        slowest, size = 0.0, 1
         while True:
-            size = min(rows, self.max_batch)
-            scores = self.run({name: np.zeros((size, *shape), np.float32) for name, shape in features.items()}, size)
-            if not -scores.shape[1] <= self.score_column < scores.shape[1]:
-                raise ModelError(
-                    f"{self.file.path}: streamer.column is {self.score_column}, but {self.output!r} has {scores.shape[1]} columns"
-                )
-            if rows >= self.max_batch:
-                return
-            rows *= 2
+            rows = min(size, self.max_batch)
+            many = {name: np.repeat(column, rows, axis=0) for name, column in row.items()}
+            started = clock.monotonic()
+            self.run(many, rows)
+            slowest = max(slowest, (clock.monotonic() - started) / rows)
+            if rows == self.max_batch:
+                break
+            size *= 2
+        self.seconds_per_row = slowest
 
     @property
     def score_column(self) -> int:
@@ -200,7 +217,8 @@ class LoadedModel:
 
 
 def _padded(column: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
+    """As many rows as asked for, the last one repeated: what the model takes once it takes again, zeros it might not."""
     missing = rows - column.shape[0]
     if missing == 0:
         return np.ascontiguousarray(column)
-    return np.concatenate([column, np.zeros((missing, *column.shape[1:]), np.float32)])
+    return np.concatenate([column, np.repeat(column[-1:], missing, axis=0)])

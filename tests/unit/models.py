@@ -45,3 +45,14 @@ def write_model(
     path.parent.mkdir(parents=True)
     path.write_bytes(proto.SerializeToString())
     return path
+
+
+def write_text(models: Path, text: str, name: str = "m", *, facts: Mapping[str, str] | None = None) -> Path:
+    """Write a model given in ONNX's own language, `graph (inputs) => (outputs) {nodes}`."""
+    head = "" if text.startswith("<") else '<ir_version: 8, opset_import: ["" : 17]> '
+    proto = onnx.parser.parse_model(head + text)
+    helper.set_model_props(proto, dict(facts or {}))
+    path = models / name / "1" / "model.onnx"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(proto.SerializeToString())
+    return path
