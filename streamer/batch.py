@@ -142,6 +142,13 @@ class Pairs:
         """How many have a label."""
         return len(self.labels) - self.labels.count(None)
 
+    def only(self, rows: NDArray[np.int64]) -> "Pairs":
+        """These rows, in this order."""
+        of = rows.tolist()
+        columns = self.bodies, self.labels, self.delays_us
+        bodies, labels, delays = ([column[row] for row in of] for column in columns)
+        return Pairs(bodies, labels, delays, self.unused)
+
 
 @dataclass(slots=True)
 class Stamps:

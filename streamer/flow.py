@@ -8,6 +8,7 @@ from streamer.clock import Clock
 from streamer.closing import Closing
 from streamer.inference.pool import Pool
 from streamer.match_plan import MatchPlan
+from streamer.message_sizes import MessageSizes
 from streamer.plan import Plan, RekeyPlan
 from streamer.rekey.grid import Grid
 from streamer.rekey.receive import Receive, RekeyedWindows
@@ -117,16 +118,18 @@ def waits_for_ends(flow: Flow) -> bool:
     return isinstance(window, Closing) and window.idle_us > 0
 
 
-def stages_of(plan: Flow, settings: Settings, clock: Clock, partitions_of: "Callable[[str], int]") -> Stages:
-    """Build the stages of a flow; `partitions_of` asks the cluster how many partitions a topic has."""
+def stages_of(
+    plan: Flow, settings: Settings, clock: Clock, sizes: MessageSizes, partitions_of: "Callable[[str], int]"
+) -> Stages:  # fmt: skip
+    """Build the stages of a flow with outputs of these sizes; `partitions_of` asks how many partitions a topic has."""
     if isinstance(plan, RekeyPlan):
         internal, source = plan.topics.predictions, plan.topics.source
-        forward = Forward(internal, plan.field, partitions_of(internal), partitions_of(source))
+        forward = Forward(internal, plan.field, partitions_of(internal), partitions_of(source), sizes)
         ahead_us = round(settings.max_ahead * 1e6)
         decode = Decode(plan.event, (), settings.record_bytes_max, ahead_us, keyed=False, new_key=plan.field)
         return Stages(decode, Progress(plan.align_us, plan.idle_s), Unscored(), Flag(None, 0), forward, None, forward.marks)
     if isinstance(plan, MatchPlan):
-        return _matching(plan, settings)
+        return _matching(plan, settings, sizes)
     model = plan.model
     names = tuple(name for name in (model.facts.features or plan.feature_shapes) if plan.feature_shapes[name] == ())
     return Stages(
@@ -134,17 +137,17 @@ def stages_of(plan: Flow, settings: Settings, clock: Clock, partitions_of: "Call
         _window(plan, settings),
         Infer(Pool(model, settings.inference.threads, clock)),
         Flag(plan.threshold, model.score_column),
-        Results(Encoder(plan.topics.source, model, plan.publish_features, names), plan.topics),
+        Results(Encoder(plan.topics.source, model, plan.publish_features, names), plan.topics, sizes),
         _changelog(plan),
     )
 
 
-def _matching(plan: MatchPlan, settings: Settings) -> Stages:
+def _matching(plan: MatchPlan, settings: Settings, sizes: MessageSizes) -> Stages:
     ahead_us, events = round(settings.max_ahead * 1e6), (plan.event, plan.label)
     decoders = [Decode(event, (), settings.record_bytes_max, ahead_us, keyed=True) for event in events]
     window = MatchStage(plan.store, events, settings.keys_max, plan.idle_s)
     decode = DecodeEach(dict(zip(plan.topics.sources, decoders, strict=True)))
-    return Stages(decode, window, Unscored(), Flag(None, 0), Matches(plan.topics), _changelog(plan))
+    return Stages(decode, window, Unscored(), Flag(None, 0), Matches(plan.topics, sizes), _changelog(plan))
 
 
 def _decode(plan: Plan, settings: Settings) -> Decode | DecodeEach | Receive:

@@ -4,19 +4,23 @@ It stands behind `streamer.testing`; the clients here have the methods of conflu
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin._config import ConfigEntry, ConfigResource
 from confluent_kafka.admin._metadata import ClusterMetadata, PartitionMetadata, TopicMetadata
 
 from streamer.batch import LOG_APPEND_TIME
 from streamer.clock import Clock
+from streamer.limits import MESSAGE_BYTES_DEFAULT
 
 _CREATE_TIME = 1
+# What a broker counts beside the bytes of a record: the frame of a batch, and the least that stands before a record.
+BATCH_BYTES = 61 + 7
 
 
 @dataclass(slots=True)
@@ -49,10 +53,19 @@ class MemoryLog:
     Args:
         partitions: of every topic.
         clock: gives records their log time.
+        message_bytes_max: topic -> largest record that is taken; Kafka's default for those that are not in it.
+
+    Attributes:
+        message_bytes_max: may be changed at any time, as with a broker.
+        refusals: topic -> code with which all that is produced to it is refused, such as `TOPIC_AUTHORIZATION_FAILED`.
+        undescribed: topics whose configuration may not be read.
     """
 
-    def __init__(self, partitions: int, clock: Clock) -> None:
+    def __init__(self, partitions: int, clock: Clock, message_bytes_max: Mapping[str, int] | None = None) -> None:
         self.partitions, self._clock = partitions, clock
+        self.message_bytes_max: dict[str, int] = dict(message_bytes_max or {})
+        self.refusals: dict[str, int] = {}
+        self.undescribed: set[str] = set()
         self._topics: dict[str, list[list[Stored]]] = defaultdict(lambda: [[] for _ in range(partitions)])
         self._groups: dict[str, _Group] = defaultdict(_Group)
         self._order: dict[str, list[tuple[int, int]]] = defaultdict(list)
@@ -75,6 +88,20 @@ class MemoryLog:
         if transaction:
             self.open[transaction].append(record)
         return record
+
+    def refusal(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: list[tuple[str, Any]] | None
+    ) -> int | None:  # fmt: skip
+        """Code with which a broker would refuse a record, or None."""
+        if topic in self.refusals:
+            return self.refusals[topic]
+        of_headers = sum(len(name) + len(text or b"") for name, text in headers or [])
+        size = BATCH_BYTES + len(key or b"") + len(value or b"") + of_headers
+        return KafkaError.MSG_SIZE_TOO_LARGE if size > self.takes(topic) else None
+
+    def takes(self, topic: str) -> int:
+        """Bytes of the largest batch, and so of the largest record with its frame, that a topic takes."""
+        return self.message_bytes_max.get(topic, MESSAGE_BYTES_DEFAULT)
 
     def end(self, topic: str, partition: int) -> int:
         """Offset after the last record, open transactions included."""
@@ -228,16 +255,24 @@ class MemoryConsumer:
             self._handlers["on_revoke"](self, owned)
 
 
+Report = Callable[[KafkaError | None, Message], None]
+
+
 class MemoryProducer:
-    """A producer, transactional when its configuration has an id; a newer one with that id fences it."""
+    """A producer, transactional when its configuration has an id; a newer one with that id fences it.
+
+    What the log refuses is reported, and a transaction that holds such a record can only be aborted.
+    """
 
     def __init__(self, log: MemoryLog, config: dict[str, Any]) -> None:
         self._log = log
         self._id: str | None = config.get("transactional.id")
         self._only_failures = bool(config.get("delivery.report.only.error"))
+        self._report: Report | None = config.get("on_delivery")
         self._epoch = 0
         self._offsets: list[tuple[str, list[TopicPartition]]] = []
-        self._reports: list[tuple[Callable[[None, Message], None], Message]] = []
+        self._reports: list[tuple[Report, KafkaError | None, Message]] = []
+        self._refused: int | None = None
 
     def init_transactions(self, timeout: float = 0) -> None:
         assert self._id is not None, "not transactional"
@@ -249,20 +284,27 @@ class MemoryProducer:
         self._check()
         assert self._id is not None, "not transactional"
         self._log.open[self._id] = []
-        self._offsets = []
+        self._offsets, self._refused = [], None
 
     def produce(
         self, topic: str, value: bytes | None = None, key: bytes | None = None, partition: int = -1,
-        headers: list[tuple[str, Any]] | None = None, on_delivery: Callable[[None, Message], None] | None = None,
+        headers: list[tuple[str, Any]] | None = None, on_delivery: Report | None = None,
     ) -> None:  # fmt: skip
         self._check()
+        report = on_delivery or self._report
+        if (code := self._log.refusal(topic, key, value, headers)) is not None:
+            self._refused = self._refused or code
+            if report is not None:
+                stored = Stored(key, value, headers or [], 0)
+                self._reports.append((report, KafkaError(code), _message(topic, max(partition, 0), -1, stored)))
+            return
         stored = self._log.append(topic, key, value, partition, headers, self._id)
-        if on_delivery is not None and not self._only_failures:
-            self._reports.append((on_delivery, _message(topic, partition, self._log.end(topic, partition) - 1, stored)))
+        if report is not None and not self._only_failures:
+            self._reports.append((report, None, _message(topic, partition, self._log.end(topic, partition) - 1, stored)))
 
-    def produce_batch(self, topic: str, messages: list[dict[str, Any]]) -> int:
+    def produce_batch(self, topic: str, messages: list[dict[str, Any]], on_delivery: Report | None = None) -> int:
         for message in messages:
-            self.produce(topic, message["value"], message["key"], message.get("partition", -1))
+            self.produce(topic, message["value"], message["key"], message.get("partition", -1), on_delivery=on_delivery)
         return len(messages)
 
     def send_offsets_to_transaction(self, offsets: list[TopicPartition], metadata: str, timeout: float = -1) -> None:
@@ -271,6 +313,9 @@ class MemoryProducer:
 
     def commit_transaction(self) -> None:
         self._check()
+        if self._refused is not None:
+            self.poll()
+            raise KafkaException(KafkaError(self._refused, "a record was refused", txn_requires_abort=True))
         for group, offsets in self._offsets:
             self._log.commit(group, offsets)
         self._end("committed")
@@ -278,12 +323,13 @@ class MemoryProducer:
 
     def abort_transaction(self, timeout: float = 0) -> None:
         self._check()
+        self._refused = None
         self._end("aborted")
 
     def poll(self, timeout: float = 0) -> int:
         reports, self._reports = self._reports, []
-        for report, message in reports:
-            report(None, message)
+        for report, error, message in reports:
+            report(error, message)
         return len(reports)
 
     def flush(self, timeout: float = 0) -> int:
@@ -303,7 +349,7 @@ class MemoryProducer:
 
 
 class MemoryAdmin:
-    """Deletes records; the answer is there at once."""
+    """Deletes records and tells limits; the answer is there at once."""
 
     def __init__(self, log: MemoryLog) -> None:
         self._log = log
@@ -314,6 +360,19 @@ class MemoryAdmin:
             self._log.delete_records(tp.topic, tp.partition, tp.offset)
             answers[tp] = Future[None]()
             answers[tp].set_result(None)
+        return answers
+
+    def describe_configs(
+        self, resources: list[ConfigResource], request_timeout: float = 0
+    ) -> dict[ConfigResource, Future[dict[str, ConfigEntry]]]:  # fmt: skip
+        answers = {}
+        for resource in resources:
+            answers[resource] = Future[dict[str, ConfigEntry]]()
+            if resource.name in self._log.undescribed:
+                answers[resource].set_exception(KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)))
+                continue
+            takes = ConfigEntry("max.message.bytes", str(self._log.takes(resource.name)))
+            answers[resource].set_result({takes.name: takes})
         return answers
 
 

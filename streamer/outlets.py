@@ -7,6 +7,7 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from streamer.clients import Clients
 from streamer.kafka import producer_config, transactional_config
+from streamer.message_sizes import MessageSizes
 from streamer.settings import Settings
 
 DeliveryReport = Callable[[KafkaError | None, Message], None]
@@ -51,15 +52,15 @@ MakeOutlets = Callable[[], Outlets]
 _NO_RETRIES = {"enable.idempotence": False, "message.send.max.retries": 0}
 
 
-def outlets_of(clients: Clients, settings: Settings, group: str, *, forwards: bool) -> MakeOutlets:
-    """Makes the producers of a worker.
+def outlets_of(clients: Clients, settings: Settings, group: str, sizes: MessageSizes, *, forwards: bool) -> MakeOutlets:
+    """Makes the producers of a worker, with batches of `sizes`.
 
     With transactions nothing is reported, for a commit fails instead. With `forwards` outputs are records of an internal topic,
     whose reader takes one that was overtaken for one it has seen: there a failed request must stop those behind it.
     """
     if settings.guarantee == "exactly-once":
         # Once: the next producer must bear the same id, and so end what the last one left open.
-        config = transactional_config(settings, group)
+        config = {**transactional_config(settings, group), **sizes.producer_config()}
 
         def make() -> Outlets:
             producer = clients.producer(config)
@@ -69,7 +70,7 @@ def outlets_of(clients: Clients, settings: Settings, group: str, *, forwards: bo
 
     # A worker hands over whole batches: to wait for more would only make them late. Without any wait the client sends the
     # first record of each alone.
-    plain = producer_config(settings, linger_ms=0.02)
+    plain = {**producer_config(settings, linger_ms=0.02), **sizes.producer_config()}
     # Outputs are many: a report of each would cost as much as sending it. Of the changelog's few each is told, since a
     # snapshot must know where it lies.
     many = {**plain, **({} if forwards else _NO_RETRIES), "delivery.report.only.error": True}

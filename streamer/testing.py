@@ -7,7 +7,7 @@ assert test.read("sensor.predictions")[-1]["window_n"] == 70
 
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -73,6 +73,7 @@ class TopologyTest:
         threshold: of a stand-in, for `.flag(above="model.threshold")`.
         partitions: of every topic.
         start: first instant of the clock, seconds since the epoch.
+        message_bytes_max: topic -> its `max.message.bytes`; Kafka's default for the others.
         settings: texts as in a TOML file, such as `{"guarantee": "at-least-once", "commit_interval": "50ms"}`, or the
             numbers they stand for (seconds, bytes).
     """
@@ -85,10 +86,11 @@ class TopologyTest:
         threshold: float = 0.5,
         partitions: int = 4,
         start: float = 1_700_000_000.0,
+        message_bytes_max: Mapping[str, int] | None = None,
         settings: dict[str, object] | None = None,
     ) -> None:
         self.clock = ManualClock(start)
-        self.log = MemoryLog(partitions, self.clock)
+        self.log = MemoryLog(partitions, self.clock, message_bytes_max)
         given = settings or {}
         texts = {name: value for name, value in given.items() if isinstance(value, str)}
         numbers = {name: value for name, value in given.items() if name not in texts}

@@ -13,8 +13,9 @@ from streamer.clients import Clients, KafkaClients
 from streamer.clock import Clock, SystemClock
 from streamer.fences import Fences
 from streamer.flow import Flow, stages_of, waits_for_ends
-from streamer.kafka import Watermarks, consumer_config, reader_config
+from streamer.kafka import Watermarks, admin_config, consumer_config, reader_config
 from streamer.merging import merging_of
+from streamer.message_sizes import message_sizes
 from streamer.outlets import outlets_of
 from streamer.plan import RekeyPlan
 from streamer.room import Room
@@ -67,14 +68,15 @@ class Worker:
         config = consumer_config(settings, plan.group, ends=waits_for_ends(plan))
         self._consume = Consume(clients.consumer(config), topics.sources, clock, clients.silence_between_polls_s)
         ends = Watermarks(clients.consumer(reader_config(settings, committed=False)))
-        stages = stages_of(plan, settings, clock, ends.partitions)
+        sizes = message_sizes(clients.admin(admin_config(settings)), settings, topics)
+        stages = stages_of(plan, settings, clock, sizes, ends.partitions)
         state = stages.changelog
         self._bases = bases_of(state, settings, clients, clock, self.metrics)
         self._decode, self._window, self._infer, self._flag = stages.decode, stages.window, stages.infer, stages.flag
         self._merging = merging_of(self._consume, self._window, clock, self.metrics)
-        self._produce = Produce(stages.encoding, topics, clock)
+        self._produce = Produce(stages.encoding, topics, clock, sizes)
         self._commit = Commit(
-            outlets_of(clients, settings, plan.group, forwards=isinstance(plan, RekeyPlan)), topics.sources, self._bases,
+            outlets_of(clients, settings, plan.group, sizes, forwards=isinstance(plan, RekeyPlan)), topics.sources, self._bases,
             Timing(settings.commit_interval, clients.rest_after_commit_s, clients.commit_stuck_s), clock,
             transactional=exactly_once, marks=stages.marks,
         )  # fmt: skip

@@ -116,7 +116,8 @@ def acls(topics: "Topics", group: str) -> list[str]:
     """The rights a worker needs, no more, one a line."""
     readers = topics.readers(group)
     lines = [f"allow read,describe topic {name}" for name in readers]
-    lines += [f"allow write,describe topic {name}" for name in topics.outputs()]
+    # Their configuration says how large a record they take.
+    lines += [f"allow write,describe,describe_configs topic {name}" for name in topics.outputs()]
     if topics.changelog:
         lines.append(f"allow read,delete topic {topics.changelog}")
     lines += [f"allow read group {name}" for name in dict.fromkeys(readers.values())]

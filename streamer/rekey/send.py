@@ -9,8 +9,11 @@ import numpy as np
 
 from streamer.batch import Batch
 from streamer.by_partition import partition_rows
+from streamer.limits import REKEY_ROOM_BYTES
+from streamer.message_sizes import MessageSizes
 from streamer.rekey import header
 from streamer.rekey.murmur2 import partitions
+from streamer.stages.oversize import refuse
 from streamer.state.store import Store
 from streamer.state.upstreams import MARK, NEVER, SILENCE
 
@@ -124,15 +127,18 @@ class Forward:
         key: the column with the new keys.
         receivers: partitions of the internal topic.
         upstreams: partitions of the source.
+        sizes: what the internal topic takes.
     """
 
     topic: str
     key: str
     receivers: int
     upstreams: int
+    sizes: MessageSizes
 
     def outgoing(self, batch: Batch, now_us: int) -> list[tuple[str, list[dict[str, Any]]]]:  # noqa: ARG002 - stamps are the log's
-        """Records by topic: the values as they came, behind their headers."""
+        """Records by topic: the values as they came, behind their headers. Rows too large for that become dead letters."""
+        self._refuse(batch)
         words = [
             {"key": None, "value": value, "partition": receiver}
             for partition, reached in batch.quiet.items()
@@ -152,6 +158,20 @@ class Forward:
             told[places[rows]] = batch.watermarks[rows]  # the last one of several counts
         messages = zip(keys, values, places.tolist(), strict=True)
         return [(self.topic, [*words, *({"key": key, "value": value, "partition": place} for key, value, place in messages)])]
+
+    def _refuse(self, batch: Batch) -> None:
+        most = self.sizes.record(self.topic) - REKEY_ROOM_BYTES
+        if batch.value_bytes <= most:
+            return
+        sizes = [len(value or b"") for value in batch.values]
+        large = {
+            row: f"the record has {size:,} bytes, {self.topic} has room for {most:,} of it (its max.message.bytes, less what "
+            "stands in front of a record there)"
+            for row, size in enumerate(sizes)
+            if size > most
+        }
+        if large:
+            batch.watermarks = batch.watermarks[refuse(batch, large)]
 
     def marks(self, batches: list[Batch]) -> Iterator[tuple[str, int, bytes]]:
         """Topic, partition and value of what a transaction says at its end: to each receiver how far its upstreams have come.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from streamer.batch import Batch, DeadLetter, Spans
 from streamer.inference.model import LoadedModel
-from streamer.limits import DEAD_LETTER_BYTES_MAX
+from streamer.limits import DEAD_LETTER_BYTES_MAX, HEADER_ROOM_BYTES, KEY_BYTES_MAX
 from streamer.stages.json_kernel import room, write_predictions
 
 _DRIVERS = 3
@@ -71,6 +71,11 @@ class Encoder:
         )  # fmt: skip
         return out[: end - 1].tobytes().split(b"\n")
 
+    def record_bytes_max(self, batch: Batch) -> int:
+        """Bytes that key and value of none of its predictions exceed; a sum over the batch that looks at no row."""
+        numbers = batch.scores.shape[1] + (len(self.names) if self.with_features else 0) + 1
+        return room(1, len(self._constants), KEY_BYTES_MAX, numbers) + KEY_BYTES_MAX
+
     def anomaly(self, batch: Batch, row: int, prediction: bytes) -> bytes:
         """The prediction of a flagged row with the features that drove it, `schemas/anomaly.v1.json`."""
         values = {name: float(batch.features[name][row]) for name in self.names}
@@ -114,17 +119,41 @@ def _writable(data: bytes) -> NDArray[np.uint8]:
     return np.frombuffer(bytearray(data), np.uint8)
 
 
-def dead_letter_key(letter: DeadLetter) -> bytes | None:
-    """The original key, or its first 64 KiB: what a broker took as a record it must take as a dead letter, headers included."""
-    return letter.key if letter.key is None else letter.key[:DEAD_LETTER_BYTES_MAX]
+Headers = list[tuple[str, str | bytes | None]]
+# Room for the two headers that name length and digest of a value that is cut, and for the words about a key that is.
+_CUT_BYTES = 256
 
 
-def dead_letter(letter: DeadLetter) -> tuple[bytes | None, list[tuple[str, str | bytes | None]]]:
-    """Value and headers of a dead letter: the original bytes, or the first 64 KiB with length and digest."""
-    detail = letter.detail
-    if letter.key is not None and len(letter.key) > DEAD_LETTER_BYTES_MAX:
-        detail += f"; the first 64 KiB of its {len(letter.key):,} bytes of key are kept"
-    headers: list[tuple[str, str | bytes | None]] = [
+def dead_letter(letter: DeadLetter, most: int) -> tuple[bytes | None, bytes | None, Headers]:
+    """Key, value and headers of a dead letter: the original bytes, or as much of them as may be kept and as the topic takes.
+
+    Of a value that is cut the headers have length and digest.
+
+    Args:
+        letter: what to write.
+        most: bytes that the topic takes of a record.
+    """
+    key, value, detail = letter.key, letter.value, letter.detail
+    key_size, value_size = len(key or b""), len(value or b"")
+    headers = _headers(letter, detail)
+    room = most - _size(headers)
+    if key_size + value_size <= room and max(key_size, value_size) <= DEAD_LETTER_BYTES_MAX:
+        return key, value, headers
+    room -= _CUT_BYTES
+    if room < 0:
+        detail = detail.encode()[: max(0, len(detail.encode()) + room)].decode(errors="ignore")
+    if key is not None and key_size > (kept := max(0, min(room, DEAD_LETTER_BYTES_MAX))):
+        key, detail = key[:kept], f"{detail}; the first {kept:,} of its {key_size:,} bytes of key are kept"
+    headers = _headers(letter, detail)
+    if value is not None and value_size > (kept := max(0, min(room - len(key or b""), DEAD_LETTER_BYTES_MAX))):
+        headers.append(("streamer.error.truncated", str(value_size)))
+        headers.append(("streamer.error.digest", "sha256:" + hashlib.sha256(value).hexdigest()))
+        value = value[:kept]
+    return key, value, headers
+
+
+def _headers(letter: DeadLetter, detail: str) -> Headers:
+    return [
         ("streamer.error.stage", letter.stage),
         ("streamer.error.reason", letter.reason),
         ("streamer.error.detail", detail),
@@ -133,9 +162,9 @@ def dead_letter(letter: DeadLetter) -> tuple[bytes | None, list[tuple[str, str |
         ("streamer.error.offset", str(letter.offset)),
         *letter.more,
     ]
-    value = letter.value
-    if value is not None and len(value) > DEAD_LETTER_BYTES_MAX:
-        headers.append(("streamer.error.truncated", str(len(value))))
-        headers.append(("streamer.error.digest", "sha256:" + hashlib.sha256(value).hexdigest()))
-        value = value[:DEAD_LETTER_BYTES_MAX]
-    return value, headers
+
+
+def _size(headers: Headers) -> int:
+    """Bytes that a broker counts of them."""
+    texts = (text if isinstance(text, bytes) else (text or "").encode() for header in headers for text in header)
+    return sum(map(len, texts)) + HEADER_ROOM_BYTES * len(headers)

@@ -9,7 +9,9 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streamer.batch import Batch, DeadLetter
 from streamer.clock import Clock
-from streamer.stages.encode import Encoder, dead_letter, dead_letter_key
+from streamer.message_sizes import MessageSizes
+from streamer.stages.encode import Encoder, dead_letter
+from streamer.stages.oversize import refuse
 from streamer.stages.transaction import TransactionError
 from streamer.topics import Topics
 
@@ -28,20 +30,37 @@ class Results:
     Attributes:
         encoder: writes them.
         topics: where they go.
+        sizes: what these take.
     """
 
     encoder: Encoder
     topics: Topics
+    sizes: MessageSizes
 
     def outgoing(self, batch: Batch, now_us: int) -> list[tuple[str, list[dict[str, Any]]]]:
-        """Records by topic."""
+        """Records by topic. A row one of whose records is too large becomes a dead letter."""
         values = self.encoder.predictions(batch, now_us)
-        found = [(self.topics.predictions, [{"key": k, "value": v} for k, v in zip(batch.keys, values, strict=True)])]
-        if self.topics.anomalies and batch.flags.any():
-            flagged = batch.flags.nonzero()[0].tolist()
-            anomalies = [{"key": batch.keys[row], "value": self.encoder.anomaly(batch, row, values[row])} for row in flagged]
-            found.append((self.topics.anomalies, anomalies))
-        return found
+        predictions = [{"key": key, "value": value} for key, value in zip(batch.keys, values, strict=True)]
+        flagged = batch.flags.nonzero()[0].tolist() if self.topics.anomalies else []
+        anomalies = [{"key": batch.keys[row], "value": self.encoder.anomaly(batch, row, values[row])} for row in flagged]
+        if large := self._too_large(batch, predictions, flagged, anomalies):
+            predictions = [message for row, message in enumerate(predictions) if row not in large]
+            anomalies = [message for row, message in zip(flagged, anomalies, strict=True) if row not in large]
+            refuse(batch, large)
+        found = [(self.topics.predictions, predictions)]
+        return [*found, (self.topics.anomalies, anomalies)] if self.topics.anomalies and anomalies else found
+
+    def _too_large(
+        self, batch: Batch, predictions: list[dict[str, Any]], flagged: list[int], anomalies: list[dict[str, Any]]
+    ) -> dict[int, str]:
+        """Row -> what is wrong; predictions are only looked at where one could be."""
+        large = dict[int, str]()
+        if anomalies and self.topics.anomalies:
+            found = self.sizes.too_large("the anomaly", self.topics.anomalies, anomalies)
+            large = {flagged[place]: fault for place, fault in found.items()}
+        if self.encoder.record_bytes_max(batch) > self.sizes.record(self.topics.predictions):
+            large |= self.sizes.too_large("the prediction", self.topics.predictions, predictions)
+        return large
 
 
 @dataclass(slots=True)
@@ -50,24 +69,45 @@ class Matches:
 
     Attributes:
         topics: where they go.
+        sizes: what these take.
     """
 
     topics: Topics
+    sizes: MessageSizes
 
     def outgoing(self, batch: Batch, now_us: int) -> list[tuple[str, list[dict[str, Any]]]]:  # noqa: ARG002 - nothing counts from now
-        """Records by topic."""
+        """Records by topic. One that is too large becomes a dead letter with the prediction in it."""
         assert batch.pairs is not None, "the stage before makes pairs"
         assert self.topics.unmatched is not None, "a topology with .match names it"
-        matched, unmatched = list[dict[str, Any]](), list[dict[str, Any]]()
         pairs = batch.pairs
-        for key, body, label, delay_us in zip(batch.keys, pairs.bodies, pairs.labels, pairs.delays_us, strict=True):
-            if label is None:
-                unmatched.append({"key": key, "value": body})
-            else:
-                value = b'%b,"label":%b,"delay_s":%b}' % (body[:-1], label, orjson.dumps(delay_us / 1e6))
-                matched.append({"key": key, "value": value})
-        found = (self.topics.predictions, matched), (self.topics.unmatched, unmatched)
+        rows = zip(batch.keys, pairs.bodies, pairs.labels, pairs.delays_us, strict=True)
+        messages = [{"key": key, "value": _pair(body, label, delay_us)} for key, body, label, delay_us in rows]
+        matched = [row for row, label in enumerate(pairs.labels) if label is not None]
+        unmatched = [row for row, label in enumerate(pairs.labels) if label is None]
+        found = list[tuple[str, list[dict[str, Any]]]]()
+        large = dict[int, str]()
+        for topic, places in ((self.topics.predictions, matched), (self.topics.unmatched, unmatched)):
+            records = [messages[row] for row in places]
+            faults = self.sizes.too_large("the prediction with its label", topic, records)
+            large |= {places[place]: fault for place, fault in faults.items()}
+            found.append((topic, [record for place, record in enumerate(records) if place not in faults]))
+        if large:
+            self._refuse(batch, large)
         return [(topic, records) for topic, records in found if records]
+
+    def _refuse(self, batch: Batch, large: dict[int, str]) -> None:
+        """The place in a dead letter is that of the record which made the prediction leave; its value names its own."""
+        assert batch.pairs is not None, "the stage before makes pairs"
+        batch.topic, topic = self.topics.source, batch.topic
+        batch.values = list(batch.pairs.bodies)
+        left = refuse(batch, large)
+        batch.pairs = batch.pairs.only(left)
+        batch.topic = topic
+
+
+def _pair(body: bytes, label: bytes | None, delay_us: int) -> bytes:
+    """A prediction with its label, or as it is."""
+    return body if label is None else b'%b,"label":%b,"delay_s":%b}' % (body[:-1], label, orjson.dumps(delay_us / 1e6))
 
 
 @dataclass(slots=True)
@@ -86,10 +126,11 @@ class Produce:
         encoder: writes what goes out.
         topics: of the flow.
         clock: stamps.
+        sizes: what the topics take.
     """
 
-    def __init__(self, encoder: Encoding, topics: Topics, clock: Clock) -> None:
-        self._encoder, self._topics, self._clock = encoder, topics, clock
+    def __init__(self, encoder: Encoding, topics: Topics, clock: Clock, sizes: MessageSizes) -> None:
+        self._encoder, self._topics, self._clock, self._sizes = encoder, topics, clock, sizes
         self._waiting: deque[Outgoing] = deque()
         self.rows = 0
 
@@ -113,7 +154,7 @@ class Produce:
             return None
         outgoing = self._waiting[0]
         try:
-            if not (_send_rows(producer, outgoing) and _send_letters(producer, outgoing)):
+            if not (_send_rows(producer, outgoing) and self._send_letters(producer, outgoing)):
                 return None
         except KafkaException as failure:
             error = failure.args[0]
@@ -123,6 +164,17 @@ class Produce:
         outgoing.batch.stamps.produced = self._clock.monotonic()
         return outgoing.batch
 
+    def _send_letters(self, producer: Producer, outgoing: Outgoing) -> bool:
+        while outgoing.letters:
+            topic, letter = outgoing.letters[0]
+            key, value, headers = dead_letter(letter, self._sizes.record(topic))
+            try:
+                producer.produce(topic, value, key, headers=headers)
+            except BufferError:
+                return False
+            outgoing.letters.popleft()
+        return True
+
     def drop(self) -> None:
         """Forget what waits."""
         self._waiting.clear()
@@ -130,18 +182,6 @@ class Produce:
 
     def __len__(self) -> int:
         return len(self._waiting)
-
-
-def _send_letters(producer: Producer, outgoing: Outgoing) -> bool:
-    while outgoing.letters:
-        topic, letter = outgoing.letters[0]
-        value, headers = dead_letter(letter)
-        try:
-            producer.produce(topic, value, dead_letter_key(letter), headers=headers)
-        except BufferError:
-            return False
-        outgoing.letters.popleft()
-    return True
 
 
 def _send_rows(producer: Producer, outgoing: Outgoing) -> bool:

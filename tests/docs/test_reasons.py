@@ -51,6 +51,7 @@ RECORD: dict[str, tuple[Bytes, Bytes]] = {
     "time_negative": (b"k", good(ts="-1")),
     "model_failed": (b"k", good(value="13")),
     "score_not_finite": (b"k", good(value="7")),
+    "too_large": (b"k" * 500, good("k" * 500)),
 }
 
 
@@ -75,7 +76,8 @@ def test_record_is_given_this_reason(reason: str) -> None:
     settings: dict[str, Any] = {}
     if reason == "oversize":
         settings["record_bytes_max"] = 4_096
-    with TopologyTest(flow, models=model, partitions=1, settings=settings) as test:
+    sizes = {"out": 700} if reason == "too_large" else {}
+    with TopologyTest(flow, models=model, partitions=1, message_bytes_max=sizes, settings=settings) as test:
         test.send_bytes("in", b"k", good())
         test.read("out")
         test.send_bytes("in", key, value)

@@ -19,6 +19,7 @@ from streamer.kafka_keys import _OWNED, refusal
 from streamer.loading import load_topology
 from streamer.rekey import receive
 from streamer.settings import Settings
+from streamer.stages import oversize
 from streamer.stages.encode import dead_letter
 from streamer.telemetry.ledger import PARTS
 from streamer.telemetry.metrics import TABLE
@@ -101,7 +102,7 @@ def test_metrics_named_anywhere_exist() -> None:
 
 def test_dead_letter_reasons_are_all_there() -> None:
     written = {(reason, stage) for stage in ("decode", "window", "infer") for reason in reasons(stage)}
-    written.add((receive.FOREIGN, "decode"))
+    written |= {(receive.FOREIGN, "decode"), (oversize.TOO_LARGE, "produce")}
     assert {"oversize", "model_failed"} <= {reason for reason, _ in written}
     documented = [(code(row[0])[0], row[1]) for row in rows(DOCS / "topologies.md", "reason")]
     assert sorted(documented) == sorted(written)
@@ -118,7 +119,8 @@ def reasons(stage: str) -> set[str]:
 def test_dead_letter_headers_are_all_there() -> None:
     from streamer.batch import DeadLetter  # noqa: PLC0415 - with the value that makes all headers appear
 
-    _, headers = dead_letter(DeadLetter("t", 0, 0, b"k", b"x" * (limits.DEAD_LETTER_BYTES_MAX + 1), "s", "r", "d"))
+    letter = DeadLetter("t", 0, 0, b"k", b"x" * (limits.DEAD_LETTER_BYTES_MAX + 1), "s", "r", "d")
+    _, _, headers = dead_letter(letter, limits.MESSAGE_BYTES_DEFAULT)
     written = {header.removeprefix("streamer.error") for header, _ in headers}
     documented = {word.removeprefix("streamer.error") for row in rows(DOCS / "topologies.md", "header") for word in code(row[0])}
     assert documented == written

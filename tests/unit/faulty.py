@@ -14,7 +14,7 @@ from streamer.batch import Batch
 from streamer.flow import Flow
 from streamer.inference.model import Features
 from streamer.inference.pool import Task
-from streamer.memory_log import MemoryAdmin, MemoryConsumer, MemoryLog, MemoryProducer
+from streamer.memory_log import MemoryAdmin, MemoryConsumer, MemoryLog, MemoryProducer, Report
 from streamer.outlets import Outlets
 from streamer.stages.infer import Infer
 from streamer.stages.transaction import Transaction
@@ -97,20 +97,21 @@ class FaultyProducer(MemoryProducer):
 
     def produce(
         self, topic: str, value: bytes | None = None, key: bytes | None = None, partition: int = -1,
-        headers: list[tuple[str, Any]] | None = None, on_delivery: Callable[[None, Message], None] | None = None,
+        headers: list[tuple[str, Any]] | None = None, on_delivery: Report | None = None,
     ) -> None:  # fmt: skip
         call = "produce_changelog" if topic.endswith("changelog") else "produce"
         produce = super().produce
         self._do(call, lambda: produce(topic, value, key, partition, headers, on_delivery), enqueues=True)
 
-    def produce_batch(self, topic: str, messages: list[dict[str, Any]]) -> int:
+    def produce_batch(self, topic: str, messages: list[dict[str, Any]], on_delivery: Report | None = None) -> int:
         accepted = len(messages)
         if self._script.take("produce_batch") == "full":
             accepted //= 2
         elif self.broken:
             raise kafka_error("state" if self.broken == ABORTABLE else FATAL)
         for message in messages[:accepted]:
-            MemoryProducer.produce(self, topic, message["value"], message["key"], message.get("partition", -1))
+            value, key, partition = message["value"], message["key"], message.get("partition", -1)
+            MemoryProducer.produce(self, topic, value, key, partition, on_delivery=on_delivery)
         for message in messages[accepted:]:
             message["_error"] = KafkaError(KafkaError._QUEUE_FULL)
         return accepted

@@ -277,7 +277,7 @@ def half_accepted_batches_taken_for_whole(patch: Patch) -> None:
 
 def dead_letters_forgotten(patch: Patch) -> None:
     """A bad record leaves no trace."""
-    patch.setattr(produce_stage, "_send_letters", lambda *_: True)
+    patch.setattr(Produce, "_send_letters", lambda *_: True)
 
 
 def never_resumed(patch: Patch) -> None:

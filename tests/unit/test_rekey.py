@@ -257,7 +257,7 @@ def test_names_of_groups_topics_and_rights() -> None:
     rights = acls(topics, "g")
     for line in (
         "allow read,describe topic payments", "allow read,describe topic g-flow-by-terminal",
-        "allow write,describe topic g-flow-by-terminal", "allow read group g-by-terminal", "allow read group g",
+        "allow write,describe,describe_configs topic g-flow-by-terminal", "allow read group g-by-terminal", "allow read group g",
     ):  # fmt: skip
         assert line in rights
 
