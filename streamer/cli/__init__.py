@@ -7,6 +7,7 @@ import typer
 from confluent_kafka import KafkaException
 
 from streamer.cli import broker, demo, doctor, feed, run, state, tail, topics
+from streamer.cli.say import tell
 from streamer.errors import StreamerError
 
 
@@ -17,10 +18,10 @@ class _App(typer.Typer):
         try:
             return super().__call__(*args, **kwargs)
         except StreamerError as error:
-            sys.stderr.write(f"streamer: {error}\n")
+            tell(f"streamer: {error}")
             sys.exit(error.exit_code)
         except KafkaException as error:
-            sys.stderr.write(f"streamer: Kafka refused: {error.args[0].str()}; streamer doctor looks closer\n")
+            tell(f"streamer: Kafka refused: {error.args[0].str()}; streamer doctor looks closer")
             sys.exit(StreamerError.exit_code)
 
 

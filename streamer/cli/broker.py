@@ -10,6 +10,7 @@ import typer
 from streamer.broker import BrokerError, DevBroker
 from streamer.broker.detached import Detached, default_data
 from streamer.broker.process import answers, tail
+from streamer.cli.say import say, tell
 
 DEFAULT_PORT = 9092
 NOT_ANSWERING, NOT_RUNNING = 1, 3  # the exit codes that init scripts use
@@ -31,7 +32,7 @@ def start(
     if (running := Detached.read()) is not None:
         _already_running(running, port, data)
         return
-    broker = DevBroker(data or default_data(), port=port or DEFAULT_PORT, tell=_say)
+    broker = DevBroker(data or default_data(), port=port or DEFAULT_PORT, tell=tell)
     if foreground:
         _run_in_foreground(broker)
         return
@@ -43,13 +44,13 @@ def stop() -> None:
     """Stop the broker; its data stays. Does nothing if none runs."""
     running = Detached.read()
     if running is None:
-        _say("no broker runs")
+        tell("no broker runs")
         return
     try:
         running.stop()
     except BrokerError as error:
         raise _failed(error) from None
-    _say(f"stopped the broker on {running.bootstrap}; its data stays in {running.data}")
+    tell(f"stopped the broker on {running.bootstrap}; its data stays in {running.data}")
 
 
 @broker_app.command()
@@ -57,23 +58,23 @@ def status() -> None:
     """Print what runs, a `name value` a line. Exit status: 0 answers, 1 does not answer, 3 none runs."""
     running = Detached.read()
     if running is None:
-        typer.echo("status stopped")
+        say("status stopped")
         raise typer.Exit(NOT_RUNNING)
     healthy = answers(int(running.bootstrap.rpartition(":")[2]))
-    typer.echo(f"status {'running' if healthy else 'not-answering'}")
+    say(f"status {'running' if healthy else 'not-answering'}")
     _show(running)
     if not healthy:
-        _say(f"the process lives but does not answer; the end of its log:\n{tail(running.log)}")
+        tell(f"the process lives but does not answer; the end of its log:\n{tail(running.log)}")
         raise typer.Exit(NOT_ANSWERING)
 
 
 def _already_running(running: Detached, port: int | None, data: Path | None) -> None:
     """Fine if it is the one asked for; an error if the caller would talk to another than it thinks."""
-    _say(f"a broker already runs on {running.bootstrap}")
+    tell(f"a broker already runs on {running.bootstrap}")
     other_port = port is not None and not running.bootstrap.endswith(f":{port}")
     other_data = data is not None and data.absolute() != running.data
     if other_port or other_data:
-        _say(f"it has other settings (data in {running.data}): run `streamer broker stop` first")
+        tell(f"it has other settings (data in {running.data}): run `streamer broker stop` first")
         raise typer.Exit(1)
     _show(running)
 
@@ -102,14 +103,10 @@ def _run_in_foreground(broker: DevBroker) -> None:
 
 
 def _show(broker: Detached) -> None:
-    typer.echo(f"bootstrap {broker.bootstrap}\npid {broker.pid}\ndata {broker.data}\nlog {broker.log}")
-
-
-def _say(line: str) -> None:
-    """For people: standard error, so that standard output stays readable by programs."""
-    typer.echo(line, err=True)
+    for name in ("bootstrap", "pid", "data", "log"):
+        say(f"{name} {getattr(broker, name)}")
 
 
 def _failed(error: BrokerError) -> typer.Exit:
-    _say(f"error: {error}")
+    tell(f"error: {error}")
     return typer.Exit(error.exit_code)

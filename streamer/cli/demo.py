@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamer.cli.say import say, tell
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -47,7 +49,7 @@ def demo(
 
     log = _Tail()
     configure_logs("warning", "json", stream=log)
-    _say("starting (the first start compiles the window kernels, which takes some seconds)")
+    tell("starting (the first start compiles the window kernels, which takes some seconds)")
     with _broker(broker) as (settings, make_topics, notice):
         plan, recording = _load(settings)
         make_topics(plan.topics)
@@ -61,13 +63,11 @@ def demo(
         with _screen() as show:
             outcome = run.run(show)
         for line in lines(outcome, run.worker.metrics):
-            typer.echo(line)
+            say(line)
     if outcome.problem is not None:
-        _say(f"error: {outcome.problem}\n{log}")
+        tell(f"error: {outcome.problem}\n{log}")
         raise typer.Exit(1)
-    typer.echo(
-        "every event has its outcome" + ("" if broker is Broker.REAL else "; nothing of it was kept: the broker was in memory")
-    )
+    say("every event has its outcome" + ("" if broker is Broker.REAL else "; nothing of it was kept: the broker was in memory"))
 
 
 def _load(settings: "Settings") -> "tuple[Plan, Recording]":
@@ -111,7 +111,7 @@ def _broker(which: Broker) -> "Iterator[tuple[Settings, Callable[[Topics], objec
     from streamer.broker import DevBroker  # noqa: PLC0415
     from streamer.cli.topics import create_topics  # noqa: PLC0415
 
-    with DevBroker(tell=_say) as real:
+    with DevBroker(tell=tell) as real:
         to_real = Settings(kafka=KafkaSettings(common={"bootstrap.servers": real.bootstrap}), http=None)
         make_real = lambda topics: create_topics(to_real, topics, partitions=_PARTITIONS)  # noqa: E731
         yield to_real, make_real, f"Apache Kafka on {real.bootstrap}, exactly-once; it ends with the demo"
@@ -144,9 +144,9 @@ class _Plain:
 
         if frame.seconds - self._told >= _PLAIN_EVERY_S:
             if self._told < 0:
-                typer.echo(f"{frame.title}. {frame.notice}")
+                say(f"{frame.title}. {frame.notice}")
             self._told = frame.seconds
-            typer.echo(line(frame))
+            say(line(frame))
 
 
 class _Tail(io.StringIO):
@@ -163,8 +163,3 @@ class _Tail(io.StringIO):
 
     def __str__(self) -> str:
         return "\n".join(self._lines)
-
-
-def _say(line: str) -> None:
-    """For people: standard error."""
-    typer.echo(line, err=True)

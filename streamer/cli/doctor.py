@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from streamer.cli.options import Bootstrap, Config, Group, Models, TopologyName
+from streamer.cli.say import say, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,9 +60,9 @@ def doctor(
     failed = 0
     for check in examine(topology, settings):
         failed += not check.ok
-        typer.echo(str(check))
+        say(str(check))
     if failed:
-        typer.echo(f"{failed} failed", err=True)
+        tell(f"{failed} failed")
         raise typer.Exit(1)
 
 

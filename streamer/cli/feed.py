@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 import typer
 
 from streamer.cli.options import Bootstrap, Config, TopologyName
+from streamer.cli.say import say, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,7 +106,7 @@ class BadRows:
             raise FeedError(f"{problem}. Correct the row, or leave such rows out with --skip-bad")
         self.count += 1
         if self.count <= _BAD_ROWS_SHOWN:
-            _say(f"skipped {problem}" + (" (more are only counted)" if self.count == _BAD_ROWS_SHOWN else ""))
+            tell(f"skipped {problem}" + (" (more are only counted)" if self.count == _BAD_ROWS_SHOWN else ""))
 
 
 class Source(Protocol):
@@ -147,10 +148,10 @@ def _run(settings: "Settings", topic: str, source: Source, pace: "Pace", shift: 
         raise FeedError(f"{error} ({feeder.delivered:,} events before it were fed)") from error
     took = max(clock.monotonic() - started, 1e-6)
     skipped = f", {bad.count:,} bad rows skipped" if bad.count else ""
-    typer.echo(f"fed {feeder.delivered:,} events to {topic} in {took:.1f} s ({feeder.delivered / took:,.0f}/s), "
+    say(f"fed {feeder.delivered:,} events to {topic} in {took:.1f} s ({feeder.delivered / took:,.0f}/s), "
                f"{feeder.failed:,} failed{skipped}")  # fmt: skip
     if feeder.failed:
-        _say(f"error: {feeder.failed:,} events were not delivered, the last because: {feeder.last_error}")
+        tell(f"error: {feeder.failed:,} events were not delivered, the last because: {feeder.last_error}")
     return 1 if feeder.failed else 0
 
 
@@ -181,9 +182,4 @@ def _told(rows: "Iterator[Row]", feeder: "Feeder", clock: "Clock") -> "Iterator[
         yield row
         if (now := clock.monotonic()) - told > _TELL_EVERY_S:
             told = now
-            _say(f"fed {feeder.delivered:,} events, {feeder.failed:,} failed")
-
-
-def _say(line: str) -> None:
-    """For people: standard error."""
-    typer.echo(line, err=True)
+            tell(f"fed {feeder.delivered:,} events, {feeder.failed:,} failed")

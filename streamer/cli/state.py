@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streamer.cli.options import Bootstrap, Config, Group, TopologyName
+from streamer.cli.say import say
 
 if TYPE_CHECKING:
     from confluent_kafka import TopicPartition
@@ -62,7 +63,7 @@ def show(
     if found is None:
         raise StateError(f"no window for key {key!r} in partition {partition} ({len(store):,} keys there); is it the record key?")
     for line in [json.dumps({"partition": partition, **found})] if as_json else _lines(partition, found):
-        typer.echo(line)
+        say(line)
 
 
 def empty_store(spec: "StoreSpec", keys_max: int) -> "Store":
@@ -158,14 +159,14 @@ def reset(
         raise StateError(f"topology {declared.name} keeps no windows, so there is no state")
     partitions, admin = check_topics(settings, topics), AdminClient(admin_config(settings))
     _refuse_members(admin, name)
-    typer.echo(f"Group {name}: the windows of all keys in {partitions} partitions ({topics.changelog}) will be forgotten.")
-    typer.echo(_CONSEQUENCES[start])
+    say(f"Group {name}: the windows of all keys in {partitions} partitions ({topics.changelog}) will be forgotten.")
+    say(_CONSEQUENCES[start])
     if not yes and not (sys.stdin.isatty() and typer.confirm("Go on?")):
         raise StateError("nothing was changed; say --yes to do it without being asked")
     # First the offsets: the broker refuses them while the group has members, and until both are done no worker starts.
     _set_offsets(settings, name, topics.sources, partitions, start)
     _empty(admin, topics.changelog, partitions)
-    typer.echo("done")
+    say("done")
 
 
 _CONSEQUENCES = {

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streamer.cli.options import Bootstrap, Config, TopologyName
+from streamer.cli.say import tell
+from streamer.telemetry.plain import plain, plain_json
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -59,7 +61,7 @@ def tail(
     topic = _topic(topics_of(load_topology(topology)[0], settings.group), what)
     show = (_dead_letter_json if what in (What.REJECTED, What.LATE) else _json_line) if as_json else _READABLE[what]
     if start is From.LATEST and sys.stderr.isatty():
-        typer.echo(f"waiting for new records in {topic}; --from earliest shows the old ones too", err=True)
+        tell(f"waiting for new records in {topic}; --from earliest shows the old ones too")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a container's stop ends it as Ctrl-C does
     left = count if count is not None else sys.maxsize
     try:
@@ -123,7 +125,15 @@ def _topic(topics: "Topics", what: What) -> str:
 
 
 def _json_line(message: "Message") -> str:
-    return (message.value() or b"null").decode("utf-8", "replace")
+    """The value as published, numbers to the digit; one that is no JSON becomes a string of an object that says so."""
+    import orjson  # noqa: PLC0415
+
+    value = message.value() or b"null"
+    try:
+        orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return plain_json(orjson.dumps({"origin": _origin(message), "not_json": _text(value)}).decode())
+    return plain_json(value.decode())
 
 
 def _dead_letter_json(message: "Message") -> str:
@@ -133,13 +143,13 @@ def _dead_letter_json(message: "Message") -> str:
     shown: dict[str, str | None] = dict(_error_headers(message))
     for name, data in (("key", message.key()), ("value", message.value())):
         shown[name] = None if data is None else _text(data)
-    return orjson.dumps(shown).decode()
+    return plain_json(orjson.dumps(shown).decode())
 
 
 def prediction_line(value: dict[str, Any]) -> str:
     """One prediction: event time, key, score, flag, samples in the window, latency."""
     flag = "ANOMALY" if value["flag"] else "-"
-    return (
+    return plain(
         f"{_moment(value['time'])}  {_key(value['key'])}  {value['score']:>9.4g}  {flag:<7}  "
         f"n={value['window_n']:<5} {value['latency_ms']:.1f} ms{_span(value)}"
     )
@@ -155,16 +165,16 @@ def _span(value: dict[str, Any]) -> str:
 def anomaly_line(value: dict[str, Any]) -> str:
     """One anomaly: event time, key, score, and the features that drove it, as value and deviations from usual."""
     drivers = "  ".join(f"{d['feature']}={d['value']:.4g} ({d['deviation']:+.1f})" for d in value.get("drivers", ()))
-    return f"{_moment(value['time'])}  {_key(value['key'])}  {value['score']:>9.4g}  {drivers or '-'}"
+    return plain(f"{_moment(value['time'])}  {_key(value['key'])}  {value['score']:>9.4g}  {drivers or '-'}")
 
 
 def dead_letter_line(headers: dict[str, str], value: bytes | None) -> str:
     """One dead letter: origin, reason, detail, and how the record begins."""
     origin = "/".join(headers.get(part, "?") for part in ("topic", "partition", "offset"))
-    start = "null" if value is None else ascii(value[:_VALUE_BYTES_SHOWN].decode("utf-8", "replace"))
+    start = _start(value)
     size = headers.get("truncated", str(len(value or b"")))
     why = f"{headers.get('stage', '?')}: {headers.get('reason', '?')}"
-    return f"{origin}  {why}  {headers.get('detail', '')}\n    {size} bytes: {start}"
+    return plain(f"{origin}  {why}  {headers.get('detail', '')}") + "\n" + plain(f"    {size} bytes: {start}")
 
 
 def _readable(line: Callable[[dict[str, Any]], str]) -> "Callable[[Message], str]":
@@ -174,7 +184,7 @@ def _readable(line: Callable[[dict[str, Any]], str]) -> "Callable[[Message], str
         try:
             return line(orjson.loads(message.value() or b"null"))
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
-            return f"{message.topic()}/{message.partition()}/{message.offset()}  not of this service: {_text(message.value())}"
+            return plain(f"{_origin(message)}  not of this service: {_start(message.value())}")
 
     return show
 
@@ -210,5 +220,14 @@ def _key(key: str | None) -> str:
     return f"{'-' if key is None else key:<24}"
 
 
-def _text(data: bytes | None) -> str:
-    return (data or b"").decode("utf-8", "replace")
+def _origin(message: "Message") -> str:
+    return f"{message.topic()}/{message.partition()}/{message.offset()}"
+
+
+def _start(value: bytes | None) -> str:
+    """How a value begins."""
+    return "null" if value is None else ascii(value[:_VALUE_BYTES_SHOWN].decode("utf-8", "replace"))
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")

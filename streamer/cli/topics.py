@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamer.cli.options import Bootstrap, Config, Group, TopologyName
+from streamer.cli.say import say
 
 if TYPE_CHECKING:
     from streamer.settings import Settings
@@ -32,9 +33,9 @@ def plan(
     topics, group_name = _topics(topology, settings.group)
     for name, entries in _configs(topics, settings.record_bytes_max).items():
         details = " ".join(f"{key}={value}" for key, value in entries.items())
-        typer.echo(f"topic {name} partitions={partitions} replication={replication} {details}")
+        say(f"topic {name} partitions={partitions} replication={replication} {details}")
     for line in acls(topics, group_name):
-        typer.echo(line)
+        say(line)
 
 
 @topics_app.command()
@@ -53,7 +54,7 @@ def create(
     settings = Settings.load(config, bootstrap=bootstrap, group=group)
     topics, _ = _topics(topology, settings.group)
     for name, created in create_topics(settings, topics, partitions=partitions, replication=replication).items():
-        typer.echo(f"{'created' if created else 'exists '} {name}")
+        say(f"{'created' if created else 'exists '} {name}")
 
 
 def create_topics(settings: "Settings", topics: "Topics", *, partitions: int, replication: int = 1) -> dict[str, bool]:

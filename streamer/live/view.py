@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streamer.live.numbers import END_TO_END, Rates, Share, Status, Watch
+from streamer.telemetry.plain import plain
 
 _CELL = 9
 _LEDGER_WIDTH = 31
@@ -62,7 +63,7 @@ def draw(frame: Frame, width: int, height: int) -> RenderableType:
     """The picture for a terminal of this size."""
     return Group(
         _head(frame, width),
-        Text(f" {frame.notice}", style="yellow", no_wrap=True, overflow="ellipsis"),
+        Text(f" {plain(frame.notice)}", style="yellow", no_wrap=True, overflow="ellipsis"),
         _progress(frame, width),
         _status(frame.status),
         Text(),
@@ -78,7 +79,7 @@ def line(frame: Frame) -> str:
     """One line for logs and pipes."""
     of = "" if frame.total is None else f" of {frame.total:,}"
     p50, p99 = frame.latency[END_TO_END]
-    return (
+    return plain(
         f"{frame.seconds:3.0f} s  {frame.status.word}: {frame.status.cause}; fed {frame.fed:,}{of}, "
         f"in {frame.rates.done:,.0f}/s, predictions {frame.predicted:,}, "
         f"anomalies {frame.anomalous:,}, dead letters {frame.dead:,}, lag {frame.lag:,}, "
@@ -110,7 +111,7 @@ def drivers(anomaly: dict[str, Any], most: int) -> str:
 def _head(frame: Frame, width: int) -> Text:
     of = "" if frame.total is None else f" of {frame.total:,}"
     right = f"{frame.fed:,}{of} events  {int(frame.seconds) // 60:02d}:{int(frame.seconds) % 60:02d} "
-    left = f" {frame.title}"
+    left = f" {plain(frame.title)}"
     return Text.assemble((left, "bold"), " " * max(1, width - len(left) - len(right)), right, no_wrap=True)
 
 
@@ -123,7 +124,7 @@ def _progress(frame: Frame, width: int) -> RenderableType:
 
 def _status(status: Status) -> Text:
     style = "bold black on green" if status.good else "bold white on red"
-    return Text.assemble(" ", (f" {status.word.upper()} ", style), f"  {status.cause}")
+    return Text.assemble(" ", (f" {status.word.upper()} ", style), f"  {plain(status.cause)}")
 
 
 def _flow(shares: dict[str, Share]) -> list[Text]:
@@ -191,9 +192,9 @@ def _anomalies(frame: Frame, width: int, lines: int) -> Text:
     most = 3 if width > 80 else 1
     key_width = min(36, width - 22 - 15 * most)
     for anomaly in frame.anomalies[: lines - 1]:
-        key = str(anomaly["key"])
+        key = plain(str(anomaly["key"]))
         key = key if len(key) <= key_width else key[: key_width - 1] + "…"
-        row = f"{moment(anomaly['time'])} {key:<{key_width}} {anomaly['score']:5.2f}  {drivers(anomaly, most)}"
+        row = f"{moment(anomaly['time'])} {key:<{key_width}} {anomaly['score']:5.2f}  {plain(drivers(anomaly, most))}"
         text.append(f"{row[: width - 1]}\n", style="not bold")
     if not frame.anomalies:
         text.append("none yet", style=f"not bold {_IDLE}")

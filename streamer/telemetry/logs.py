@@ -1,7 +1,8 @@
 """Logs of the service and its libraries as one stream: JSON lines in production, readable in a terminal.
 
 Secrets do not reach the stream: a configuration key is shown only where the allow-list names it, a name that
-looks like a secret hides its value, and the secrets this process was given are cut out of any text.
+looks like a secret hides its value, and the secrets this process was given are cut out of any text. Text that comes from
+records or from a library cannot steer the terminal either.
 """
 
 import json
@@ -16,6 +17,7 @@ import structlog
 from structlog.typing import Processor
 
 from streamer.kafka_keys import SHOWN, Secret
+from streamer.telemetry.plain import plain, plain_json, plain_lines
 
 REDACTED: Final = "***"
 _DEPTH_MAX: Final = 6  # of nested values in one log line; deeper ones are printed as text, redacted as text
@@ -77,7 +79,7 @@ def configure_logs(
             foreign_pre_chain=_common_processors(),
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                _console(colors=terminal) if fmt == "console" or (fmt == "auto" and terminal) else _json,
+                *([_harmless, _console(colors=terminal)] if fmt == "console" or (fmt == "auto" and terminal) else [_json]),
             ],
         )
     )
@@ -118,9 +120,17 @@ def _console(*, colors: bool) -> Processor:
     return structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback, pad_event_to=32)
 
 
+def _harmless(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Text that is printed as it is loses its controls; of other values `repr` is printed, which has none."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = plain_lines(value) if name in ("exception", "stack") else plain(value)
+    return event
+
+
 def _json(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
     try:
-        return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+        return plain_json(orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode())
     except TypeError:  # a lone surrogate or an integer beyond 64 bits; a log line must come out all the same
         return json.dumps(event, default=repr, skipkeys=True)
 

@@ -10,6 +10,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from streamer.telemetry.plain import plain
+
 
 class Watched(Protocol):
     """What the web sees of a worker."""
@@ -32,7 +34,7 @@ def build(worker: Watched) -> Starlette:
     ProcessCollector(registry=registry)
 
     def health(problem: str | None) -> Response:
-        return PlainTextResponse("ok\n" if problem is None else problem + "\n", 200 if problem is None else 503)
+        return PlainTextResponse("ok\n" if problem is None else plain(problem) + "\n", 200 if problem is None else 503)
 
     async def live(_: Request) -> Response:
         return health(worker.live())
