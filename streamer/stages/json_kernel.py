@@ -1,15 +1,17 @@
 """A compiled writer of prediction records: the JSON of a whole batch in one pass, one record a line.
 
-The layout is fixed (`schemas/prediction.v1.json`), so nothing is looked up per row. Floats are written with the fewest of
-7, 8 or 9 digits that read back as the same float32; 9 always suffice.
+The layout is fixed (`schemas/prediction.v1.json`), so nothing is looked up per row. Floats are written with the fewest digits
+that read back as the same float32.
 """
 
 import numpy as np
 from numba import njit
 
-# Powers of ten that scale any float32 to nine digits and back; each is the nearest double.
-_POWERS = np.array([10.0**e for e in range(-64, 65)])
-_POWER_ZERO = 64
+from streamer.stages.shortest import shortest
+
+# As people write numbers: up to so many places, and whole numbers of so many digits; others have an exponent.
+_PLACES_MAX = 12
+_WHOLE_DIGITS_MAX = 16
 _DIGITS_MAX = 26
 
 
@@ -80,40 +82,36 @@ def _write_null(out, at):  # type: ignore[no-untyped-def]
 
 @njit("int64(uint8[::1], int64, float32)", cache=True, nogil=True)
 def write_float(out, at, value):  # type: ignore[no-untyped-def]
-    """The shortest of 7 to 9 digits that reads back as the same float32; NaN and infinities as null."""
-    if not np.isfinite(value):
+    """The shortest decimal that reads back as the same float32, the sign of zero kept; NaN and infinities as null."""
+    bits = np.float32(value).view(np.uint32)
+    magnitude = bits & np.uint32(0x7FFFFFFF)
+    if magnitude >= np.uint32(0x7F800000):
         return _write_null(out, at)
-    if value == 0:
-        out[at] = 48
-        return at + 1
-    x = np.float64(value)
-    if x < 0:
+    if bits != magnitude:
         out[at] = 45
         at += 1
-        x = -x
-    exponent = int(np.floor(np.log10(x)))
-    mantissa, digits = 0, 9
-    for digits in range(7, 10):
-        shift = digits - 1 - exponent
-        mantissa = int(np.rint(x * _POWERS[shift + _POWER_ZERO]))
-        if digits == 9 or np.float32(mantissa / _POWERS[shift + _POWER_ZERO]) == np.float32(x):
-            break
-    # value = mantissa * 10**-places
-    places = digits - 1 - exponent
-    if 0 < places <= 12:
-        return write_fixed(out, at, mantissa, places)
-    while mantissa % 10 == 0:
-        mantissa //= 10
-        places -= 1
-    if places <= 0 and exponent < 16:
-        at = write_int(out, at, mantissa)
-        for _ in range(-places):
+    if magnitude == 0:
+        out[at] = 48
+        if bits != magnitude:  # "-0" would be a whole number, which has no sign
+            out[at + 1], out[at + 2] = 46, 48
+            return at + 3
+        return at + 1
+    unsigned, exponent = shortest(magnitude)
+    if -_PLACES_MAX <= exponent <= 0:
+        return write_fixed(out, at, np.int64(unsigned), -exponent)
+    ten = np.uint64(10)
+    while unsigned % ten == 0:
+        unsigned //= ten
+        exponent += 1
+    start = at
+    at = write_int(out, at, np.int64(unsigned))
+    if 0 <= exponent <= _WHOLE_DIGITS_MAX - (at - start):
+        for _ in range(exponent):
             out[at] = 48
             at += 1
         return at
-    at = write_int(out, at, mantissa)
     out[at] = 101
-    return write_int(out, at + 1, -places)
+    return write_int(out, at + 1, exponent)
 
 
 @njit("int64(uint8[::1], int64, uint8[::1], int64, int64)", cache=True, nogil=True)
