@@ -1,24 +1,30 @@
 """Partitions of a worker: what happens between "it is ours" and its first row, and again after every rollback.
 
 Both are one path: read the committed offset, rebuild the windows from the changelog, check that the two agree, go on from
-there. A partition is read only when that is done; others go on meanwhile.
+there. A partition is read only when that is done; others go on meanwhile. In the callback of a rebalance nothing is asked: a
+broker that is away would keep the whole group waiting.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
 from streamer import limits
 from streamer.bases import Bases
 from streamer.clock import Clock
+from streamer.ends import Ends
+from streamer.ends import Place as At
 from streamer.errors import LostOffsetsError, TopicError
 from streamer.flow import Keyed
-from streamer.kafka import Watermarks, apart
+from streamer.kafka import apart, count_of
 from streamer.stages.commit import Commit
 from streamer.stages.consume import Consume
 from streamer.stages.transaction import Place
 from streamer.state.changelog import mark
 from streamer.state.restore import Restore, Restored
+from streamer.state.stores import Stateful
 from streamer.telemetry.logs import get_logger
 from streamer.telemetry.metrics import Metrics
 
@@ -27,6 +33,24 @@ _log = get_logger(__name__)
 _PROGRESS_EVERY_S = 5.0
 # After that long a group has dealt its partitions.
 _AWAITED_S = 10.0
+_ASK_AGAIN_S = 0.2
+_TELL_AGAIN_S = 10.0
+
+
+@dataclass(slots=True)
+class _Learning:
+    """What was asked about new partitions: their committed offsets are known, the ends of their changelog are on their way."""
+
+    committed: Mapping[At, tuple[int | None, str | None]]
+    ends: Ends
+
+
+@dataclass(slots=True)
+class _Pace:
+    """When a question that went unanswered is asked again, and whether for each partition by itself."""
+
+    at: float = 0.0
+    apart: bool = False
 
 
 @dataclass(slots=True)
@@ -36,8 +60,7 @@ class Assignment:
     Attributes:
         consume, window, commit: stages that hold something per partition.
         restore: rebuilds windows; None for a flow without state.
-        watermarks: ends of input and changelog, asked on a connection of their own: on the consumer's they would wait
-            behind its long polls.
+        admin: is asked for the ends of input and changelog.
         bases: is told where a partition stands; None for a flow without state.
         changelog: its topic.
         start: "earliest" or "latest", for partitions without a committed offset.
@@ -50,7 +73,7 @@ class Assignment:
     window: Keyed
     commit: Commit
     restore: Restore | None
-    watermarks: Watermarks
+    admin: AdminClient
     bases: Bases | None
     changelog: str | None
     start: str
@@ -58,7 +81,13 @@ class Assignment:
     metrics: Metrics
     clock: Clock
     partitions: set[int] = field(default_factory=set)
+    _new: dict[int, Stateful | None] = field(default_factory=dict)
+    _learning: _Learning | None = None
     _ready: dict[int, Restored] = field(default_factory=dict)
+    _placing: Ends | None = None
+    _learn_pace: _Pace = field(default_factory=_Pace)
+    _place_pace: _Pace = field(default_factory=_Pace)
+    _tell_at: float = 0.0
     _progress_at: float = 0.0
     _awaited_until: float = field(init=False)
 
@@ -66,101 +95,170 @@ class Assignment:
         self._awaited_until = self.clock.monotonic() + _AWAITED_S
 
     def begin(self, partitions: list[int]) -> None:
-        """Take partitions over, or take them back after a rollback.
-
-        Raises:
-            KafkaException: committed offsets cannot be read now; call again.
-            LostOffsetsError: they are gone from the log and the policy is to stop.
-            TopicError: another input does not have these partitions.
-        """
+        """Take partitions over, or take them back after a rollback; `step` does the rest."""
         self.partitions |= set(partitions)
         if not partitions:
             return
-        self._check_others()
-        if self.bases is not None:
-            self.bases.forget(partitions)
-        committed = self.consume.committed(partitions)
-        for partition in partitions:
-            self._ready.pop(partition, None)  # restored before, not started yet: that store is given up now
-            offsets = [committed[topic, partition][0] for topic in self.consume.topics]
-            named = mark(committed[self.consume.lead, partition][1])
-            store = self.window.open(partition)
-            if self.restore is None or self.changelog is None:
-                self._ready[partition] = Restored(partition, offsets, named.seq or 0)
-                continue
-            assert store is not None, "a flow with a changelog has stores"
-            self.restore.begin(partition, store, offsets, named, self.watermarks.range(self.changelog, partition))
-        self._progress_at = self.clock.monotonic() + _PROGRESS_EVERY_S
+        self._forget(partitions)
+        self._learn_pace, self._place_pace = _Pace(), _Pace()
+        self._new |= {partition: self.window.open(partition) for partition in partitions}
         self._gauges()
 
-    def _check_others(self) -> None:
-        lead, *others = self.consume.topics
-        count = self.watermarks.partitions(lead) if others else 0
-        for topic in others:
-            if (found := self.watermarks.partitions(topic)) != count:
-                raise TopicError(apart(lead, count, topic, found))
-
-    def end(self, partitions: list[int]) -> None:
-        """Forget partitions."""
-        self.partitions -= set(partitions)
+    def _forget(self, partitions: list[int]) -> None:
+        """Drop what was asked, and windows that were restored and not started yet."""
         if self.restore is not None:
             self.restore.cancel(partitions)
         if self.bases is not None:
             self.bases.forget(partitions)
+        self._learning = self._placing = None
         for partition in partitions:
+            self._new.pop(partition, None)
             self._ready.pop(partition, None)
+
+    def end(self, partitions: list[int]) -> None:
+        """Forget partitions."""
+        self.partitions -= set(partitions)
+        self._forget(partitions)
+        for partition in partitions:
             self.window.close(partition)
             self.commit.places.pop(partition, None)
         self._gauges()
 
     @property
     def awaited(self) -> bool:
-        """Whether the first partitions are about to come; a worker to spare stops counting on that."""
-        return not self.partitions and self.clock.monotonic() < self._awaited_until
+        """Whether partitions are about to come, or to be asked about again; a worker to spare stops counting on the first."""
+        return self._resting or (not self.partitions and self.clock.monotonic() < self._awaited_until)
 
     @property
     def restoring(self) -> bool:
         """Whether some partition is not being read yet."""
-        return bool(self._ready) or (self.restore is not None and len(self.restore) > 0)
+        return self._waiting > 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to do for them now."""
+        return self.restoring and not self._resting
+
+    @property
+    def _resting(self) -> bool:
+        now, under_way = self.clock.monotonic(), self._waiting - len(self._new) - len(self._ready)
+        new_rest, ready_rest = not self._new or now < self._learn_pace.at, not self._ready or now < self._place_pace.at
+        return self._waiting > 0 and not under_way and new_rest and ready_rest
+
+    @property
+    def _waiting(self) -> int:
+        return len(self._new) + len(self._ready) + (len(self.restore) if self.restore is not None else 0)
 
     def describe(self) -> str | None:
         """What is being restored and how far that is; None when nothing is."""
         if not self.restoring:
             return None
+        if len(self._new) == self._waiting:
+            return f"Kafka is asked where to go on: {len(self._new)} of {len(self.partitions)} partitions wait"
         share, left = self.restore.progress() if self.restore is not None else (1.0, 0.0)
-        waiting = len(self._ready) + (len(self.restore) if self.restore is not None else 0)
         return (
-            f"windows are being restored: {waiting} of {len(self.partitions)} partitions wait, {share:.0%} is read, "
+            f"windows are being restored: {self._waiting} of {len(self.partitions)} partitions wait, {share:.0%} is read, "
             f"{f'about {left:.0f} s are left' if left < float('inf') else 'nothing has come yet'}"
         )
 
     def step(self, timeout_s: float) -> None:
-        """Go on with restores and start what is ready."""
+        """Go on with restores and start what is ready.
+
+        Raises:
+            LostOffsetsError: committed offsets are gone from the log and the policy is to stop.
+            TopicError: another input does not have these partitions.
+        """
+        if self._new:
+            self._learn(timeout_s)
         if self.restore and len(self.restore):
-            alone = len(self.restore) + len(self._ready) >= len(self.partitions)
+            alone = self._waiting >= len(self.partitions)
             for restored in self.restore.step(timeout_s, limits.RESTORE_ALONE_S if alone else limits.RESTORE_SHARE_S):
                 self._ready[restored.partition] = restored
                 self.metrics.add("streamer_restored_rows_total", restored.rows)
             self._tell(self.restore)
-        placed = {partition: offsets for partition in self._ready if (offsets := self._placed(partition)) is not None}
+        if self._ready:
+            self._start(timeout_s)
+        self._gauges()
+
+    def _learn(self, timeout_s: float) -> None:
+        """Ask for all new partitions at once where they stand; with the answers their restores begin."""
+        if self._learning is None:
+            if self.clock.monotonic() < self._learn_pace.at:
+                return
+            try:
+                self._check_others()
+                committed = self.consume.committed(sorted(self._new))
+            except KafkaException as error:
+                self._ask_later(self._learn_pace, error)
+                return
+            changelog = self.changelog if self.restore is not None else None
+            places = [(changelog, partition) for partition in self._new] if changelog else []
+            self._learning = _Learning(committed, Ends(self.admin, places, apart=self._learn_pace.apart))
+        if self._learning.ends.wait(timeout_s):
+            learned, self._learning = self._learning, None
+            self._begin_restores(learned)
+
+    def _begin_restores(self, learned: _Learning) -> None:
+        known = learned.ends.known
+        for partition, store in list(self._new.items()):
+            offsets = [learned.committed[topic, partition][0] for topic in self.consume.topics]
+            named = mark(learned.committed[self.consume.lead, partition][1])
+            if self.restore is None or self.changelog is None:
+                self._ready[partition] = Restored(partition, offsets, named.seq or 0)
+            elif (self.changelog, partition) in known:
+                assert store is not None, "a flow with a changelog has stores"
+                self.restore.begin(partition, store, offsets, named, known[self.changelog, partition])
+            else:
+                continue
+            del self._new[partition]
+        self._progress_at = self.clock.monotonic() + _PROGRESS_EVERY_S
+        self._note(self._learn_pace, learned.ends)
+
+    def _note(self, pace: _Pace, ends: Ends) -> None:
+        """Whether all was answered; what was not is asked again in a while."""
+        pace.apart = (error := ends.error) is not None
+        if error is not None:
+            self._ask_later(pace, error)
+
+    def _ask_later(self, pace: _Pace, error: KafkaException) -> None:
+        now = self.clock.monotonic()
+        pace.at = now + _ASK_AGAIN_S
+        if now >= self._tell_at:
+            self._tell_at = now + _TELL_AGAIN_S
+            _log.warning("partitions_wait", topic=self.consume.lead, partitions=[*self._new, *self._ready], error=str(error))
+
+    def _start(self, timeout_s: float) -> None:
+        """Ask for all restored partitions at once where their inputs begin and end; with the answers they start together."""
+        if self._placing is None:
+            if self.clock.monotonic() < self._place_pace.at:
+                return
+            places = [(topic, partition) for partition in self._ready for topic in self.consume.topics]
+            self._placing = Ends(self.admin, places, apart=self._place_pace.apart)
+        if not self._placing.wait(timeout_s):
+            return
+        known = self._placing.known
+        answered = [p for p in self._ready if all((topic, p) in known for topic in self.consume.topics)]
+        placed = {partition: offsets for partition in answered if (offsets := self._placed(partition, known)) is not None}
         try:
             self.consume.start(list(placed))
         except KafkaException:
             return  # they stay ready; the next turn tries again
         for partition, offsets in placed.items():
             self._started(partition, offsets)
-        self._gauges()
+        if len(placed) == len(answered):
+            self._note(self._place_pace, self._placing)
+            self._placing = None
 
-    def _placed(self, partition: int) -> dict[str, int] | None:
+    def _placed(self, partition: int, ends: Mapping[At, tuple[int, int]]) -> dict[str, int] | None:
         """Where a partition that is ready goes on in each topic, once the consumer knows; None if that must be tried again."""
+        offsets = {
+            topic: self._offset(topic, partition, next_, *ends[topic, partition])
+            for topic, next_ in zip(self.consume.topics, self._ready[partition].next, strict=True)
+        }
         try:
-            offsets = {
-                topic: self._offset(topic, partition, next_)
-                for topic, next_ in zip(self.consume.topics, self._ready[partition].next, strict=True)
-            }
             self.consume.seek(partition, offsets)
         except KafkaException:
-            return None  # no answer, or the assignment is not taken in yet
+            return None  # the assignment is not taken in yet
         return offsets
 
     def _started(self, partition: int, offsets: dict[str, int]) -> None:
@@ -185,9 +283,8 @@ class Assignment:
             self._progress_at = self.clock.monotonic() + _PROGRESS_EVERY_S
             _log.info("restoring", partitions=len(restore), read=f"{share:.0%}", bytes=restore.bytes, seconds_left=round(left, 1))
 
-    def _offset(self, topic: str, partition: int, reached: int | None) -> int:
+    def _offset(self, topic: str, partition: int, reached: int | None, low: int, high: int) -> int:
         """Where an input goes on, the policy for lost offsets applied."""
-        low, high = self.watermarks.range(topic, partition)
         if reached is None:
             return low if self.start == "earliest" else high
         if low <= reached:
@@ -201,11 +298,17 @@ class Assignment:
         return low if self.on_lost == "earliest" else high
 
     def close(self) -> None:
-        """Let the readers go."""
+        """Let the reader go."""
         if self.restore is not None:
             self.restore.close()
-        self.watermarks.close()
+
+    def _check_others(self) -> None:
+        lead, *others = self.consume.topics
+        count = count_of(self.admin, lead) if others else 0
+        for topic in others:
+            if (found := count_of(self.admin, topic)) != count:
+                raise TopicError(apart(lead, count, topic, found))
 
     def _gauges(self) -> None:
         self.metrics.set("streamer_partitions_assigned", len(self.partitions))
-        self.metrics.set("streamer_partitions_restoring", (len(self.restore) if self.restore else 0) + len(self._ready))
+        self.metrics.set("streamer_partitions_restoring", self._waiting)

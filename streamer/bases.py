@@ -14,10 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streamer import limits
-from streamer.clients import Clients
 from streamer.clock import Clock
-from streamer.kafka import admin_config
-from streamer.settings import Settings
 from streamer.state.changelog import ChangelogTopic
 from streamer.state.restore import Restored
 from streamer.state.snapshot import Snapshot
@@ -221,8 +218,3 @@ class Bases:
     def _refused(self, error: BaseException) -> None:
         topic = self.changelog.topic
         _log.warning("changelog_not_trimmed", topic=topic, error=str(error), hint="the topic grows; grant delete on it")
-
-
-def bases_of(state: ChangelogTopic | None, settings: Settings, clients: Clients, clock: Clock, metrics: Metrics) -> Bases | None:
-    """Bases of a flow; None for one without state."""
-    return Bases(state, clients.admin(admin_config(settings)), clock, metrics) if state is not None else None

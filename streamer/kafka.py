@@ -3,7 +3,7 @@
 import uuid
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from streamer import limits
@@ -14,6 +14,7 @@ from streamer.topics import Topics
 
 # Small requests leave at once, as with Java's client; librdkafka's default lets them wait for the last one's acknowledgement.
 _SOCKET = {"socket.nagle.disable": True}
+_METADATA_TIMEOUT_S = 5.0
 
 
 def consumer_config(settings: Settings, group: str, *, ends: bool = False) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def transactional_config(settings: Settings, group: str) -> dict[str, Any]:
 
 
 def reader_config(settings: Settings, *, committed: bool) -> dict[str, Any]:
-    """A consumer without a group, for changelogs, tails and watermarks."""
+    """A consumer without a group, for changelogs and tails."""
     user = settings.consumer_config()
     user.pop("group.instance.id", None)
     return {
@@ -113,25 +114,14 @@ def admin_config(settings: Settings) -> dict[str, Any]:
     return {**settings.admin_config(), "logger": CLIENT_LOGGER}
 
 
-class Watermarks:
-    """Ends of logs, uncommitted records included (a plain reader of committed records would not see those)."""
+def count_of(admin: AdminClient, topic: str) -> int:
+    """How many partitions a topic has now; 0 where it does not exist.
 
-    def __init__(self, consumer: Consumer) -> None:
-        self._consumer = consumer
-
-    def range(self, topic: str, partition: int) -> tuple[int, int]:
-        """First offset and offset after the last record."""
-        low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30, cached=False)
-        return low, high
-
-    def partitions(self, topic: str) -> int:
-        """How many partitions a topic has now; 0 where it does not exist."""
-        known = self._consumer.list_topics(topic, timeout=30).topics.get(topic)
-        return 0 if known is None else len(known.partitions)
-
-    def close(self) -> None:
-        """Let the client go."""
-        self._consumer.close()
+    Raises:
+        KafkaException: no answer.
+    """
+    known = admin.list_topics(topic, timeout=_METADATA_TIMEOUT_S).topics.get(topic)
+    return 0 if known is None else len(known.partitions)
 
 
 def partitions_of(settings: Settings, topics: list[str], timeout_s: float = 15.0) -> dict[str, int | None]:

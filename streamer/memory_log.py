@@ -7,11 +7,12 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from zlib import crc32
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin._config import ConfigEntry, ConfigResource
+from confluent_kafka.admin._listoffsets import EarliestSpec, ListOffsetsResultInfo, OffsetSpec
 from confluent_kafka.admin._metadata import ClusterMetadata, PartitionMetadata, TopicMetadata
 
 from streamer.batch import LOG_APPEND_TIME
@@ -21,6 +22,7 @@ from streamer.limits import MESSAGE_BYTES_DEFAULT
 _CREATE_TIME = 1
 # What a broker counts beside the bytes of a record: the frame of a batch, and the least that stands before a record.
 BATCH_BYTES = 61 + 7
+_Result = TypeVar("_Result")
 
 
 @dataclass(slots=True)
@@ -240,12 +242,6 @@ class MemoryConsumer:
         place = partition.topic, partition.partition
         return self._log.low(*place), self._log.end(*place)
 
-    def list_topics(self, topic: str, timeout: float = 0) -> ClusterMetadata:
-        found, known = ClusterMetadata(), TopicMetadata()
-        known.partitions = {number: PartitionMetadata() for number in range(self._log.partitions)}
-        found.topics = {topic: known}
-        return found
-
     def consumer_group_metadata(self) -> str:
         return self._group
 
@@ -349,18 +345,30 @@ class MemoryProducer:
 
 
 class MemoryAdmin:
-    """Deletes records and tells limits; the answer is there at once."""
+    """Deletes records and tells of topics and their limits; the answer is there at once."""
 
     def __init__(self, log: MemoryLog) -> None:
         self._log = log
 
-    def delete_records(self, offsets: list[TopicPartition]) -> dict[TopicPartition, Future[None]]:
-        answers = {}
+    def delete_records(self, offsets: list[TopicPartition]) -> "dict[TopicPartition, Future[None]]":
         for tp in offsets:
             self._log.delete_records(tp.topic, tp.partition, tp.offset)
-            answers[tp] = Future[None]()
-            answers[tp].set_result(None)
-        return answers
+        return {tp: _answer(None) for tp in offsets}
+
+    def list_offsets(
+        self, asked: dict[TopicPartition, OffsetSpec], request_timeout: float = 0
+    ) -> "dict[TopicPartition, Future[ListOffsetsResultInfo]]":  # fmt: skip
+        return {tp: _answer(ListOffsetsResultInfo(self._end(tp, spec), -1, -1)) for tp, spec in asked.items()}
+
+    def _end(self, tp: TopicPartition, spec: OffsetSpec) -> int:
+        end = self._log.low if isinstance(spec, EarliestSpec) else self._log.end
+        return end(tp.topic, tp.partition)
+
+    def list_topics(self, topic: str, timeout: float = 0) -> ClusterMetadata:
+        found, known = ClusterMetadata(), TopicMetadata()
+        known.partitions = {number: PartitionMetadata() for number in range(self._log.partitions)}
+        found.topics = {topic: known}
+        return found
 
     def describe_configs(
         self, resources: list[ConfigResource], request_timeout: float = 0
@@ -374,6 +382,12 @@ class MemoryAdmin:
             takes = ConfigEntry("max.message.bytes", str(self._log.takes(resource.name)))
             answers[resource].set_result({takes.name: takes})
         return answers
+
+
+def _answer(result: _Result) -> "Future[_Result]":
+    future = Future[_Result]()
+    future.set_result(result)
+    return future
 
 
 def _message(topic: str, partition: int, offset: int, stored: Stored) -> Message:

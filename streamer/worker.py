@@ -2,18 +2,19 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from confluent_kafka import KafkaException
 
 from streamer import limits
 from streamer.assignment import Assignment
-from streamer.bases import bases_of
+from streamer.bases import Bases
 from streamer.batch import Records
 from streamer.clients import Clients, KafkaClients
 from streamer.clock import Clock, SystemClock
 from streamer.fences import Fences
 from streamer.flow import Flow, stages_of, waits_for_ends
-from streamer.kafka import Watermarks, admin_config, consumer_config, reader_config
+from streamer.kafka import admin_config, consumer_config, count_of, reader_config
 from streamer.merging import merging_of
 from streamer.message_sizes import message_sizes
 from streamer.outlets import outlets_of
@@ -67,11 +68,11 @@ class Worker:
         topics = plan.topics
         config = consumer_config(settings, plan.group, ends=waits_for_ends(plan))
         self._consume = Consume(clients.consumer(config), topics.sources, clock, clients.silence_between_polls_s)
-        ends = Watermarks(clients.consumer(reader_config(settings, committed=False)))
-        sizes = message_sizes(clients.admin(admin_config(settings)), settings, topics)
-        stages = stages_of(plan, settings, clock, sizes, ends.partitions)
+        admin = clients.admin(admin_config(settings))
+        sizes = message_sizes(admin, settings, topics)
+        stages = stages_of(plan, settings, clock, sizes, partial(count_of, admin))
         state = stages.changelog
-        self._bases = bases_of(state, settings, clients, clock, self.metrics)
+        self._bases = Bases(state, admin, clock, self.metrics) if state else None
         self._decode, self._window, self._infer, self._flag = stages.decode, stages.window, stages.infer, stages.flag
         self._merging = merging_of(self._consume, self._window, clock, self.metrics)
         self._produce = Produce(stages.encoding, topics, clock, sizes)
@@ -85,7 +86,7 @@ class Worker:
         self._assignment = Assignment(
             self._consume, self._window, self._commit,
             Restore(clients.consumer(reader), state.topic, clock, strict=exactly_once) if state else None,
-            ends, self._bases, state.topic if state else None, settings.start, settings.on_lost_offsets, self.metrics, clock,
+            admin, self._bases, state.topic if state else None, settings.start, settings.on_lost_offsets, self.metrics, clock,
         )  # fmt: skip
         self._book = Bookkeeper(self.metrics, plan, DeadLetterAlarm(self.metrics, settings.dead_letters_stop), clock)
         self._drain_timeout_s = settings.drain_timeout
@@ -194,7 +195,7 @@ class Worker:
         self._full_since = None
         self._book.start()
         awaited = self.held_back or self._assignment.awaited
-        timeout = 0.0 if self._assignment.restoring else self._room.idle_for(behind=self._behind, awaited=awaited)
+        timeout = 0.0 if self._assignment.busy else self._room.idle_for(behind=self._behind, awaited=awaited)
         due = self._commit.due_in(behind=self._behind)
         records = self._consume.poll(rows, timeout, self._gather_s if due is None else min(due, self._gather_s))
         self._behind = sum(map(len, records)) == rows
@@ -276,10 +277,7 @@ class Worker:
         """Partitions are ours: their windows are restored before a row is read."""
         _log.info("partitions_assigned", topic=self._consume.lead, partitions=partitions)
         self.metrics.add("streamer_rebalances_total", 1, "assigned")
-        try:
-            self._assignment.begin(partitions)
-        except KafkaException as error:
-            self._failure = TransactionError("assign", error, replace=False)
+        self._assignment.begin(partitions)
 
     def revoked(self, partitions: list[int]) -> None:
         """Partitions go: finish and commit what was read, within a budget; the rest is redone by the next owner."""

@@ -81,22 +81,26 @@ def restore_beside(settings: "Settings", topics: "Topics", group: str, partition
         StateError: the changelog cannot be read, or does not come to its end.
     """
     from confluent_kafka import Consumer, TopicPartition  # noqa: PLC0415
+    from confluent_kafka.admin import AdminClient  # noqa: PLC0415
 
     from streamer.clock import SystemClock  # noqa: PLC0415
+    from streamer.ends import Ends  # noqa: PLC0415
     from streamer.errors import StateError  # noqa: PLC0415
-    from streamer.kafka import Watermarks, reader_config  # noqa: PLC0415
+    from streamer.kafka import admin_config, reader_config  # noqa: PLC0415
     from streamer.state.changelog import mark  # noqa: PLC0415
     from streamer.state.restore import Restore  # noqa: PLC0415
 
     clock, topic = SystemClock(), topics.changelog or ""
     consumer = Consumer({**reader_config(settings, committed=True), "group.id": group})
-    ends = Watermarks(Consumer(reader_config(settings, committed=False)))
+    ends = Ends(AdminClient(admin_config(settings)), [(topic, partition)])
     # A commit may come between these two answers: the chain then goes on further than the offsets, which is fine here.
     restore = Restore(consumer, topic, clock, strict=False)
     try:
         (lead,) = consumer.committed([TopicPartition(topics.lead, partition)], _TIMEOUT_S)
         offsets: list[int | None] = [None for _ in topics.sources]
-        restore.begin(partition, store, offsets, mark(lead.metadata), ends.range(topic, partition))
+        if not ends.wait(_TIMEOUT_S) or (topic, partition) not in ends.known:
+            raise StateError(f"no answer about the ends of {topic}/{partition}: {ends.error or 'it takes too long'}; try again")
+        restore.begin(partition, store, offsets, mark(lead.metadata), ends.known[topic, partition])
         until, read = clock.monotonic() + _TIMEOUT_S, 0
         while not restore.step(0.1, 0.5):
             if restore.bytes > read:
@@ -105,7 +109,6 @@ def restore_beside(settings: "Settings", topics: "Topics", group: str, partition
                 raise StateError(f"{topic}/{partition} does not end: a transaction has been open for {_TIMEOUT_S:g} s")
     finally:
         restore.close()
-        ends.close()
 
 
 def describe(store: "Store", key: bytes) -> dict[str, Any] | None:

@@ -21,7 +21,8 @@ from streamer.telemetry.logs import get_logger
 
 _log = get_logger(__name__)
 
-_NETWORK_TIMEOUT_S = 30.0
+# Nothing else moves meanwhile; a coordinator that is away is asked again.
+_COMMITTED_TIMEOUT_S = 5.0
 # The binding hands on the code that says "fatal" and forgets the flag.
 _HOPELESS = (KafkaError._FATAL, KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)  # noqa: SLF001
 
@@ -230,7 +231,7 @@ class Consume:
             KafkaException: the coordinator did not answer.
         """
         asked = [TopicPartition(*place) for place in self._places(partitions)]
-        found = self._consumer.committed(asked, timeout=_NETWORK_TIMEOUT_S)
+        found = self._consumer.committed(asked, timeout=_COMMITTED_TIMEOUT_S)
         for tp in found:
             if tp.error is not None:
                 raise KafkaException(tp.error)

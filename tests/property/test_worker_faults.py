@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("short_waits")
 BAD = (b"", b"{", b'{"sensor":"a"}', b"\xff", None, b'{"sensor":"b","ts":1,"value":2,"load":3}')
 CALLS = ("begin", "produce", "produce_changelog", "produce_batch", "offsets", "commit", "abort", "init", "flush")
 FAULTS = ("abortable", "retriable", "lost_answer", "fatal", "full")
-REQUESTS = ("committed", "watermarks", "seek")
+REQUESTS = ("committed", "list_offsets", "seek")
 
 good = st.tuples(st.just("good"), st.sampled_from("abde"), st.integers(-1000, 1000))
 bad = st.tuples(st.just("bad"), st.sampled_from("ad"), st.sampled_from(BAD))

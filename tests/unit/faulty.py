@@ -3,12 +3,14 @@
 import math
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import EarliestSpec, ListOffsetsResultInfo, OffsetSpec
 
 from streamer.batch import Batch
 from streamer.flow import Flow
@@ -49,12 +51,14 @@ class Script:
         hits: faults that were reached.
         calls: how often each was called.
         removed: topic -> records at its start that retention removed, in every partition.
+        leaderless: partitions of which no end is known; asked together with others, these are not answered for either.
     """
 
     faults: dict[tuple[str, int], str] = field(default_factory=dict)
     hits: list[tuple[str, int, str]] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)
     removed: dict[str, int] = field(default_factory=dict)
+    leaderless: set[int] = field(default_factory=set)
 
     def fail_next(self, call: str, kind: str, times: int = 1) -> None:
         """Let the next call fail, or the next few."""
@@ -189,12 +193,6 @@ class FaultyConsumer(MemoryConsumer):
         self._may_fail("committed")
         return super().committed(partitions, timeout)
 
-    def get_watermark_offsets(self, partition: TopicPartition, timeout: float = 0, cached: bool = False) -> tuple[int, int]:
-        if not cached:
-            self._may_fail("watermarks")
-        low, high = super().get_watermark_offsets(partition, timeout, cached)
-        return min(high, max(low, self._script.removed.get(partition.topic, 0))), high
-
     def seek(self, partition: TopicPartition) -> None:
         self._may_fail("seek")
         super().seek(partition)
@@ -202,6 +200,28 @@ class FaultyConsumer(MemoryConsumer):
     def _may_fail(self, call: str) -> None:
         if self._script.take(call):
             raise kafka_error("plain")
+
+
+class FaultyAdmin(MemoryAdmin):
+    """An admin client that does not answer when the script says so, or not about some partitions."""
+
+    def __init__(self, log: MemoryLog, script: Script) -> None:
+        super().__init__(log)
+        self._script = script
+
+    def list_offsets(
+        self, asked: dict[TopicPartition, OffsetSpec], request_timeout: float = 0
+    ) -> "dict[TopicPartition, Future[ListOffsetsResultInfo]]":  # fmt: skip
+        answers = super().list_offsets(asked, request_timeout)
+        failed = self._script.take("list_offsets") or any(tp.partition in self._script.leaderless for tp in asked)
+        for tp in answers if failed else ():
+            answers[tp] = Future()
+            answers[tp].set_exception(kafka_error("plain"))
+        return answers
+
+    def _end(self, tp: TopicPartition, spec: OffsetSpec) -> int:
+        removed = self._script.removed.get(tp.topic, 0) if isinstance(spec, EarliestSpec) else 0
+        return max(super()._end(tp, spec), min(removed, self._log.end(tp.topic, tp.partition)))
 
 
 class FaultyClients:
@@ -227,8 +247,8 @@ class FaultyClients:
         return cast("Producer", self.producers[-1])
 
     def admin(self, _config: dict[str, Any]) -> AdminClient:
-        """An admin client; it does not fail."""
-        return cast("AdminClient", MemoryAdmin(self._log))
+        """An admin client."""
+        return cast("AdminClient", FaultyAdmin(self._log, self._script))
 
 
 class FaultTest(TopologyTest):

@@ -138,7 +138,7 @@ def test_fences_far_apart_are_no_reason_to_stop() -> None:
         assert flows.judge(test.log).exactly_once
 
 
-@pytest.mark.parametrize("request_", ["committed", "watermarks", "seek"])
+@pytest.mark.parametrize("request_", ["committed", "list_offsets", "seek"])
 def test_a_broker_that_does_not_answer_during_a_restore_is_asked_again(request_: str) -> None:
     with flow() as test:
         send(test, range(5))

@@ -1,0 +1,58 @@
+"""Ends of logs: asked for many partitions with one request, which the thread that asks need not wait for."""
+
+from collections.abc import Iterable
+from concurrent.futures import wait
+from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import EarliestSpec, LatestSpec
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from confluent_kafka.admin._listoffsets import ListOffsetsResultInfo
+
+_TIMEOUT_S = 10.0
+_FIRST, _LAST = EarliestSpec(), LatestSpec()  # type: ignore[no-untyped-call]
+
+Place = tuple[str, int]
+
+
+class Ends:
+    """First offset and offset after the last record of each partition, records of open transactions included.
+
+    Args:
+        admin: asks; on a connection of its own, since on a consumer's an answer may wait behind its long polls.
+        places: topic and partition of each.
+        apart: ask for each by itself, as otherwise one without a leader may keep the answers for all others back.
+    """
+
+    def __init__(self, admin: AdminClient, places: Iterable[Place], *, apart: bool = False) -> None:
+        at = [TopicPartition(*place) for place in places]
+        self._lows: dict[Place, Future[ListOffsetsResultInfo]] = {}
+        self._highs: dict[Place, Future[ListOffsetsResultInfo]] = {}
+        for some in [[each] for each in at] if apart else [at] if at else []:
+            for answers, end in (self._lows, _FIRST), (self._highs, _LAST):
+                asked = admin.list_offsets(dict.fromkeys(some, end), request_timeout=_TIMEOUT_S)
+                answers.update({(tp.topic, tp.partition): future for tp, future in asked.items()})
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether every answer is there, for better or worse, within `timeout_s`."""
+        return not wait([*self._lows.values(), *self._highs.values()], timeout_s).not_done
+
+    @property
+    def known(self) -> dict[Place, tuple[int, int]]:
+        """Both ends of each partition that was answered for."""
+        both = {place: (low, self._highs[place]) for place, low in self._lows.items()}
+        return {
+            place: (low.result().offset, high.result().offset)
+            for place, (low, high) in both.items()
+            if low.exception() is None and high.exception() is None
+        }
+
+    @property
+    def error(self) -> KafkaException | None:
+        """Why a partition was not answered for, one reason for all of them; None if there is none."""
+        reasons = (future.exception() for future in (*self._lows.values(), *self._highs.values()))
+        return next((reason for reason in reasons if isinstance(reason, KafkaException)), None)
