@@ -27,8 +27,8 @@ lint: $(VENV)/.dev ## Run ruff (rules and format) and mypy --strict
 	@$(BIN)/python -m ruff format --check --quiet . || { echo "Not formatted; run: ruff format ."; exit 1; }
 	@$(BIN)/python -m mypy
 
-torture: $(VENV)/.dev ## Seeded faults under load, every result checked; SEEDS=2 for two schedules
-	@$(BIN)/python -m tests.faults.torture --seeds $(or $(SEEDS),1) $(ARGS)
+torture: $(VENV)/.dev ## Seeded faults under load, every result checked; SEEDS=2, FLOW=stateless, FAULT=late-end,drop
+	@$(BIN)/python -m tests.faults.torture --seeds $(or $(SEEDS),1) $(if $(FLOW),--flow $(FLOW)) $(if $(FAULT),--faults $(FAULT)) $(ARGS)
 
 bench: $(VENV)/.dev ## Measure speed, memory and restore into load/results/latest.json
 	@$(BIN)/python -m load.bench $(ARGS)

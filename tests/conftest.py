@@ -44,7 +44,7 @@ def dev_broker(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Co
         yield None
         return
     # The quick compiler alone: start 2.0 s instead of 2.8 s, and half the processor time in a short run.
-    owned = DevBroker(tmp_path_factory.mktemp("kafka"), sasl=True, java_options=["-XX:TieredStopAtLevel=1"])
+    owned = DevBroker(tmp_path_factory.mktemp("kafka"), sasl=True, detour=True, java_options=["-XX:TieredStopAtLevel=1"])
     try:
         owned.start()
     except BrokerUnavailableError as error:

@@ -50,12 +50,26 @@ rootLogger.appenderRef.out.ref = out
 
 
 @dataclass(frozen=True, slots=True)
+class Detour:
+    """One more plain listener, which tells clients the address of what stands in front of it: so they stay behind that.
+
+    Attributes:
+        advertised: port of what passes connections on.
+        port: where it must pass them on to.
+    """
+
+    advertised: int
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ports:
-    """The ports of one node on 127.0.0.1; `sasl` is None where that listener is off."""
+    """The ports of one node on 127.0.0.1; `sasl` and `detour` are None where those listeners are off."""
 
     plain: int
     controller: int
     sasl: int | None = None
+    detour: Detour | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +87,17 @@ def server_properties(ports: Ports, log_folder: Path, overrides: Mapping[str, st
     if ports.sasl is not None:
         listeners.append(f"SASL://127.0.0.1:{ports.sasl}")
         protocols.append("SASL:SASL_PLAINTEXT")
+    advertised = list(listeners)
+    if ports.detour is not None:
+        listeners.append(f"DETOUR://127.0.0.1:{ports.detour.port}")
+        advertised.append(f"DETOUR://127.0.0.1:{ports.detour.advertised}")
+        protocols.append("DETOUR:PLAINTEXT")
     settings = {
         "process.roles": "broker,controller",
         "node.id": "1",
         "controller.quorum.bootstrap.servers": f"127.0.0.1:{ports.controller}",
         "listeners": ",".join([*listeners, f"CONTROLLER://127.0.0.1:{ports.controller}"]),
-        "advertised.listeners": ",".join(listeners),
+        "advertised.listeners": ",".join(advertised),
         "listener.security.protocol.map": ",".join(protocols),
         "controller.listener.names": "CONTROLLER",
         "inter.broker.listener.name": "PLAINTEXT",

@@ -14,7 +14,7 @@ from typing import IO, Self
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from streamer.broker.config import LOG4J, SASL_MECHANISM, Ports, ScramUser, server_properties
+from streamer.broker.config import LOG4J, SASL_MECHANISM, Detour, Ports, ScramUser, server_properties
 from streamer.broker.errors import BrokerError
 from streamer.broker.jars import kafka_jars
 from streamer.broker.java import Java, find_java
@@ -39,6 +39,7 @@ class DevBroker:
         data: folder for its data, settings and log, kept; None for a temporary one that `close` removes.
         port: of the plain listener; None for a free one, kept over restarts.
         sasl: also open a SASL_PLAINTEXT listener; its user is created only when `data` is new.
+        detour: also open a plain listener for a proxy in front of it, see `detour`.
         settings: lines of server.properties that win over the development defaults.
         java_options: appended to the JVM's options, so that `-Xmx512m` here wins.
         tell: gets a line when something takes long (the download).
@@ -50,14 +51,15 @@ class DevBroker:
         *,
         port: int | None = None,
         sasl: bool = False,
+        detour: bool = False,
         settings: Mapping[str, str] | None = None,
         java_options: Sequence[str] = (),
         tell: Callable[[str], None] = silent,
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="streamer-kafka-") if data is None else None
         self.data = Path(self._temporary.name if self._temporary else data or "").absolute()
-        plain, controller, scram = free_ports(3)
-        self._ports = Ports(port or plain, controller, scram if sasl else None)
+        plain, controller, scram, inner, outer = free_ports(5)
+        self._ports = Ports(port or plain, controller, scram if sasl else None, Detour(outer, inner) if detour else None)
         self._settings = dict(settings or {})
         self._java_options = tuple(java_options)
         self._tell = tell
@@ -77,6 +79,13 @@ class DevBroker:
         if self._ports.sasl is None:
             raise BrokerError("this broker has no SASL listener: create it with DevBroker(sasl=True)")
         return f"127.0.0.1:{self._ports.sasl}"
+
+    @property
+    def detour(self) -> Detour:
+        """Ports of a proxy and of the listener behind it; `BrokerError` if that is off."""
+        if self._ports.detour is None:
+            raise BrokerError("this broker has no listener behind a proxy: create it with DevBroker(detour=True)")
+        return self._ports.detour
 
     @property
     def sasl_config(self) -> dict[str, str]:

@@ -53,7 +53,7 @@ def shell(kafka: str) -> Iterator[Shell]:
     shell.run("topics", "create", TOPOLOGY, "--group", names.group, "--partitions", "2")
     yield shell
     admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
-    for future in admin.delete_topics([names.input, *names.outputs, names.changelog]).values():
+    for future in admin.delete_topics([names.input, *names.outputs, *names.changelogs]).values():
         future.result(30)
 
 

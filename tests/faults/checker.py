@@ -21,6 +21,7 @@ from tests.faults.oracle import AmbiguousInputError, Scorer, Truth, expect
 from tests.faults.oracle_closing import expect_closing
 from tests.faults.oracle_joined import expect_joined
 from tests.faults.oracle_rekeyed import expect_rekeyed
+from tests.faults.oracle_stateless import expect_stateless
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -138,6 +139,8 @@ def recompute(names: Names, logs: Logs, scorer: Scorer) -> Truth:
         return expect_rekeyed(logs.inputs, logs.forwarded, scorer)
     if names.flow == "closing":
         return expect_closing(logs.inputs, scorer)
+    if names.flow == "stateless":
+        return expect_stateless(logs.inputs, scorer)
     return expect(logs.inputs, scorer)
 
 

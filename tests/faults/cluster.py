@@ -58,14 +58,14 @@ class Cluster:
         stamped = {"message.timestamp.type": "LogAppendTime"}
         topics = [] if names.source else [NewTopic(topic, PARTITIONS, 1, config=stamped) for topic in names.inputs]
         topics += [NewTopic(topic, PARTITIONS, 1) for topic in (*names.outputs, *self._between())]
-        topics.append(NewTopic(names.changelog, PARTITIONS, 1, config={"retention.ms": "-1"}))
+        topics += [NewTopic(topic, PARTITIONS, 1, config={"retention.ms": "-1"}) for topic in names.changelogs]
         for made in self._admin.create_topics(topics, operation_timeout=WAIT_S).values():
             made.result(WAIT_S)
 
     def delete_topics(self) -> None:
         names = self.names
         own = [] if names.source else names.inputs
-        for gone in self._admin.delete_topics([*own, *names.outputs, *self._between(), names.changelog]).values():
+        for gone in self._admin.delete_topics([*own, *names.outputs, *self._between(), *names.changelogs]).values():
             gone.result(WAIT_S)
 
     def _between(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 PREFIX_VARIABLE = "TORTURE_PREFIX"
 SOURCE_VARIABLE = "TORTURE_SOURCE"
-Flow = Literal["rolling", "joined", "rekeyed", "closing"]
+Flow = Literal["rolling", "joined", "rekeyed", "closing", "stateless"]
 FLOWS: tuple[Flow, ...] = get_args(Flow)
 PARTITIONS = 8
 WINDOW_COUNT = 16
@@ -61,8 +61,9 @@ class Names:
         return f"{self.prefix}.group"
 
     @property
-    def changelog(self) -> str:
-        return f"{self.group}-torture-window-changelog"
+    def changelogs(self) -> tuple[str, ...]:
+        """Where the windows are kept, if there are any."""
+        return () if self.flow == "stateless" else (f"{self.group}-torture-window-changelog",)
 
     @property
     def second(self) -> str:

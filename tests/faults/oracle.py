@@ -56,6 +56,12 @@ class Expected:
     features: tuple[float, ...]
     magnitude: float
     score: float = math.nan
+    record: Record | None = None
+
+    @property
+    def key(self) -> bytes | None:
+        """Of the prediction's record: that of the sensor, or of the input where a flow takes any."""
+        return self.reading.sensor.encode() if self.record is None else self.record.key
 
 
 class AmbiguousInputError(Exception):

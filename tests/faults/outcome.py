@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.faults.schedule import KINDS
+from tests.faults.schedule import HOST
 
 if TYPE_CHECKING:
     from tests.faults.names import Flow
@@ -20,17 +20,18 @@ class Plan:
     Attributes:
         seed: of schedule, load and dice.
         faults: kinds of faults, each once per mention; the seed orders them.
-        flow: which topology: rolling, joined, rekeyed or closing.
+        flow: which topology: rolling, joined, rekeyed, closing or stateless.
         protocol: of the group: classic or consumer (KIP-848).
         rate: events offered a second, whatever the service does, as long as faults go on.
         seconds: at least this long.
         workers: at the beginning.
         keys: sensors.
         bad_share: share of bad records.
+        hits: of what proves a fault of the network, this share is enough.
     """
 
     seed: int
-    faults: tuple[Kind, ...] = KINDS
+    faults: tuple[Kind, ...] = HOST
     flow: Flow = "rolling"
     protocol: str = "classic"
     rate: int = 2_000
@@ -38,6 +39,7 @@ class Plan:
     workers: int = 3
     keys: int = 200
     bad_share: float = 0.01
+    hits: float = 1.0
 
     @property
     def replay(self) -> str:
@@ -49,13 +51,25 @@ class Plan:
 
 @dataclass(slots=True)
 class Outcome:
-    """What one run showed. Green only if nothing failed and every fault is proven to have hit."""
+    """What one run showed. Green only if nothing failed and every fault is proven to have hit.
+
+    Attributes:
+        plan: what was to be done.
+        faults: how often each kind struck.
+        proofs: what shows that they hit.
+        unproven: those of which nothing shows it.
+        failures: what went wrong.
+        kept: where to look when the run is not green.
+        verdict: the checker's.
+        seconds: how long it took.
+    """
 
     plan: Plan
     faults: Counter[str] = field(default_factory=Counter)
     proofs: list[str] = field(default_factory=list)
     unproven: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
     verdict: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -80,6 +94,7 @@ class Outcome:
             *(f"  NOT PROVEN: {what}" for what in self.unproven),
             *(f"  FAILED: {what}" for what in self.failures),
             *(f"  violation: {what}" for what in verdict.get("first", ())),
+            *(f"  kept: {what}" for what in self.kept),
             f"  replay: {self.plan.replay}",
         ]
         return "\n".join(lines)

@@ -22,6 +22,7 @@ TOPOLOGIES = {
     "joined": "tests/faults/topology_joined.py:torture",
     "closing": "tests/faults/topology_closing.py:torture",
     "rekeyed": "tests/faults/topology_rekeyed.py:torture",
+    "stateless": "tests/faults/topology_stateless.py:torture",
 }
 TAIL_LINES = 30
 STACKS_S = 10.0
@@ -87,6 +88,7 @@ class Crew:
 
     Attributes:
         http: where workers serve metrics; port 0 takes a free one.
+        through: address by which workers reach the broker, where it is not that of everybody else.
         static: whether each worker is a static member of the group, named by its slot.
     """
 
@@ -97,6 +99,7 @@ class Crew:
     worker_environment: Mapping[str, str] = field(default_factory=dict)
     http: str = "off"
     static: bool = False
+    through: str = ""
     workers: dict[int, Child] = field(default_factory=dict)
     _all: list[Child] = field(default_factory=list)
     _guards: list[Guard] = field(default_factory=list)
@@ -107,7 +110,7 @@ class Crew:
 
     def start_worker(self, slot: int) -> Child:
         """Start (again) the worker of this slot."""
-        flags = ["--slot", str(slot), "--group", self.names.group, "--bootstrap", self.bootstrap]
+        flags = ["--slot", str(slot), "--group", self.names.group, "--bootstrap", self.through or self.bootstrap]
         flags += ["--models", str(self.folder / "models"), "--http", self.http]
         member = {"KAFKA_GROUP_INSTANCE_ID": f"replica-{slot}"} if self.static else {}
         child = self._start(f"worker-{slot}", [*self.worker_command, "run", TOPOLOGIES[self.names.flow], *flags], member)

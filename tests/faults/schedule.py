@@ -9,11 +9,18 @@ from typing import TYPE_CHECKING, Literal, get_args
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Kind = Literal[
+HostKind = Literal[
     "add", "remove", "kill", "kill-twice", "kill-restoring", "pause-session", "pause-transaction",
     "broker-stop", "broker-kill", "storm",
 ]  # fmt: skip
-KINDS: tuple[Kind, ...] = get_args(Kind)
+NetworkKind = Literal[
+    "drop", "delay", "half-open", "cut-answer", "reset-twice", "late-end", "late-offsets", "late-add-offsets", "late-produce",
+    "hold-fetch", "hold-find",
+]  # fmt: skip
+Kind = HostKind | NetworkKind
+HOST: tuple[HostKind, ...] = get_args(HostKind)
+NETWORK: tuple[NetworkKind, ...] = get_args(NetworkKind)
+KINDS: tuple[Kind, ...] = (*HOST, *NETWORK)
 
 
 @dataclass(frozen=True, slots=True)

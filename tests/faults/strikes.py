@@ -12,12 +12,13 @@ import random
 import signal
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from confluent_kafka import IsolationLevel, KafkaException
 
 from tests.faults.cluster import TimedOutError, wait_for
 from tests.faults.evidence import Story, is_stopped, story
+from tests.faults.net_strikes import RULES, break_network
 from tests.faults.storm import SECONDS_MAX, SERVED_MIN
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from tests.faults.log import Position
     from tests.faults.outcome import Outcome
     from tests.faults.processes import Child, Crew
-    from tests.faults.schedule import Fault, Kind
+    from tests.faults.proxy import Proxy
+    from tests.faults.schedule import Fault, Kind, NetworkKind
 
 START_S = 90.0
 DRAIN_S = 20.0
@@ -61,10 +63,12 @@ class Caught:
 
 
 class Strikes:
-    """Strikes workers, broker and group of one run, and brings back what it took away."""
+    """Strikes workers, broker, group and network of one run, and brings back what it took away."""
 
-    def __init__(self, outcome: Outcome, cluster: Cluster, crew: Crew, broker: DevBroker | None) -> None:
-        self._outcome, self._cluster, self._crew, self._broker = outcome, cluster, crew, broker
+    def __init__(
+        self, outcome: Outcome, cluster: Cluster, crew: Crew, broker: DevBroker | None, proxy: Proxy | None = None
+    ) -> None:
+        self._outcome, self._cluster, self._crew, self._broker, self._proxy = outcome, cluster, crew, broker, proxy
         self._dice = random.Random(f"strikes {outcome.plan.seed}")
         self._comebacks: list[tuple[float, int]] = []
         self._shaken: set[int] = set()
@@ -83,6 +87,7 @@ class Strikes:
             "broker-stop": self._restart_broker,
             "broker-kill": self._restart_broker,
             "storm": self._storm,
+            **dict.fromkeys(RULES, self._network),
         }
         self.pass_time(fault.after_s)
         try:
@@ -314,6 +319,14 @@ class Strikes:
         if seen["served"] < SERVED_MIN or not moved:
             raise NotProvenError(what)
         return what
+
+    def _network(self, fault: Fault) -> str:
+        """Break the network of all workers under load."""
+        if self._proxy is None:
+            raise NotProvenError("the broker is not ours to reach through a proxy: run without --bootstrap")
+        self.bring_all_back()
+        kind, hits = cast("NetworkKind", fault.kind), self._outcome.plan.hits
+        return break_network(kind, hits, self._proxy, self._dice, self._cluster.names.group, self._wait)
 
     def _add(self, _: Fault) -> str:
         """One more worker."""

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -31,6 +32,7 @@ from tests.faults.make_model import write_model
 from tests.faults.names import CLOSE_IDLE_S, FLOWS, JOIN_IDLE_S, Names
 from tests.faults.outcome import Outcome, Plan
 from tests.faults.processes import Child, Crew
+from tests.faults.proxy import Proxy
 from tests.faults.strikes import DRAIN_S, START_S, Strikes
 
 if TYPE_CHECKING:
@@ -50,12 +52,14 @@ PROTOCOLS = ("classic", "consumer")
 class Run:
     """One run in flight."""
 
-    def __init__(self, plan: Plan, cluster: Cluster, crew: Crew, broker: DevBroker | None = None) -> None:
+    def __init__(
+        self, plan: Plan, cluster: Cluster, crew: Crew, broker: DevBroker | None = None, proxy: Proxy | None = None
+    ) -> None:
         self._plan = plan
         self._cluster = cluster
         self._crew = crew
         self.outcome = Outcome(plan)
-        self._strikes = Strikes(self.outcome, cluster, crew, broker)
+        self._strikes = Strikes(self.outcome, cluster, crew, broker, proxy)
         self._ends: dict[Position, int] = {}
 
     def go(self) -> Outcome:
@@ -191,24 +195,37 @@ def torture(plan: Plan, bootstrap: str, folder: Path, broker: DevBroker | None =
     names = Names(f"torture-{plan.seed}-{os.getpid()}-{int(time.time()) % 100_000}", flow=plan.flow)
     cluster = Cluster(bootstrap, names)
     crew = Crew(bootstrap, names, folder, worker_environment=worker_environment(plan.protocol), http="127.0.0.1:0")
-    outcome = Run(plan, cluster, crew, broker).go()
+    with ExitStack() as stack:
+        proxy = None
+        if broker is not None and set(plan.faults) & set(schedule.NETWORK):
+            proxy = stack.enter_context(Proxy(broker.detour.advertised, broker.detour.port))
+            crew.through = proxy.bootstrap
+        outcome = Run(plan, cluster, crew, broker, proxy).go()
     if outcome.word == "passed":
         cluster.delete_topics()
+    elif broker is not None:
+        outcome.kept.append(f"the broker's log: {shutil.copy(broker.log, folder / 'broker.log')}")
     return outcome
 
 
 def _kinds(text: str) -> tuple[Kind, ...]:
-    kinds = tuple(text.split(","))
+    groups: dict[str, tuple[Kind, ...]] = {"host": schedule.HOST, "network": schedule.NETWORK}
+    kinds = tuple(kind for word in text.split(",") for kind in groups.get(word, (cast("Kind", word),)))
     if unknown := sorted(set(kinds) - set(schedule.KINDS)):
-        raise argparse.ArgumentTypeError(f"unknown faults {unknown}; there are {', '.join(schedule.KINDS)}")
-    return cast("tuple[Kind, ...]", kinds)
+        raise argparse.ArgumentTypeError(f"unknown faults {unknown}; there are {', '.join((*groups, *schedule.KINDS))}")
+    return kinds
 
 
-def _faults(seed: int, flow: Flow) -> tuple[Kind, ...]:
-    """Every kind for the plain flow; half of them for each other one, so that a seed stays within ten minutes."""
+def _faults(seed: int, flow: Flow) -> list[tuple[Kind, ...]]:
+    """What strikes in each run of a flow: processes and broker, then the network, if that is not broken by a later flow.
+
+    Every kind for the plain flow; of the first group half for each other one, so that a run stays within ten minutes.
+    """
     if flow == "rolling":
-        return schedule.KINDS
-    return tuple(random.Random(f"faults {seed} {flow}").sample(schedule.KINDS, len(schedule.KINDS) // 2))
+        return [schedule.HOST, schedule.NETWORK]
+    can = [kind for kind in schedule.HOST if flow != "stateless" or kind != "kill-restoring"]
+    some = tuple(random.Random(f"faults {seed} {flow}").sample(can, len(schedule.HOST) // 2))
+    return [some] if flow == "closing" else [some, schedule.NETWORK]
 
 
 def _arguments() -> argparse.Namespace:
@@ -216,13 +233,18 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Torture the service with seeded faults and check every record.")
     parser.add_argument("--bootstrap", default=os.environ.get("STREAMER_TEST_KAFKA"), help="default: our own broker")
     parser.add_argument("--seeds", type=int, default=1, help="how many runs, each with the next seed")
-    parser.add_argument("--faults", type=_kinds, help="comma-separated, also one several times; default: by flow and seed")
+    parser.add_argument(
+        "--faults",
+        type=_kinds,
+        help="kinds, comma-separated, also one several times; host and network mean all of them; default: by flow and seed",
+    )
     parser.add_argument("--flow", choices=FLOWS, help="default: each of them, one after the other")
     parser.add_argument("--protocol", choices=PROTOCOLS, help="default: in turn, by the seed")
     for name in ("seed", "rate", "workers", "keys"):
         parser.add_argument(f"--{name}", type=int, default=getattr(default, name))
     parser.add_argument("--seconds", type=float, default=default.seconds)
-    parser.add_argument("--bad-share", type=float, default=default.bad_share)
+    for name in ("bad-share", "hits"):
+        parser.add_argument(f"--{name}", type=float, default=getattr(default, name.replace("-", "_")))
     return parser.parse_args()
 
 
@@ -230,21 +252,21 @@ def main() -> int:
     args = _arguments()
     words, inputs, faults, violations = Counter[str](), 0, 0, 0
     with ExitStack() as stack:
-        broker = None if args.bootstrap else stack.enter_context(DevBroker())
+        broker = None if args.bootstrap else stack.enter_context(DevBroker(detour=True))
         bootstrap = broker.bootstrap if broker else args.bootstrap
         known = {name: getattr(args, name) for name in Plan.__slots__ if name not in {"seed", "faults", "flow", "protocol"}}
         for seed in range(args.seed, args.seed + args.seeds):
             for flow in [args.flow] if args.flow else FLOWS:
-                folder = Path(tempfile.mkdtemp(prefix=f"torture-{seed}-{flow}-"))
                 protocol = args.protocol or PROTOCOLS[(seed + FLOWS.index(flow)) % len(PROTOCOLS)]
-                plan = Plan(seed, args.faults or _faults(seed, flow), flow, protocol, **known)
-                outcome = torture(plan, bootstrap, folder, broker)
-                words[outcome.word] += 1
-                inputs += outcome.verdict.get("inputs", 0)
-                faults += outcome.faults.total()
-                violations += outcome.verdict.get("violations", 0)
-                sys.stdout.write(f"{outcome.report()}\n  logs: {folder}\n")
-                sys.stdout.flush()
+                for kinds in [args.faults] if args.faults else _faults(seed, flow):
+                    folder = Path(tempfile.mkdtemp(prefix=f"torture-{seed}-{flow}-"))
+                    outcome = torture(Plan(seed, kinds, flow, protocol, **known), bootstrap, folder, broker)
+                    words[outcome.word] += 1
+                    inputs += outcome.verdict.get("inputs", 0)
+                    faults += outcome.faults.total()
+                    violations += outcome.verdict.get("violations", 0)
+                    sys.stdout.write(f"{outcome.report()}\n  logs: {folder}\n")
+                    sys.stdout.flush()
     sys.stdout.write(f"torture: {dict(words)}; {faults} faults injected, {inputs} inputs checked, {violations} violations\n")
     return 0 if set(words) == {"passed"} else 1
 
