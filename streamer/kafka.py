@@ -85,6 +85,10 @@ def transactional_config(settings: Settings, group: str) -> dict[str, Any]:
         "message.timeout.ms": timeout_ms - 1000,
         # A silent server must surface as a time-out of our call, not as a hidden resend of a commit.
         "socket.timeout.ms": timeout_ms + 100,
+        # What was answered sooner was sent once: `stages.doubt` counts on it.
+        "retry.backoff.ms": round(limits.RETRY_BACKOFF_S * 1e3),
+        "retry.backoff.max.ms": round(2e3 * limits.RETRY_BACKOFF_S),
+        "statistics.interval.ms": round(limits.STATISTICS_EVERY_S * 1e3),
     }
 
 

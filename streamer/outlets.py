@@ -3,16 +3,24 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streamer.clients import Clients
+from streamer.errors import StreamerError
 from streamer.kafka import producer_config, transactional_config
 from streamer.message_sizes import MessageSizes
 from streamer.settings import Settings
+from streamer.stages.doubt import Doubt
 
 DeliveryReport = Callable[[KafkaError | None, Message], None]
 
 
+# No answer of these changes by waiting.
+_REFUSALS = (
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.INVALID_TRANSACTION_TIMEOUT,
+)
 # A rolled-back batch is thrown out of the queue on purpose.
 _PURGES = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)  # noqa: SLF001 - the names the binding gives them
 
@@ -27,15 +35,43 @@ class Outlets:
     Attributes:
         outputs, changelog: producers.
         undelivered: why records were not taken; without transactions only, for a commit fails instead.
+        doubt: whether a request of the last transaction may still be on its way.
+        ready: whether transactions may begin; without transactions always.
+        waits_for: why that is not so yet.
+        useless: whether only another producer helps.
         begun: whether a transaction is open.
-        doubt: whether a request of the last commit may still be on its way.
     """
 
     outputs: Producer
     changelog: Producer
     undelivered: list[KafkaError] = field(default_factory=list)
+    doubt: Doubt = field(default_factory=Doubt)
+    ready: bool = True
+    waits_for: str = ""
+    useless: bool = False
     begun: bool = False
-    doubt: bool = False
+
+    def open(self, timeout_s: float) -> bool:
+        """Get ready for transactions; False when the coordinator did not allow it within `timeout_s`: call again.
+
+        Also fences whoever held this transactional id, and ends what it left open.
+
+        Raises:
+            StreamerError: it never will.
+        """
+        if not self.ready:
+            try:
+                self.outputs.init_transactions(timeout_s)
+            except KafkaException as failure:
+                error = failure.args[0]
+                if error.code() in _REFUSALS:
+                    raise StreamerError(
+                        f"transactions are refused: {error.str()}. streamer topics plan lists the rights that a worker needs"
+                    ) from failure
+                self.waits_for, self.useless = error.str(), error.fatal()
+                return False
+            self.ready = True
+        return True
 
     def purge(self) -> None:
         """Throw away what was not sent."""
@@ -63,8 +99,9 @@ def outlets_of(clients: Clients, settings: Settings, group: str, sizes: MessageS
         config = {**transactional_config(settings, group), **sizes.producer_config()}
 
         def make() -> Outlets:
-            producer = clients.producer(config)
-            return Outlets(producer, producer)
+            doubt = Doubt()
+            producer = clients.producer({**config, "error_cb": doubt.error, "stats_cb": doubt.statistics})
+            return Outlets(producer, producer, doubt=doubt, ready=False)
 
         return make
 

@@ -78,7 +78,7 @@ class Worker:
         self._produce = Produce(stages.encoding, topics, clock, sizes)
         self._commit = Commit(
             outlets_of(clients, settings, plan.group, sizes, forwards=isinstance(plan, RekeyPlan)), topics.sources, self._bases,
-            Timing(settings.commit_interval, clients.rest_after_commit_s, clients.commit_stuck_s), clock,
+            Timing(settings.commit_interval, clients.rest_after_commit_s, clients.commit_stuck_s), clock, self.metrics,
             transactional=exactly_once, marks=stages.marks,
         )  # fmt: skip
         self._room = Room(self._infer, self._produce, self._commit, self._bases)
@@ -142,7 +142,9 @@ class Worker:
         """None when rows can flow; otherwise what is waited for."""
         if not self._assignment.partitions:
             return "no partitions are assigned"
-        return self._assignment.describe()
+        if (failure := self._failure) is not None:
+            return f"rolling back to the last commit: {failure}"
+        return self._commit.describe() or self._assignment.describe()
 
     def abandon(self) -> None:
         """End the threads and leave everything else as a crash would; for tests."""
@@ -216,7 +218,7 @@ class Worker:
             self._book.lap("flag")
             self._produce.encode(batch)
             self._book.lap("produce")
-        if self._commit.closed:
+        if not self._commit.admits():
             return
         while len(self._produce):
             self._book.start()
@@ -224,10 +226,10 @@ class Worker:
             sent = self._produce.send(self._commit.producer)
             self._book.lap("produce")
             if sent is None:
-                self._book.blocked("produce", self._commit.producer.poll, 0.01)
+                self._book.blocked("produce", self._commit.serve, 0.01)
                 return
             self._commit.add(sent)
-        self._commit.producer.poll(0)
+        self._commit.serve()
 
     def _settle_commit(self, wait_s: float) -> None:
         """Stage 7: take note of a commit that ended, start one that is due."""
@@ -342,8 +344,6 @@ class Worker:
         self._failure = None
         self.metrics.add("streamer_recoveries_total", 1, failure.cause)
         self.metrics.add("streamer_rows_redone_total", redone)
-        if failure.replace:
-            self.metrics.add("streamer_producer_replacements_total")
         return True
 
     # ------------------------------------------------------------------ the end

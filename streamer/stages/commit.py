@@ -18,14 +18,21 @@ from streamer.limits import (
     COMMIT_AGE_BEHIND_S,
     COMMIT_QUIET_S,
     COMMIT_ROWS_MAX,
-    DOUBT_AFTER_S,
 )
-from streamer.outlets import MakeOutlets, Outlets
-from streamer.stages.committing import NETWORK_TIMEOUT_S, Committing, Marks, guarded
+from streamer.outlets import MakeOutlets
+from streamer.stages.committing import Committing, Marks, broken, guarded, request
 from streamer.stages.transaction import Place, Step, Transaction, TransactionError
 from streamer.state import changelog
+from streamer.telemetry.logs import get_logger
+from streamer.telemetry.metrics import Metrics
+
+_log = get_logger(__name__)
 
 _MEND_TIMEOUT_S = 2.0
+# Between turns, while rows wait for a new producer; a healthy broker needs 10 to 100 ms.
+_OPEN_TRY_S = 0.2
+# A client that was not let in for so long may have lost its way.
+_OPEN_MAX_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,7 @@ class Commit:
         bases: base snapshots and the changelog where state changes go, None for a flow without windows.
         timing: when to commit, and how long to wait.
         clock: for ages.
+        metrics: doubts and new producers are counted.
         marks: what to say at the end of a transaction.
     """
 
@@ -63,14 +71,16 @@ class Commit:
         bases: Bases | None,
         timing: Timing,
         clock: Clock,
+        metrics: Metrics,
         *,
         transactional: bool,
         marks: Marks | None = None,
     ) -> None:
         self._make_outlets, self._bases = make_outlets, bases
-        self._timing, self._clock, self.transactional = timing, clock, transactional
+        self._timing, self._clock, self._metrics, self.transactional = timing, clock, metrics, transactional
         self.places: dict[int, Place] = {}
-        self._outlets = self._new_outlets()
+        self._outlets, self._made_at = make_outlets(), clock.monotonic()
+        self._opened(_MEND_TIMEOUT_S)
         self._open: Transaction | None = None
         self._running: Transaction | None = None
         self._rested_at = 0.0
@@ -86,12 +96,40 @@ class Commit:
         """Whether a commit is under way."""
         return self._running is not None
 
-    @property
-    def closed(self) -> bool:
-        """Whether outputs must wait: a commit needs the producer, or the coordinator would only send a new transaction away."""
+    def admits(self) -> bool:
+        """Whether outputs may be handed over now.
+
+        A commit needs the producer, and right after it the coordinator would only send a new transaction away. Between two
+        transactions a producer in doubt is replaced; until the new one is ready the rows wait, and nothing is rolled back.
+
+        Raises:
+            TransactionError: the producer is past use.
+        """
         if self._running is not None:
-            return not self._running.passable
-        return not self._outlets.begun and self._clock.monotonic() < self._rested_at
+            return self._running.passable
+        if self._outlets.begun or not self.transactional:
+            return True
+        if self._clock.monotonic() < self._rested_at:
+            return False
+        self.serve()
+        if self._outlets.doubt.reason is not None and self._outlets.ready:
+            self._renew()
+        return self._opened(_OPEN_TRY_S)
+
+    def describe(self) -> str | None:
+        """What a new producer waits for; None when there is one."""
+        return None if self._outlets.ready else f"transactions cannot begin yet: {self._outlets.waits_for}"
+
+    def serve(self, wait_s: float = 0.0) -> None:
+        """Let the producer tell what happened: deliveries, the state of connections.
+
+        Raises:
+            TransactionError: it is past use.
+        """
+        try:
+            self.producer.poll(wait_s)
+        except KafkaException as failure:
+            raise broken(failure) from failure
 
     @property
     def producer(self) -> Producer:
@@ -104,7 +142,7 @@ class Commit:
         return sum(t.rows for t in (self._open, self._running) if t)
 
     def begin(self) -> None:
-        """Open a transaction if none is open.
+        """Open a transaction if none is open; `admits` must have said so.
 
         Raises:
             TransactionError: the producer refuses.
@@ -112,8 +150,7 @@ class Commit:
         outlets = self._outlets
         if outlets.begun or not self.transactional:
             return
-        if outlets.doubt:
-            raise TransactionError("doubt", "the last commit took too long to trust the connection", replace=True)
+        outlets.doubt.opened()
         guarded(outlets, self._clock, "begin", outlets.outputs.begin_transaction)
         outlets.begun = True
 
@@ -175,9 +212,8 @@ class Commit:
         if running.error is not None:
             raise running.error  # the transaction stays open, and its rows count, until `give_up` ends it
         self._running, self._outlets.begun = None, False
+        self._outlets.doubt.ended()
         self._rested_at = running.committed + (self._timing.rest_s if self.transactional else 0.0)
-        if running.took_s > DOUBT_AFTER_S:
-            self._outlets.doubt = self.transactional
         self.places |= {partition: reached for partition, (_, reached) in running.steps.items()}
         if self._bases is not None:
             running.trims = self._bases.committed(running.share, running.blocks)
@@ -215,8 +251,7 @@ class Commit:
         long, so that the worker can answer its group and a stop in between.
 
         Raises:
-            TransactionError: that commit has not ended yet; call again.
-            KafkaException: no new producer can be had now; call again with `replace`.
+            TransactionError: that commit has not ended yet, or no new producer can be had now; call again.
         """
         if self._running is not None and not self._running.finished.wait(_MEND_TIMEOUT_S):
             if not self._stuck(self._running):
@@ -230,12 +265,38 @@ class Commit:
         if not self.transactional:
             self._outlets.purge()
         elif begun and not replace and not (running is not None and running.error is None):
-            try:
-                self.producer.abort_transaction(_MEND_TIMEOUT_S)
-            except KafkaException:
-                replace = True
-        if replace:
-            self._outlets = self._new_outlets(_MEND_TIMEOUT_S)
+            replace = not self._aborted()
+        # One that was made and is not ready yet has replaced the old one already.
+        if (replace or self._outlets.doubt.reason is not None) and self._outlets.ready:
+            self._renew()
+        if not self._opened(_MEND_TIMEOUT_S):
+            raise TransactionError("init", self._outlets.waits_for, replace=True)
+
+    def _aborted(self) -> bool:
+        """End the open transaction; False if it is not certain that this is done, and done once."""
+        if self._outlets.doubt.reason is not None:
+            return False
+        try:
+            request(self._outlets, self._clock, "abort", lambda: self.producer.abort_transaction(_MEND_TIMEOUT_S))
+        except TransactionError:
+            return False
+        return True
+
+    def _renew(self) -> None:
+        """Another producer with the same id: with it the coordinator refuses whatever the old one sent."""
+        doubt = self._outlets.doubt
+        if doubt.reason is not None:
+            _log.warning("doubt", reason=doubt.reason, what=doubt.what)
+            self._metrics.add("streamer_doubts_total", 1, doubt.reason)
+        self._metrics.add("streamer_producer_replacements_total")
+        self._outlets, self._made_at = self._make_outlets(), self._clock.monotonic()
+
+    def _opened(self, timeout_s: float) -> bool:
+        """Whether the producer is ready for transactions, within `timeout_s`."""
+        waited = self._clock.monotonic() - self._made_at
+        if self._outlets.useless or (not self._outlets.ready and waited > _OPEN_MAX_S):
+            self._renew()
+        return self._outlets.open(timeout_s)
 
     def _stuck(self, running: Transaction) -> bool:
         return self.transactional and self._clock.monotonic() - running.started > self._timing.stuck_s
@@ -243,10 +304,3 @@ class Commit:
     def close(self) -> None:
         """End the thread; nothing may be open."""
         self._committing.close()
-
-    def _new_outlets(self, timeout_s: float = NETWORK_TIMEOUT_S) -> Outlets:
-        outlets = self._make_outlets()
-        if self.transactional:
-            # Also fences whoever held this transactional id, and ends what it left open.
-            outlets.outputs.init_transactions(timeout_s)
-        return outlets

@@ -70,6 +70,8 @@ class Committing:
             started = self._clock.monotonic()
             try:
                 self._commit(transaction, outlets)
+            except KafkaException as failure:
+                transaction.error = broken(failure)
             except Exception as error:  # noqa: BLE001 - it is raised again where the worker reaps it
                 transaction.error = error
             transaction.committed = self._clock.monotonic()
@@ -93,8 +95,10 @@ class Committing:
         def offsets() -> None:
             producer.send_offsets_to_transaction(owed, member, _OFFSETS_TRY_S)
 
-        guarded(outlets, self._clock, "offsets", offsets, TRANSACTION_TIMEOUT_S)
-        guarded(outlets, self._clock, "commit", producer.commit_transaction)
+        request(outlets, self._clock, "offsets", offsets, TRANSACTION_TIMEOUT_S)
+        # The commit waits for records too; theirs is no time in which its own request could be on its way.
+        producer.flush(TRANSACTION_TIMEOUT_S)
+        request(outlets, self._clock, "commit", producer.commit_transaction)
 
     def _flush(self, outlets: Outlets, producer: Producer) -> None:
         left = producer.flush(NETWORK_TIMEOUT_S)
@@ -157,10 +161,29 @@ def guarded(outlets: Outlets, clock: Clock, what: str, call: Callable[[], Any], 
             error = failure.args[0]
             if error.retriable() and clock.monotonic() < deadline:
                 # The client may have sent it twice by now: finish, then replace the producer.
-                outlets.doubt = True
+                outlets.doubt.failed(what, error)
                 outlets.outputs.poll(_RETRY_PAUSE_S)
                 continue
             fenced = error.code() in _FENCES
             # Nothing begun, nothing to abort: then only a new producer helps.
             replace = fenced or not error.txn_requires_abort() or not outlets.begun
             raise TransactionError("fenced" if fenced else what, error, replace=replace) from failure
+
+
+def request(outlets: Outlets, clock: Clock, what: str, call: Callable[[], Any], within_s: float = NETWORK_TIMEOUT_S) -> None:
+    """The same for what goes to a coordinator, noting whether it may have been sent twice.
+
+    Raises:
+        TransactionError: `what` failed for good.
+    """
+    started = clock.monotonic()
+    try:
+        guarded(outlets, clock, what, call, within_s)
+    finally:
+        outlets.doubt.took(what, clock.monotonic() - started)
+
+
+def broken(failure: KafkaException) -> TransactionError:
+    """What to make of an error that a producer tells of by the way, in whichever call comes next: it is past use."""
+    error = failure.args[0]
+    return TransactionError("fenced" if error.code() in _FENCES else "producer", error, replace=True)

@@ -37,6 +37,7 @@ def kafka_error(kind: str) -> KafkaException:
         "fenced": KafkaError(KafkaError._FENCED, "scripted", fatal=True),
         "plain": KafkaError(KafkaError._TRANSPORT, "scripted"),
         "stale": KafkaError(KafkaError.ILLEGAL_GENERATION, "not a member any more", txn_requires_abort=True),
+        "concurrent": KafkaError(KafkaError.CONCURRENT_TRANSACTIONS, "another operation is under way"),
         "state": KafkaError(KafkaError._STATE, "not valid in this state"),
     }
     return KafkaException(errors[kind])
@@ -227,6 +228,8 @@ class FaultyAdmin(MemoryAdmin):
 class FaultyClients:
     """Makes clients of one log under one script, and remembers the newest."""
 
+    make_producer: Callable[[MemoryLog, dict[str, Any], Script], FaultyProducer] = FaultyProducer
+
     rest_after_commit_s = 0.0
     silence_between_polls_s = math.inf  # the test moves the clock in one step ...
     commit_stuck_s = math.inf  # ... also while a commit is under way, whose thread works in real time
@@ -243,7 +246,7 @@ class FaultyClients:
 
     def producer(self, config: dict[str, Any]) -> Producer:
         """A producer."""
-        self.producers.append(FaultyProducer(self._log, config, self._script))
+        self.producers.append(type(self).make_producer(self._log, config, self._script))
         return cast("Producer", self.producers[-1])
 
     def admin(self, _config: dict[str, Any]) -> AdminClient:
@@ -254,13 +257,15 @@ class FaultyClients:
 class FaultTest(TopologyTest):
     """A topology over faulty clients. A commit and a run of the model end before their call returns, so that a test repeats."""
 
+    make_clients: Callable[[MemoryLog, Script], FaultyClients] = FaultyClients
+
     def __init__(self, *args: Any, script: Script | None = None, **kwargs: Any) -> None:
         self.script = script or Script()
         self.scores_held = self.commits_held = False
         super().__init__(*args, **kwargs)
 
     def _new_worker(self, flow: Flow) -> Worker:
-        self.clients = FaultyClients(self.log, self.script)
+        self.clients = type(self).make_clients(self.log, self.script)
         worker = Worker(flow, self._settings, clients=self.clients, clock=self.clock)
         wait_for_each_score(worker)
         self._hold_scores(worker)

@@ -15,6 +15,7 @@ from streamer.stages import committing
 from streamer.stages import produce as produce_stage
 from streamer.stages.consume import Consume
 from streamer.stages.decode import Decode
+from streamer.stages.doubt import Doubt
 from streamer.stages.infer import Infer
 from streamer.stages.produce import Outgoing, Produce
 from streamer.stages.transaction import Transaction
@@ -25,6 +26,7 @@ from streamer.state.store import Store
 from tests.property.test_worker_faults import Step, play, windows_are_right
 from tests.unit import flows
 from tests.unit.faulty import FaultTest, Second, short_waits
+from tests.unit.late import LateScript, LateTest
 
 __all__ = ["short_waits"]
 pytestmark = pytest.mark.usefixtures("short_waits")
@@ -107,6 +109,17 @@ def run_in_flight() -> None:
                 judge(test)
 
 
+def run_late_copies() -> None:
+    """Each request of a transaction is sent twice, and the copy arrives at each step of the next one."""
+    for delayed in ("offsets", "commit"):
+        for arrives in ("produce_batch", "produce_changelog", "offsets", "commit"):
+            with LateTest(flows.topology(), models=flows.score, partitions=2, script=LateScript()) as test:
+                test.delay(delayed, arrives)
+                play(test, [*some(0), ("turn", 8, None), *some(100), ("turn", 8, None), ("restart", None, None), *some(200)])
+                test.settle()
+                judge(test)
+
+
 def run_pressure() -> None:
     """A model that stands still until the input is paused."""
     with FaultTest(flows.topology(), models=flows.score, partitions=2) as test:
@@ -132,6 +145,7 @@ SCENARIOS: dict[str, Callable[[], None]] = {
     "full queues": lambda: run_scripts(full_queues()),
     "in flight": run_in_flight,
     "rebalance": run_rebalance,
+    "late copies": run_late_copies,
     "pressure": run_pressure,
     "joints": run_joints,
 }
@@ -310,6 +324,11 @@ def values_counted(patch: Patch) -> None:
     patch.setattr(Decode, "_parse", joined)
 
 
+def a_resend_is_no_doubt(patch: Patch) -> None:
+    """However long a request took, the producer goes on."""
+    patch.setattr(Doubt, "took", lambda *_: None)
+
+
 BUGS: dict[Callable[[Patch], None], str] = {
     no_rewind_after_abort: "failing commits",
     state_not_rolled_back: "failing commits",
@@ -326,6 +345,7 @@ BUGS: dict[Callable[[Patch], None], str] = {
     never_resumed: "pressure",
     no_bound: "pressure",
     values_counted: "joints",
+    a_resend_is_no_doubt: "late copies",
 }
 
 

@@ -4,7 +4,6 @@ import pytest
 
 from streamer.errors import FencedError, LostOffsetsError, StateError
 from streamer.limits import COMMIT_STUCK_S
-from streamer.stages.committing import Committing
 from streamer.testing import TopologyTest
 from tests.unit import flows
 from tests.unit.faulty import FaultTest, FaultyClients, Script, short_waits
@@ -75,25 +74,6 @@ def test_a_commit_that_never_ends_is_left_to_itself(late: str, monkeypatch: pyte
         assert test.worker.metrics.value("streamer_producer_replacements_total") == 1
         assert flows.judge(test.log).exactly_once
         assert len(test.log.committed_records(flows.PREDICTIONS)) == 6
-
-
-def test_a_commit_that_took_too_long_replaces_the_producer_before_the_next_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
-    commit = Committing._commit
-
-    def slow(self: Committing, *args: object) -> None:
-        commit(self, *args)  # type: ignore[arg-type]
-        test.clock.advance(3.0)
-
-    with flow() as test:
-        monkeypatch.setattr(Committing, "_commit", slow)
-        send(test, range(2))
-        test.run()
-        monkeypatch.setattr(Committing, "_commit", commit)
-        send(test, range(2, 4))
-        test.run()
-        assert len(test.clients.producers) == 2
-        assert recovered(test, "doubt") == 1
-        assert flows.judge(test.log).exactly_once
 
 
 @pytest.mark.parametrize("rest_s", [0.005, 0.05])
