@@ -7,6 +7,7 @@ from typing import get_type_hints
 from streamer.clock import Clock
 from streamer.errors import TopologyError
 from streamer.event import Event
+from streamer.event_key import check_key
 from streamer.inference.model import LoadedModel
 from streamer.plan import Plan, bind, check_memory, check_time
 from streamer.settings import Settings
@@ -67,6 +68,7 @@ def _bind(topology: Topology, match: Match, settings: Settings) -> MatchPlan:
         if event.__event__.key is None:
             name = event.__name__
             raise TopologyError(f"{where}: labels are met by key; give {name} one, class {name}(..., key='field')")
+        check_key(event, event.__event__.key, where)
         check_time(event, where)
     if match.on is not None:
         _check_on(match.on, (source.event, match.label), match.where)

@@ -13,6 +13,7 @@ from streamer.closing import Closing, Emission
 from streamer.closing_plan import check_closing
 from streamer.errors import ModelError, TopologyError
 from streamer.event import Event, numeric_fields
+from streamer.event_key import check_key
 from streamer.inference.model import LoadedModel
 from streamer.inference.repository import find
 from streamer.join_plan import Joins, check_joins, tracers_of
@@ -132,6 +133,7 @@ def bind(
     key = _rekeyed(rekey, source.event, windowed, joined) if rekey else source.event.__event__.key
     if windowed and key is None:
         raise TopologyError(f"{windowed.where}: windows are kept per key; give the event class a key, class R(..., key='field')")
+    check_key(source.event, source.event.__event__.key, source.where)
     check_time(source.event, source.where)
     tracers = tracers_of(joined)
     needs, shapes = _trace(features, source.event, windowed, tracers)
@@ -181,6 +183,7 @@ def _joins(
         return None
     check_joins(source, windowed, joined)
     for step in joined:
+        check_key(step.join.event, step.join.event.__event__.key, step.where)
         check_time(step.join.event, step.where)
     return Joins.of(source, windowed, needs, joined, tracers)
 
@@ -193,8 +196,7 @@ def _rekeyed(rekey: Rekey, event: type[Event], windowed: Windowed | None, joined
         raise TopologyError(f"{where}: {event.__name__} has no such field; fields are {fields}")
     if not is_topic(rekey.field):
         raise TopologyError(f"{where}: the internal topic is named after the field; {NAME_RULE}")
-    if rekey.field in numeric_fields(event) and get_type_hints(event)[rekey.field] is not int:
-        raise TopologyError(f"{where}: a key is text or a whole number")
+    check_key(event, rekey.field, where)
     if joined:
         raise TopologyError(f"{where}: a topology has .rekey() or .join(), not both; join in a second one that reads the first")
     if windowed is None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from streamer.clock import ManualClock
 from streamer.errors import StreamerError
 from streamer.event import Event
+from streamer.event_key import key_text
 from streamer.flow import Flow
 from streamer.inference.model import Facts, Features, LoadedModel
 from streamer.inference.probe import Probed
@@ -136,7 +137,7 @@ class TopologyTest:
         spec = type(event).__event__
         seconds = parse_duration_s(step)
         for _ in range(times):
-            key = str(getattr(event, spec.key)).encode() if spec.key else None
+            key = key_text(getattr(event, spec.key)) if spec.key else None
             self.send_bytes(spec.topic, key, msgspec.json.encode(event))
             self.clock.advance(seconds)
             if spec.time and spec.time_unit != "iso":

@@ -54,7 +54,8 @@ def feed(  # noqa: PLR0913 - the options of a command
         raise typer.BadParameter("--rate and --speed exclude each other")
     if GENERATOR in sources and (len(sources) > 1 or speed is not None):
         raise typer.BadParameter("the generator goes alone, flat out or with --rate: it makes its own event times")
-    from streamer.feeding.files import Files  # noqa: PLC0415 - --help stays quick
+    from streamer.event_key import check_key  # noqa: PLC0415 - --help stays quick
+    from streamer.feeding.files import Files  # noqa: PLC0415
     from streamer.feeding.generator import Generator  # noqa: PLC0415
     from streamer.feeding.pace import Pace  # noqa: PLC0415
     from streamer.loading import load_topology  # noqa: PLC0415
@@ -62,6 +63,7 @@ def feed(  # noqa: PLR0913 - the options of a command
 
     settings = Settings.load(config, bootstrap=bootstrap)
     event = source_of(load_topology(topology)[0])
+    check_key(event, event.__event__.key, f"class {event.__name__}")
     if speed is not None and event.__event__.time is None:
         raise typer.BadParameter(f"--speed needs event times, and {event.__name__} has no time field; use --rate")
     bad = BadRows(skip=skip_bad)

@@ -8,6 +8,7 @@ import msgspec
 
 from streamer.errors import StreamerError
 from streamer.event import Event, EventSpec, numeric_fields
+from streamer.event_key import key_text
 
 _ENCODER = msgspec.json.Encoder()
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
@@ -26,9 +27,9 @@ class Row:
 
     @property
     def key(self) -> bytes | None:
-        """Record key: the key field as text."""
+        """Record key: the key field as text, none where it is null."""
         field = type(self.event).__event__.key
-        return None if field is None else str(getattr(self.event, field)).encode()
+        return None if field is None else key_text(getattr(self.event, field))
 
     @property
     def value(self) -> bytes:

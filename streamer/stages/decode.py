@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from streamer.batch import Batch, DeadLetter, Records
 from streamer.by_partition import partition_rows
 from streamer.event import Event, numeric_fields
+from streamer.event_key import key_text
 from streamer.limits import KEY_BYTES_MAX
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -225,7 +226,9 @@ def _key_refusal(key: bytes | None, field: Any, name: str) -> Refusal | None:
     way_out = f"produce with the record key set to {name}, or put .rekey({name!r}) behind .source()"
     if key is None:
         return "null_key", f"the record has no key, the window needs {name}; {way_out}"
-    if key != _text(field):
+    if field is None:
+        return "null_key", f"the field {name} is null, and the window needs one; null has no text that a record key could be"
+    if key != key_text(field):
         return "key_mismatch", f"the record key differs from the field {name}; {way_out}"
     if len(key) > KEY_BYTES_MAX:
         return _too_long(key)
@@ -241,17 +244,13 @@ def _key_texts(events: list[Any], name: str, refused: dict[int, Refusal]) -> lis
             return texts
     except (TypeError, AttributeError, UnicodeEncodeError):
         pass  # a refused event, a null or a number: look at each
-    texts = [b"" if event is None else _text(field(event)) for event in events]
-    for row, event in enumerate(events):
-        if event is not None and field(event) is None:
+    found = [b"" if event is None else key_text(field(event)) for event in events]
+    for row, text in enumerate(found):
+        if text is None:
             refused[row] = ("null_key", f"the field {name} is null, and records are to be keyed by it")
-        elif len(texts[row]) > KEY_BYTES_MAX:
-            refused[row] = _too_long(texts[row])
-    return texts
-
-
-def _text(value: Any) -> bytes:
-    return str(value).encode("utf-8", "surrogatepass")
+        elif len(text) > KEY_BYTES_MAX:
+            refused[row] = _too_long(text)
+    return [text or b"" for text in found]
 
 
 def _too_long(key: bytes) -> Refusal:

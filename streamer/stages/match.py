@@ -16,6 +16,7 @@ import numpy as np
 from streamer.batch import Batch, Pairs
 from streamer.by_partition import partition_rows
 from streamer.event import Event
+from streamer.event_key import key_text
 from streamer.limits import JOIN_ROWS_AHEAD_MAX, ROWS_PER_BATCH_MAX
 from streamer.stages.reach import Reach
 from streamer.state.match_store import LABEL, PREDICTION, MatchSpec, MatchStore, Name, Outcome
@@ -190,9 +191,10 @@ class Namer:
         event = self._decoder.decode(value)
         shown: dict[str, Any] = {name: get(event) for name, get in self._shown}
         if self._whole:
-            origin = str(self._id(event)) if self._id else f"{self._topic}/{partition}/{offset}"
+            named = key_text(self._id(event)) if self._id else None
+            origin = f"{self._topic}/{partition}/{offset}" if named is None else named.decode()
             shown = {"id": origin, "key": key.decode("utf-8", "replace"), "time": time_us / 1e6, "prediction": shown}
-        on = str(self._on(event)).encode("utf-8", "surrogatepass") if self._on else b""
+        on = (self._on and key_text(self._on(event))) or b""
         return _NAMER.encode(Name(key, on, _ENCODER.encode(shown)))
 
 

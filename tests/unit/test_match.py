@@ -194,6 +194,30 @@ def test_a_second_field_must_be_equal() -> None:
         assert row["prediction"] == {"payment": 2, "score": 0.5}
 
 
+class Anonymous(Event, topic="anonymous.scored", key="key", time="time"):
+    key: str | None
+    time: float
+    id: str | None = None
+
+
+def test_a_null_id_and_a_null_key_are_no_text() -> None:
+    flow = (
+        Topology("nulls")
+        .source(Anonymous, rejected="a")
+        .match(Label, within="1d", rejected="b")
+        .publish(matched="c", unmatched="d")
+    )
+    with TopologyTest(flow, partitions=1) as test:
+        put(test, Anonymous("p", test.now))
+        put(test, Anonymous("p", test.now, "mine"))
+        put(test, Anonymous(None, test.now))
+        test.send_bytes("anonymous.scored", b"None", b'{"key":null,"time":1}')
+        test.clock.advance(3 * DAY_S)
+        put(test, Label("other", test.now, True))
+        assert [row["id"] for row in test.read("d")] == ["anonymous.scored/0/0", "mine"]
+        assert [headers(letter)["streamer.error.reason"] for letter in test.read_records("a")] == ["null_key", "null_key"]
+
+
 class Keyless(Event, topic="keyless", time="at"):
     at: float
 
