@@ -80,6 +80,9 @@ class Scoring(Protocol):
     def collect(self, timeout_s: float) -> Batch | None:
         """The oldest batch when it is done."""
 
+    def stuck(self) -> str | None:
+        """None, or which run hangs."""
+
     def drop(self) -> None:
         """Forget what is queued."""
 

@@ -13,6 +13,16 @@ ROWS_PER_BATCH_MAX = 2048
 # A run of the model shorter than this is done by the worker itself: two thread switches on busy cores cost as much.
 HAND_OVER_S = 0.001
 
+# A run of the model that takes longer than this, and RUN_TIMES_MAX times what its rows took before, hangs: nothing can end it
+# but a new process. The largest batch of a model of 50 ms a row takes 100 s, and must not count as one.
+RUN_STUCK_S = 60.0
+RUN_TIMES_MAX = 10
+
+# Rows that are refused (by the engine, by the broker) are tried again after a pause that doubles: short enough not to be noticed
+# when the first attempt helps, long enough at last that nothing wears out.
+BACKOFF_FIRST_S = 0.1
+BACKOFF_MAX_S = 10.0
+
 # Trying a model on made-up rows at start takes some 60 runs of at most 8 rows for each kind of rows: about a millisecond for a
 # small model. A large one is not tried on a further kind after this long; warming its largest batch takes longer.
 PROBE_S = 2.0

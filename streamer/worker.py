@@ -8,6 +8,7 @@ from confluent_kafka import KafkaException
 
 from streamer import limits
 from streamer.assignment import Assignment
+from streamer.backoff import Backoff
 from streamer.bases import Bases
 from streamer.batch import Records
 from streamer.clients import Clients, KafkaClients
@@ -40,6 +41,8 @@ _GATHER_SHARE = 0.2
 # A turn takes milliseconds, a rebalance or a broker time-out up to half a minute.
 _STUCK_AFTER_S = 120.0
 _MEND_PAUSE_S = 0.5
+# While a pause after a refusal lasts, the group and a stop are answered this often.
+_REST_STEP_S = 0.01
 
 
 class Worker:
@@ -93,7 +96,7 @@ class Worker:
         self._gather_s = max(_GATHER_S, _GATHER_SHARE * settings.commit_interval) if exactly_once else _GATHER_S
         self._stopping = threading.Event()
         self._failure: TransactionError | None = None
-        self._fences = Fences(clock)
+        self._fences, self._backoff = Fences(clock), Backoff(clock)
         self._behind = False
         self._full_since: float | None = None
         self._polled_at = 0.0
@@ -136,10 +139,14 @@ class Worker:
     def live(self) -> str | None:
         """None while the loop turns; otherwise why this process should be restarted."""
         stuck = self.clock.monotonic() - self.last_turn
-        return None if stuck < _STUCK_AFTER_S else f"the worker's loop has not turned for {stuck:.0f} s"
+        if stuck >= _STUCK_AFTER_S:
+            return f"the worker's loop has not turned for {stuck:.0f} s"
+        return self._infer.stuck()
 
     def ready(self) -> str | None:
         """None when rows can flow; otherwise what is waited for."""
+        if (trouble := self.live() or self._backoff.describe()) is not None:
+            return trouble
         if not self._assignment.partitions:
             return "no partitions are assigned"
         if (failure := self._failure) is not None:
@@ -167,7 +174,7 @@ class Worker:
         """
         self.last_turn = self.clock.monotonic()
         try:
-            if self._failure and not self._mended():
+            if self._failure and not (self._rested() and self._mended()):
                 return
             if self._assignment.restoring:
                 self._assignment.step(0.01 if self.idle else 0.0)
@@ -183,6 +190,8 @@ class Worker:
                 self._settle_commit(0.0)
         except TransactionError as failure:
             self._failure = failure
+            if failure.refused:
+                self._backoff.refused(str(failure))
         self._book.gauges(self._consume, self._window, self._infer.rows, self._produce.rows + self._commit.rows)
 
     def _polled(self) -> list[Records]:
@@ -244,6 +253,8 @@ class Worker:
         if self._bases is not None and certain:
             self._bases.trim(done.trims)
         self._book.committed(done)
+        if done.rows:
+            self._backoff.forget()
 
     # ------------------------------------------------------------------ room and patience
     @property
@@ -292,6 +303,7 @@ class Worker:
             except TransactionError as failure:
                 self._failure = failure
         self._assignment.end(partitions)
+        self._backoff.forget()
         stalled = self.clock.monotonic() - started
         self.metrics.add("streamer_rebalance_stall_seconds_total", stalled)
         lead, clean = self._consume.lead, self._failure is None
@@ -303,6 +315,7 @@ class Worker:
         self.metrics.add("streamer_rebalances_total", 1, "lost")
         self._failure = TransactionError("lost", "the group gave our partitions to somebody else", replace=False)
         self._assignment.end(partitions)
+        self._backoff.forget()
 
     def _settled(self, deadline: float) -> bool:
         """Finish and commit everything in flight; whether that worked before `deadline`."""
@@ -317,6 +330,15 @@ class Worker:
         return True
 
     # ------------------------------------------------------------------ after a failure
+    def _rested(self) -> bool:
+        """Whether the pause that follows a refusal is over; until then the group is answered, and nothing else is done."""
+        if (left_s := self._backoff.left_s) == 0.0:
+            return True
+        self._consume.hold(sorted(self._assignment.partitions))
+        self._consume.poll(0, 0.0, 0.0)
+        self._stopping.wait(min(left_s, _REST_STEP_S))
+        return False
+
     def _mended(self) -> bool:
         """Roll back to the last commit: abort, forget rows in flight, restore windows, read from the committed offsets."""
         failure = self._failure

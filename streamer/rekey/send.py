@@ -106,6 +106,9 @@ class Unscored:
         self.value_bytes -= batch.value_bytes
         return batch
 
+    def stuck(self) -> None:
+        """Nothing can hang."""
+
     def drop(self) -> None:
         """Forget all of them."""
         self._waiting.clear()

@@ -6,6 +6,7 @@ import numpy as np
 
 from streamer.batch import Batch
 from streamer.inference.pool import Pool, Task
+from streamer.stages.transaction import TransactionError
 
 
 class Infer:
@@ -29,9 +30,17 @@ class Infer:
         self.value_bytes += batch.value_bytes
 
     def collect(self, timeout_s: float) -> Batch | None:
-        """The oldest batch once it is scored, waiting at most `timeout_s`; None when it is not, or there is none."""
+        """The oldest batch once it is scored, waiting at most `timeout_s`; None when it is not, or there is none.
+
+        Raises:
+            TransactionError: the engine is ill; none of the rows is at fault.
+        """
         if not self._under_way or not self._under_way[0][1].wait(timeout_s):
             return None
+        if (ill := self._under_way[0][1].ill) is not None:
+            raise TransactionError(
+                "engine", f"the model refuses every row, even one that it took before: {ill}", replace=False, refused=True
+            )
         batch, task = self._under_way.popleft()
         self.rows -= batch.weight
         self.value_bytes -= batch.value_bytes
@@ -60,6 +69,10 @@ class Infer:
 
     def __len__(self) -> int:
         return len(self._under_way)
+
+    def stuck(self) -> str | None:
+        """None, or which run hangs; safe from any thread."""
+        return self._pool.stuck()
 
     def close(self) -> None:
         """End the pool."""

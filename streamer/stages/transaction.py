@@ -33,11 +33,12 @@ class TransactionError(Exception):
         cause: short code for the metric.
         replace: whether the producer cannot be used any more.
         again: whether rolling back was tried before and the broker did not answer.
+        refused: whether somebody said no to these rows and will again: a pause comes before the next attempt.
     """
 
-    def __init__(self, cause: str, error: object, *, replace: bool, again: bool = False) -> None:
+    def __init__(self, cause: str, error: object, *, replace: bool, again: bool = False, refused: bool = False) -> None:
         super().__init__(f"{cause}: {error}")
-        self.cause, self.replace, self.again = cause, replace, again
+        self.cause, self.replace, self.again, self.refused = cause, replace, again, refused
 
 
 @dataclass(slots=True)

@@ -43,6 +43,13 @@ def test_a_model_exported_for_one_size_gets_that_size(tmp_path: Path) -> None:
             assert model.run(columns(rows), rows)[:, 0].tolist() == [11.0 * n for n in range(rows)]
 
 
+def test_proving_a_model_says_what_a_row_takes(tmp_path: Path) -> None:
+    model = loaded(write_model(tmp_path, inputs={"x": ("rows", 2)}))
+    model.prove({"a": (), "b": ()}, SystemClock())
+    assert model.seconds_per_row is not None
+    assert 0 < model.seconds_per_row < 1
+
+
 def test_an_input_for_each_feature(tmp_path: Path) -> None:
     model = loaded(write_model(tmp_path, inputs={"a": ("rows", 1), "b": ("rows", 1), "c": ("rows", 3)}))
     given = {**columns(5), "c": np.ones((5, 3), np.float32)}
@@ -113,11 +120,14 @@ def test_just_the_refused_rows_fail(bad: set[int]) -> None:
 # ---------------------------------------------------------------------- the pool
 
 
-def pool(function: ScoreFunction, threads: int = 2) -> Pool:
-    return Pool(stand_in(function), threads, SystemClock())
+def pool(function: ScoreFunction, threads: int = 2, seconds_per_row: float | None = 0.0) -> Pool:
+    model = stand_in(function)
+    model.seconds_per_row = seconds_per_row
+    return Pool(model, threads, SystemClock())
 
 
-def test_a_quick_model_answers_at_once_and_a_slow_one_in_its_own_time() -> None:
+@pytest.mark.parametrize("seconds_per_row", [HAND_OVER_S, None], ids=["seen to be slow", "not known yet"])
+def test_a_quick_model_answers_at_once_and_a_slow_one_in_its_own_time(seconds_per_row: float | None) -> None:
     gate, where = threading.Event(), []
 
     def slow(given: Features) -> Floats:
@@ -125,14 +135,14 @@ def test_a_quick_model_answers_at_once_and_a_slow_one_in_its_own_time() -> None:
         assert gate.wait(5.0)
         return np.asarray(given["a"])[:, None]
 
-    made = pool(slow)
-    made._seconds_per_row = HAND_OVER_S  # as if it had been seen to be slow
+    made = pool(slow, seconds_per_row=seconds_per_row)
     tasks = [made.submit(columns(3), 3) for _ in range(4)]
     assert [task.wait(0.0) for task in tasks] == [False] * 4
     gate.set()
     assert [task.wait(5.0) for task in tasks] == [True] * 4
     assert where == [False] * 4
-    made._seconds_per_row = 0.0
+    made.close()
+    made = pool(slow)
     assert made.submit(columns(3), 3).wait(0.0)
     assert where[-1]
     made.close()
@@ -153,8 +163,10 @@ def test_what_breaks_the_pool_itself_reaches_the_worker(monkeypatch: pytest.Monk
     def broken(*_: object) -> None:
         raise MemoryError("no room for scores")
 
-    made = pool(constant(1.0), threads=1)
-    made._seconds_per_row = HAND_OVER_S
+    def refuse(_: Features) -> Floats:
+        raise ValueError
+
+    made = pool(refuse, threads=1, seconds_per_row=HAND_OVER_S)
     with monkeypatch.context() as patch:
         patch.setattr("streamer.inference.pool.score", broken)
         task = made.submit(columns(2), 2)

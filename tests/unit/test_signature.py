@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from skl2onnx import to_onnx
 from sklearn.linear_model import LogisticRegression
 
@@ -95,7 +94,7 @@ flow = topology()
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_run_and_doctor_say_the_same_of_a_default_export_of_scikit_learn(kind: type, tmp_path: Path) -> None:
-    rows: NDArray[Any] = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5], [2.0, 1.0]]).astype(kind)
+    rows: Any = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5], [2.0, 1.0]]).astype(kind)
     exported = to_onnx(LogisticRegression().fit(rows, [0, 1, 0, 1]), rows[:1])
     path = tmp_path / "models" / "m" / "1" / "model.onnx"
     path.parent.mkdir(parents=True)
