@@ -3,24 +3,30 @@
 A row's way, in the order of the files in `streamer/stages`:
 
     consume -> decode -> window -> infer -> flag -> produce -> commit
+
+A name is imported when it is first asked for: a worker must answer signals before what takes a second.
 """
 
-from streamer.closing import hopping, session, tumbling
-from streamer.errors import (
-    FencedError,
-    LostOffsetsError,
-    MissingExtraError,
-    ModelError,
-    SettingsError,
-    StateError,
-    StreamerError,
-    TopicError,
-    TopologyError,
-)
-from streamer.event import Event
-from streamer.joins import delayed, interval, latest
-from streamer.topology import Model, Topology
-from streamer.windows import Window, rolling
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streamer.closing import hopping, session, tumbling
+    from streamer.errors import (
+        FencedError,
+        LostOffsetsError,
+        MissingExtraError,
+        ModelError,
+        SettingsError,
+        StateError,
+        StreamerError,
+        TopicError,
+        TopologyError,
+    )
+    from streamer.event import Event
+    from streamer.joins import delayed, interval, latest
+    from streamer.topology import Model, Topology
+    from streamer.windows import Window, rolling
 
 __all__ = [
     "Event",
@@ -44,3 +50,35 @@ __all__ = [
     "session",
     "tumbling",
 ]
+
+_HOMES = {
+    "Event": "streamer.event",
+    "FencedError": "streamer.errors",
+    "LostOffsetsError": "streamer.errors",
+    "MissingExtraError": "streamer.errors",
+    "Model": "streamer.topology",
+    "ModelError": "streamer.errors",
+    "SettingsError": "streamer.errors",
+    "StateError": "streamer.errors",
+    "StreamerError": "streamer.errors",
+    "TopicError": "streamer.errors",
+    "Topology": "streamer.topology",
+    "TopologyError": "streamer.errors",
+    "Window": "streamer.windows",
+    "delayed": "streamer.joins",
+    "hopping": "streamer.closing",
+    "interval": "streamer.joins",
+    "latest": "streamer.joins",
+    "rolling": "streamer.windows",
+    "session": "streamer.closing",
+    "tumbling": "streamer.closing",
+}
+
+
+if not TYPE_CHECKING:  # to a type checker every name would exist
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value = getattr(import_module(_HOMES[name]), name)
+        return value

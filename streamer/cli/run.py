@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamer.cli.options import Bootstrap, Config, Group, Models, TopologyName
+from streamer.first_instant import stops_held
 from streamer.limits import YOUNG_OBJECTS_MAX
 
 if TYPE_CHECKING:
@@ -131,7 +132,8 @@ def _child_of(http: "HttpAddress | None") -> "Callable[[int], subprocess.Popen[b
         port = http.port + number if http and http.port else 0
         address = f"{http.host}:{port}" if http else "off"
         command = [sys.executable, "-m", "streamer", *arguments, "--slot", str(number), "--http", address]
-        return subprocess.Popen(command)
+        with stops_held():
+            return subprocess.Popen(command)
 
     return start
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Producer, TopicPartition
 
 from streamer.clients import KafkaClients
+from streamer.first_instant import leave_when_told
 from streamer.stages.commit import Commit
 from streamer.stages.committing import Committing
 from streamer.stages.consume import Consume
@@ -208,6 +209,7 @@ def _parse(script: str) -> list[tuple[str, int]]:
 
 
 def main() -> None:
+    leave_when_told()
     bug = sys.argv.pop(1)
     _note_the_stages()
     if bug != "none":

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamer.broker.process import Guard
+from streamer.first_instant import stops_held
 from tests.faults.names import PREFIX_VARIABLE, SOURCE_VARIABLE, Names
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ class Crew:
         flags = ["--slot", str(slot), "--group", self.names.group, "--bootstrap", self.through or self.bootstrap]
         flags += ["--models", str(self.folder / "models"), "--http", self.http]
         member = {"KAFKA_GROUP_INSTANCE_ID": f"replica-{slot}"} if self.static else {}
-        child = self._start(f"worker-{slot}", [*self.worker_command, "run", TOPOLOGIES[self.names.flow], *flags], member)
+        with stops_held():
+            child = self._start(f"worker-{slot}", [*self.worker_command, "run", TOPOLOGIES[self.names.flow], *flags], member)
         self.workers[slot] = child
         return child
 
