@@ -7,7 +7,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from streamer import limits
-from streamer.clients import CLIENT_LOGGER
+from streamer.clients import KafkaClients
 from streamer.errors import TopicError
 from streamer.settings import Settings
 from streamer.topics import Topics
@@ -114,8 +114,8 @@ def reader_config(settings: Settings, *, committed: bool) -> dict[str, Any]:
 
 
 def admin_config(settings: Settings) -> dict[str, Any]:
-    """An admin client: connection and security, and our log."""
-    return {**settings.admin_config(), "logger": CLIENT_LOGGER}
+    """An admin client: connection and security. It speaks through the errors of its answers: nobody polls it for its log."""
+    return {"log_level": 0, **settings.admin_config()}
 
 
 def count_of(admin: AdminClient, topic: str) -> int:
@@ -134,7 +134,7 @@ def partitions_of(settings: Settings, topics: list[str], timeout_s: float = 15.0
     Raises:
         TopicError: the cluster does not answer.
     """
-    admin = AdminClient(admin_config(settings))
+    admin = KafkaClients().admin(admin_config(settings))
     try:
         known = admin.list_topics(timeout=timeout_s).topics
     except KafkaException as error:

@@ -156,6 +156,13 @@ RESTARTS_MAX = 5
 RESTARTS_WITHIN_S = 60.0
 RESTARTS_REFUSED_MAX = 3
 
+# Of log lines that say the same so many are written within a window of so long, the rest is counted. Of a library the first
+# few tell all; ours come one for each partition, at a start for hundreds. Kinds are few; beyond so many none is held back.
+LOG_WINDOW_S = 10.0
+LOG_LINES_OURS_MAX = 50
+LOG_LINES_THEIRS_MAX = 3
+LOG_KINDS_MAX = 1_000
+
 # Samples per key in one window: a pass over the ring per event; 65,536 samples cost about 50 us an event.
 SAMPLES_PER_KEY_MAX = 65_536
 

@@ -101,7 +101,8 @@ def _until_stuck(checks: "Callable[[], Iterator[Check]]") -> "Iterator[Check]":
 
 def _brokers(settings: "Settings", topics: "Topics", group: str) -> "Iterator[Check]":
     from confluent_kafka import KafkaException  # noqa: PLC0415
-    from confluent_kafka.admin import AdminClient  # noqa: PLC0415
+
+    from streamer.clients import KafkaClients  # noqa: PLC0415
 
     for warning in settings.warnings():
         yield Check(ok=True, warning=True, what=warning)
@@ -114,7 +115,7 @@ def _brokers(settings: "Settings", topics: "Topics", group: str) -> "Iterator[Ch
         raise _CannotGoOnError
     reasons: list[KafkaError] = []
     config: dict[str, Any] = {**settings.admin_config(), "log_level": 0, "error_cb": reasons.append}
-    admin = AdminClient(config)
+    admin = KafkaClients().admin(config)
     try:
         cluster = admin.list_topics(timeout=TIMEOUT_S)
     except KafkaException as error:
@@ -277,12 +278,13 @@ def _retention(changelog: str, config: dict[str, str | None]) -> "Iterator[Check
 
 
 def _group(settings: "Settings", source: str, group: str) -> "Iterator[Check]":
-    from confluent_kafka import Consumer, KafkaException, TopicPartition  # noqa: PLC0415
-    from confluent_kafka.admin import AdminClient  # noqa: PLC0415
+    from confluent_kafka import KafkaException, TopicPartition  # noqa: PLC0415
+
+    from streamer.clients import KafkaClients  # noqa: PLC0415
 
     config = settings.admin_config() | {"log_level": 0}
-    admin = AdminClient(config)
-    consumer = Consumer(config | {"group.id": group, "enable.auto.commit": False})
+    admin = KafkaClients().admin(config)
+    consumer = KafkaClients().consumer(config | {"group.id": group, "enable.auto.commit": False})
     try:
         described = admin.describe_consumer_groups([group], request_timeout=TIMEOUT_S)[group].result(TIMEOUT_S)
         partitions = consumer.list_topics(source, timeout=TIMEOUT_S).topics[source].partitions

@@ -80,9 +80,9 @@ def restore_beside(settings: "Settings", topics: "Topics", group: str, partition
     Raises:
         StateError: the changelog cannot be read, or does not come to its end.
     """
-    from confluent_kafka import Consumer, TopicPartition  # noqa: PLC0415
-    from confluent_kafka.admin import AdminClient  # noqa: PLC0415
+    from confluent_kafka import TopicPartition  # noqa: PLC0415
 
+    from streamer.clients import KafkaClients  # noqa: PLC0415
     from streamer.clock import SystemClock  # noqa: PLC0415
     from streamer.ends import Ends  # noqa: PLC0415
     from streamer.errors import StateError  # noqa: PLC0415
@@ -91,8 +91,8 @@ def restore_beside(settings: "Settings", topics: "Topics", group: str, partition
     from streamer.state.restore import Restore  # noqa: PLC0415
 
     clock, topic = SystemClock(), topics.changelog or ""
-    consumer = Consumer({**reader_config(settings, committed=True), "group.id": group})
-    ends = Ends(AdminClient(admin_config(settings)), [(topic, partition)])
+    consumer = KafkaClients().consumer({**reader_config(settings, committed=True), "group.id": group})
+    ends = Ends(KafkaClients().admin(admin_config(settings)), [(topic, partition)])
     # A commit may come between these two answers: the chain then goes on further than the offsets, which is fine here.
     restore = Restore(consumer, topic, clock, strict=False)
     try:
@@ -147,8 +147,7 @@ def reset(
     config: Config = None,
 ) -> None:
     """Forget all windows of a topology and set where its input goes on. No worker may run."""
-    from confluent_kafka.admin import AdminClient  # noqa: PLC0415
-
+    from streamer.clients import KafkaClients  # noqa: PLC0415
     from streamer.errors import StateError  # noqa: PLC0415
     from streamer.kafka import admin_config, check_topics  # noqa: PLC0415
     from streamer.loading import load_topology  # noqa: PLC0415
@@ -160,7 +159,7 @@ def reset(
     topics, name = topics_of(declared, settings.group), settings.group or declared.name
     if topics.changelog is None:
         raise StateError(f"topology {declared.name} keeps no windows, so there is no state")
-    partitions, admin = check_topics(settings, topics), AdminClient(admin_config(settings))
+    partitions, admin = check_topics(settings, topics), KafkaClients().admin(admin_config(settings))
     _refuse_members(admin, name)
     say(f"Group {name}: the windows of all keys in {partitions} partitions ({topics.changelog}) will be forgotten.")
     say(_CONSEQUENCES[start])
@@ -191,12 +190,13 @@ def _refuse_members(admin: "AdminClient", group: str) -> None:
 
 
 def _set_offsets(settings: "Settings", group: str, topics: list[str], partitions: int, start: Start) -> None:
-    from confluent_kafka import Consumer, TopicPartition  # noqa: PLC0415
+    from confluent_kafka import TopicPartition  # noqa: PLC0415
 
+    from streamer.clients import KafkaClients  # noqa: PLC0415
     from streamer.kafka import reader_config  # noqa: PLC0415
     from streamer.state.changelog import metadata  # noqa: PLC0415
 
-    consumer = Consumer({**reader_config(settings, committed=True), "group.id": group})
+    consumer = KafkaClients().consumer({**reader_config(settings, committed=True), "group.id": group})
     try:
         places = [TopicPartition(topic, partition) for topic in topics for partition in range(partitions)]
         offsets = [_offset(consumer, place, start) for place in consumer.committed(places, _TIMEOUT_S)]

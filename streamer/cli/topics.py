@@ -64,9 +64,9 @@ def create_topics(settings: "Settings", topics: "Topics", *, partitions: int, re
         TopicError: the broker refuses, or a changelog exists with another number of partitions than the source.
     """
     from confluent_kafka import KafkaError, KafkaException  # noqa: PLC0415
-    from confluent_kafka.admin import AdminClient  # noqa: PLC0415
     from confluent_kafka.cimpl import NewTopic  # noqa: PLC0415 - its public home does not export it to type checkers
 
+    from streamer.clients import KafkaClients  # noqa: PLC0415
     from streamer.errors import TopicError  # noqa: PLC0415
     from streamer.kafka import admin_config, partitions_of  # noqa: PLC0415
 
@@ -78,7 +78,7 @@ def create_topics(settings: "Settings", topics: "Topics", *, partitions: int, re
         for name, config in _configs(topics, settings.record_bytes_max).items()
     ]
     done = {}
-    admin = AdminClient(admin_config(settings))
+    admin = KafkaClients().admin(admin_config(settings))
     for name, future in admin.create_topics(new).items():
         try:
             future.result()

@@ -1,16 +1,14 @@
 """A broker inside this process: the mock cluster of librdkafka. Enough to show the service, not to trust it with data."""
 
-import logging
 from types import TracebackType
 from typing import Self
 
-from confluent_kafka import Producer
+from streamer.clients import KafkaClients
 
 NOTICE = "Embedded broker: in memory, not durable, not exactly-once (--broker real is)"
 # A fetch that finds nothing is answered only when this is over, whatever arrives meanwhile.
 CONSUMER_CONFIG: dict[str, str | int | float | bool] = {"fetch.wait.max.ms": 10}
 _TIMEOUT_S = 10.0
-_LOGGER = logging.getLogger("librdkafka")
 
 
 class EmbeddedBroker:
@@ -24,7 +22,7 @@ class EmbeddedBroker:
 
     def __enter__(self) -> Self:
         # This handle owns the cluster and must outlive all clients.
-        self._owner = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "embedded", "logger": _LOGGER})
+        self._owner = KafkaClients().producer({"test.mock.num.brokers": 1, "bootstrap.servers": "embedded"})
         brokers = self._owner.list_topics(timeout=_TIMEOUT_S).brokers.values()
         self.bootstrap = ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
         return self

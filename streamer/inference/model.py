@@ -13,11 +13,16 @@ from numpy.typing import NDArray
 
 from streamer.clock import Clock
 from streamer.errors import ModelError
+from streamer.inference.engine_log import listen
 from streamer.inference.probe import Probed, probe
 from streamer.inference.repository import ModelFile
 from streamer.inference.signature import ZIPMAP, Signature
 
 Features = Mapping[str, NDArray[np.float32]]
+
+# What a session warns of when it is built is told; a warning at each run would be a line a batch.
+_RUN = ort.RunOptions()
+_RUN.log_severity_level = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,8 @@ class LoadedModel:
         options.intra_op_num_threads = intra_op_threads
         options.inter_op_num_threads = 1
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        options.log_severity_level = 3
+        options.log_severity_level = 2
+        listen()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # Shapes are bucketed, but an arena keeps its peak for ever; plain allocation costs nothing at these sizes.
         options.enable_cpu_mem_arena = False
@@ -173,7 +179,7 @@ class LoadedModel:
         rows = end - start
         bucket = self.max_batch if self.signature.fixed_rows else min(self.max_batch, 1 << (rows - 1).bit_length())
         piece = {name: _padded(column[start:end], bucket) for name, column in feed.items()}
-        (given,) = self._session.run([self.signature.output], piece)
+        (given,) = self._session.run([self.signature.output], piece, _RUN)
         scores = np.asarray(given, np.float32)
         alone = bucket == 1 and scores.ndim == 0  # a single number is the row's where a run has only one
         if not alone and (scores.shape[:1] != (bucket,) or scores.size < bucket):

@@ -17,7 +17,9 @@ import structlog
 from structlog.typing import Processor
 
 from streamer.kafka_keys import SHOWN, Secret
+from streamer.limits import LOG_WINDOW_S
 from streamer.telemetry.plain import plain, plain_json, plain_lines
+from streamer.telemetry.restraint import Kind, RestrainedHandler
 
 REDACTED: Final = "***"
 _DEPTH_MAX: Final = 6  # of nested values in one log line; deeper ones are printed as text, redacted as text
@@ -33,8 +35,8 @@ _SECRET_CHARS_MIN: Final = 4
 
 _known_secrets: list[str] = []
 
-# One line per request of the live page is noise; errors of the server come from uvicorn.error.
-_QUIET: Final = ("uvicorn.access", "aiokafka", "asyncio", "numba")
+# What they tell of a good day is noise: one line per request, how a server starts and ends. Their warnings come.
+_QUIET: Final = ("uvicorn", "uvicorn.access", "aiokafka", "asyncio", "numba")
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
@@ -73,7 +75,7 @@ def configure_logs(
     target = stream if stream is not None else sys.stderr
     terminal = target.isatty()
     _known_secrets[:] = sorted({s for s in secrets if len(s) >= _SECRET_CHARS_MIN}, key=len, reverse=True)
-    handler = logging.StreamHandler(target)
+    handler = RestrainedHandler(target, _held_back)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_common_processors(),
@@ -84,6 +86,9 @@ def configure_logs(
         )
     )
     root = logging.getLogger()
+    for former in root.handlers:
+        if isinstance(former, RestrainedHandler):
+            former.close()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     for name in list(logging.root.manager.loggerDict):
@@ -94,6 +99,11 @@ def configure_logs(
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
     logging.captureWarnings(capture=True)
+
+
+def _held_back(kind: Kind, lines: int) -> None:
+    what = {"source": kind.source} if kind.source else {}
+    get_logger(kind.logger).warning("held_back", lines=lines, said=kind.event, **what, within_s=LOG_WINDOW_S)
 
 
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -158,6 +158,8 @@ def logged(source: str) -> Iterator[str]:
             case ast.Call(ast.Attribute(logger, "debug" | "info" | "warning" | "error"), [ast.Constant(str(word)), *_]):
                 if "log" in ast.unparse(logger):
                     yield word
+            case ast.Call(ast.Attribute(logger, "log"), [_, ast.Constant(str(word)), *_]) if "log" in ast.unparse(logger):
+                yield word
 
 
 def test_access_rights_are_as_printed() -> None:

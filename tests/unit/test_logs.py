@@ -85,13 +85,14 @@ def test_libraries_speak_the_same_language() -> None:
     uvicorn.addHandler(logging.StreamHandler(io.StringIO()))
     uvicorn.propagate = False
     configure_logs(stream=stream)
-    uvicorn.info("listening on %s", "127.0.0.1:8080")
+    uvicorn.warning("Invalid HTTP request %s", "received")
+    uvicorn.info("Started server process")
     logging.getLogger("uvicorn.access").info("GET /metrics")
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.warn("a library is unhappy", stacklevel=1)
     first, second = lines(stream)
-    assert (first["event"], first["logger"]) == ("listening on 127.0.0.1:8080", "uvicorn.error")
+    assert (first["event"], first["logger"]) == ("Invalid HTTP request received", "uvicorn.error")
     assert (second["logger"], "a library is unhappy" in second["event"]) == ("py.warnings", True)
 
 
@@ -130,7 +131,7 @@ def test_canary_password_by_every_way(fmt: Any, monkeypatch: pytest.MonkeyPatch)
     log.info(f"in the text {CANARY}", url=f"https://u:{CANARY}@host/")
     log.info("too deep", a={"a": {"a": {"a": {"a": {"a": {"a": {"a": {"x": CANARY}}}}}}}})
     logging.getLogger("faust.app").warning("joined %s", CANARY)
-    logging.getLogger("uvicorn").info("%s", {"sasl.password": CANARY})
+    logging.getLogger("uvicorn").warning("%s", {"sasl.password": CANARY})
     try:
         fail(f"SASL failed for {CANARY}")
     except RuntimeError:
