@@ -80,6 +80,10 @@ ALIGN_WAIT_S = 30.0
 # What a record grows by on its way through an internal topic: its old key, a header of 40 bytes, the new key, framing.
 REKEY_ROOM_BYTES = 2 * KEY_BYTES_MAX + 1024
 
+# One line, or one cell, of a file that is fed. Records are at most 1 MiB as a rule; what is longer is no text file, or a quote
+# that is not closed.
+FEED_LINE_CHARS_MAX = 16 * 1024 * 1024
+
 # Dead letters keep this much of a record; the rest is a digest.
 DEAD_LETTER_BYTES_MAX = 64 * 1024
 
