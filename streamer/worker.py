@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 
 from confluent_kafka import KafkaException
@@ -131,10 +132,9 @@ class Worker:
 
     def close(self) -> None:
         """Leave the group at once; what is not committed is redone by who comes next."""
-        self._consume.close()
-        self._commit.close()
-        self._infer.close()
-        self._assignment.close()
+        with ExitStack() as last:  # one that fails leaves no thread of the others
+            for part in (self._assignment, self._infer, self._commit, self._consume):
+                last.callback(part.close)
 
     def live(self) -> str | None:
         """None while the loop turns; otherwise why this process should be restarted."""
@@ -189,7 +189,7 @@ class Worker:
                 self._deliver(self._room.patience(behind=self._behind))
                 self._settle_commit(0.0)
         except TransactionError as failure:
-            self._failure = failure
+            self._fail(failure)
             if failure.refused:
                 self._backoff.refused(str(failure))
         self._book.gauges(self._consume, self._window, self._infer.rows, self._produce.rows + self._commit.rows)
@@ -259,8 +259,8 @@ class Worker:
     # ------------------------------------------------------------------ room and patience
     @property
     def idle(self) -> bool:
-        """Whether no row is anywhere between poll and commit."""
-        return self._room.produced and self._commit.rows == 0 and not self._commit.busy
+        """Whether nothing is anywhere between poll and commit, ticks without rows included."""
+        return self._room.produced and not self._commit.pending
 
     @property
     def held_back(self) -> bool:
@@ -280,6 +280,8 @@ class Worker:
             self.metrics.add("streamer_pauses_total")
             _log.info("paused", unscored=self._infer.rows, uncommitted=self._commit.rows)
         self._consume.poll(0, 0.0, 0.0)
+        if self._failure is not None:
+            return  # a rebalance came with it: what is open is void
         if self._room.unscored_full:
             self._book.blocked("infer", self._deliver, 0.01)
         else:
@@ -299,9 +301,9 @@ class Worker:
         if self._failure is None:
             try:
                 if not self._settled(started + limits.REVOKE_BUDGET_S):
-                    self._failure = TransactionError("revoked", "rows were still in flight", replace=False)
+                    self._fail(TransactionError("revoked", "rows were still in flight", replace=False))
             except TransactionError as failure:
-                self._failure = failure
+                self._fail(failure)
         self._assignment.end(partitions)
         self._backoff.forget()
         stalled = self.clock.monotonic() - started
@@ -313,7 +315,7 @@ class Worker:
         """Partitions are gone already: whatever they had open must not be committed."""
         _log.warning("partitions_lost", topic=self._consume.lead, partitions=partitions)
         self.metrics.add("streamer_rebalances_total", 1, "lost")
-        self._failure = TransactionError("lost", "the group gave our partitions to somebody else", replace=False)
+        self._fail(TransactionError("lost", "the group gave our partitions to somebody else", replace=False))
         self._assignment.end(partitions)
         self._backoff.forget()
 
@@ -338,6 +340,13 @@ class Worker:
         self._consume.poll(0, 0.0, 0.0)
         self._stopping.wait(min(left_s, _REST_STEP_S))
         return False
+
+    def _fail(self, failure: TransactionError) -> None:
+        """Roll back in the next turn. A failure that waits for that stays the cause, and what it asks for is done."""
+        if self._failure is None:
+            self._failure = failure
+        else:
+            self._failure.replace = self._failure.replace or failure.replace
 
     def _mended(self) -> bool:
         """Roll back to the last commit: abort, forget rows in flight, restore windows, read from the committed offsets."""

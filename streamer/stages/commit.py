@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import Producer, TopicPartition
 
 from streamer.bases import Bases, Ends, Stores
 from streamer.batch import Batch
@@ -20,7 +20,7 @@ from streamer.limits import (
     COMMIT_ROWS_MAX,
 )
 from streamer.outlets import MakeOutlets
-from streamer.stages.committing import Committing, Marks, broken, guarded, request
+from streamer.stages.committing import Committing, Marks, guarded, request, served
 from streamer.stages.transaction import Place, Step, Transaction, TransactionError
 from streamer.state import changelog
 from streamer.telemetry.logs import get_logger
@@ -126,10 +126,12 @@ class Commit:
         Raises:
             TransactionError: it is past use.
         """
-        try:
-            self.producer.poll(wait_s)
-        except KafkaException as failure:
-            raise broken(failure) from failure
+        served(self.producer, wait_s)
+
+    @property
+    def pending(self) -> bool:
+        """Whether something is not committed, be it a tick without rows."""
+        return self._open is not None or self._running is not None
 
     @property
     def producer(self) -> Producer:

@@ -71,7 +71,7 @@ class Committing:
             try:
                 self._commit(transaction, outlets)
             except KafkaException as failure:
-                transaction.error = broken(failure)
+                transaction.error = _broken(failure)
             except Exception as error:  # noqa: BLE001 - it is raised again where the worker reaps it
                 transaction.error = error
             transaction.committed = self._clock.monotonic()
@@ -140,7 +140,7 @@ class Committing:
                 producer.produce(topic, value, key, partition, on_delivery=report)
                 return
             except BufferError:
-                producer.poll(_RETRY_PAUSE_S)
+                served(producer, _RETRY_PAUSE_S)
             except KafkaException as failure:
                 error = failure.args[0]
                 raise TransactionError("changelog", error, replace=error.fatal()) from failure
@@ -162,7 +162,7 @@ def guarded(outlets: Outlets, clock: Clock, what: str, call: Callable[[], Any], 
             if error.retriable() and clock.monotonic() < deadline:
                 # The client may have sent it twice by now: finish, then replace the producer.
                 outlets.doubt.failed(what, error)
-                outlets.outputs.poll(_RETRY_PAUSE_S)
+                served(outlets.outputs, _RETRY_PAUSE_S)
                 continue
             fenced = error.code() in _FENCES
             # Nothing begun, nothing to abort: then only a new producer helps.
@@ -183,7 +183,19 @@ def request(outlets: Outlets, clock: Clock, what: str, call: Callable[[], Any], 
         outlets.doubt.took(what, clock.monotonic() - started)
 
 
-def broken(failure: KafkaException) -> TransactionError:
+def served(producer: Producer, wait_s: float) -> None:
+    """Let a producer tell what happened: deliveries, the state of connections, its end.
+
+    Raises:
+        TransactionError: it is past use.
+    """
+    try:
+        producer.poll(wait_s)
+    except KafkaException as failure:
+        raise _broken(failure) from failure
+
+
+def _broken(failure: KafkaException) -> TransactionError:
     """What to make of an error that a producer tells of by the way, in whichever call comes next: it is past use."""
     error = failure.args[0]
     return TransactionError("fenced" if error.code() in _FENCES else "producer", error, replace=True)

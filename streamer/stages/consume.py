@@ -58,6 +58,7 @@ class Consume:
         self._listened = clock.monotonic()
         self._consumer = consumer
         self._position: dict[Place, int] = {}
+        self._sought: dict[Place, int] = {}
         self._ended: dict[Place, float] = {}
         self._waiting: set[Place] = set()
         self._paused = False
@@ -130,7 +131,10 @@ class Consume:
             return  # a short stall: a record would come, and there is no room
         for message in self._consumer.consume(1, 0):
             topic, partition, offset = message.topic(), message.partition(), message.offset()
-            if message.error() is None and topic is not None and partition is not None and offset is not None:
+            if message.error() is not None:
+                self._is_end(message)
+            elif topic is not None and partition is not None and offset is not None and (topic, partition) in self._position:
+                # A callback may have given the partition away in the same call; where it is held, it will be sought anyway.
                 self._consumer.seek(TopicPartition(topic, partition, offset))
 
     def _records(self, messages: list[Message]) -> list[Records]:
@@ -254,19 +258,19 @@ class Consume:
         """Go on in a partition of each topic at its offset, when it is started."""
         for topic, offset in offsets.items():
             self._consumer.seek(TopicPartition(topic, partition, offset))
-        for topic, offset in offsets.items():
-            self._position[topic, partition] = offset
+            self._sought[topic, partition] = offset
 
     def start(self, partitions: list[int]) -> None:
         """Read these, all at once: what misses the first request to a broker waits until that is answered."""
         places = self._places(partitions)
-        if not places or self._paused:
-            return
-        self._consumer.resume(self._at(places))
-        # The client's thread for a broker may sleep for up to a second in spite of that; it wakes from being told once more.
-        for topic, partition in places:
-            with suppress(KafkaException):
-                self._consumer.seek(TopicPartition(topic, partition, self._position[topic, partition]))
+        if places and not self._paused:
+            self._consumer.resume(self._at(places))
+            # The client's thread for a broker may sleep for up to a second in spite of that; it wakes from being told once more.
+            for topic, partition in places:
+                with suppress(KafkaException):
+                    self._consumer.seek(TopicPartition(topic, partition, self._sought[topic, partition]))
+        # Only now: where that raises, nobody may take them for partitions that are read.
+        self._position |= {place: self._sought.pop(place) for place in places}
 
     def pause(self) -> None:
         """Stop fetching; the client throws its prefetch away, so do it rarely."""
@@ -324,6 +328,7 @@ class Consume:
     def _forget(self, partitions: Iterable[int]) -> None:
         for place in self._places(partitions):
             self._position.pop(place, None)
+            self._sought.pop(place, None)
             self._ended.pop(place, None)
             self._waiting.discard(place)
 

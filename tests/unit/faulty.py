@@ -198,6 +198,10 @@ class FaultyConsumer(MemoryConsumer):
         self._may_fail("seek")
         super().seek(partition)
 
+    def resume(self, partitions: list[TopicPartition]) -> None:
+        self._may_fail("resume")
+        super().resume(partitions)
+
     def _may_fail(self, call: str) -> None:
         if self._script.take(call):
             raise kafka_error("plain")
@@ -262,10 +266,11 @@ class FaultTest(TopologyTest):
     def __init__(self, *args: Any, script: Script | None = None, **kwargs: Any) -> None:
         self.script = script or Script()
         self.scores_held = self.commits_held = False
+        self.clients_of: dict[str, FaultyClients] = {}
         super().__init__(*args, **kwargs)
 
     def _new_worker(self, flow: Flow) -> Worker:
-        self.clients = type(self).make_clients(self.log, self.script)
+        self.clients = self.clients_of[flow.group] = type(self).make_clients(self.log, self.script)
         worker = Worker(flow, self._settings, clients=self.clients, clock=self.clock)
         wait_for_each_score(worker)
         self._hold_scores(worker)
@@ -278,9 +283,10 @@ class FaultTest(TopologyTest):
         """The one that reads the source topic."""
         return self.clients.consumers[0]
 
-    def move(self, handler: str, partitions: list[int]) -> None:
-        """Let the group assign, revoke or lose partitions at the next poll."""
-        self.group_consumer.moves.append((handler, partitions))
+    def move(self, handler: str, partitions: list[int], group: str | None = None) -> None:
+        """Let the group (by default that of the last flow) assign, revoke or lose partitions at the next poll."""
+        clients = self.clients_of[group] if group else self.clients
+        clients.consumers[0].moves.append((handler, partitions))
 
     def _hold_scores(self, worker: Worker) -> None:
         """While `scores_held`, the model seems to run on and on."""
@@ -340,32 +346,6 @@ class FaultTest(TopologyTest):
                 return
             self.turns(1)
         raise AssertionError(f"not ready: {self.worker.ready()}")
-
-
-class Second:
-    """Another worker of the group, on the same log; it starts without partitions."""
-
-    def __init__(self, test: FaultTest) -> None:
-        self._test, first, clients, held = test, test.worker, test.clients, test.held_commits
-        self.worker = test._new_worker(first.plan)
-        self.consumer: FaultyConsumer = test.group_consumer
-        self.consumer._rebalance = None
-        test.clients, test.held_commits = clients, held
-
-    def __enter__(self) -> "Second":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.worker.close()
-
-    def run_both(self) -> None:
-        """Turn both until everything is committed."""
-        for _ in range(500):
-            self._test.turns(1)
-            self.worker.turn()
-            if self._test._caught_up(self.worker.plan) and self.worker.idle:
-                return
-        raise AssertionError("the two workers do not come to rest")
 
 
 class Shelf:

@@ -15,7 +15,8 @@ from streamer.state.changelog import mark
 from streamer.state.snapshot import CHUNK, MANIFEST
 from tests.property.test_worker_faults import Step, play, windows_are_right
 from tests.unit import flows
-from tests.unit.faulty import FaultTest, Second, short_waits
+from tests.unit.faulty import FaultTest, short_waits
+from tests.unit.second import Second
 
 __all__ = ["short_waits"]
 Patch = pytest.MonkeyPatch

@@ -13,6 +13,7 @@ from streamer.errors import StreamerError
 from streamer.memory_log import MemoryProducer
 from streamer.stages import committing
 from streamer.stages import produce as produce_stage
+from streamer.stages.commit import Commit
 from streamer.stages.consume import Consume
 from streamer.stages.decode import Decode
 from streamer.stages.doubt import Doubt
@@ -25,8 +26,10 @@ from streamer.state.restore import Progress, Restore, Restored
 from streamer.state.store import Store
 from tests.property.test_worker_faults import Step, play, windows_are_right
 from tests.unit import flows
-from tests.unit.faulty import FaultTest, Second, short_waits
+from tests.unit.faulty import FaultTest, short_waits
 from tests.unit.late import LateScript, LateTest
+from tests.unit.second import Second
+from tests.unit.test_callbacks import silent_partitions_go
 
 __all__ = ["short_waits"]
 pytestmark = pytest.mark.usefixtures("short_waits")
@@ -120,6 +123,12 @@ def run_late_copies() -> None:
                 judge(test)
 
 
+def run_silence() -> None:
+    """Partitions go while a transaction holds the word that they are silent, and nothing else."""
+    for turns in range(1, 8):
+        silent_partitions_go(turns)
+
+
 def run_pressure() -> None:
     """A model that stands still until the input is paused."""
     with FaultTest(flows.topology(), models=flows.score, partitions=2) as test:
@@ -147,6 +156,7 @@ SCENARIOS: dict[str, Callable[[], None]] = {
     "rebalance": run_rebalance,
     "late copies": run_late_copies,
     "pressure": run_pressure,
+    "silence": run_silence,
     "joints": run_joints,
 }
 
@@ -329,6 +339,11 @@ def a_resend_is_no_doubt(patch: Patch) -> None:
     patch.setattr(Doubt, "took", lambda *_: None)
 
 
+def a_tick_lost_at_a_revoke(patch: Patch) -> None:
+    """What holds no row is nothing to commit before partitions go."""
+    patch.setattr(Commit, "pending", property(lambda self: self.rows > 0 or self.busy))
+
+
 BUGS: dict[Callable[[Patch], None], str] = {
     no_rewind_after_abort: "failing commits",
     state_not_rolled_back: "failing commits",
@@ -346,6 +361,7 @@ BUGS: dict[Callable[[Patch], None], str] = {
     no_bound: "pressure",
     values_counted: "joints",
     a_resend_is_no_doubt: "late copies",
+    a_tick_lost_at_a_revoke: "silence",
 }
 
 

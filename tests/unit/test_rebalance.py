@@ -7,7 +7,8 @@ import pytest
 from streamer import limits
 from streamer.errors import TopologyError
 from tests.unit import flows
-from tests.unit.faulty import FaultTest, Second, short_waits
+from tests.unit.faulty import FaultTest, short_waits
+from tests.unit.second import Second
 
 __all__ = ["short_waits"]
 pytestmark = pytest.mark.usefixtures("short_waits")

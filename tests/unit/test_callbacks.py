@@ -1,0 +1,146 @@
+"""What comes after a rebalance callback inside a poll: whoever goes on must know that partitions went."""
+
+import threading
+
+import pytest
+from confluent_kafka import KafkaException
+
+from streamer import limits
+from tests.unit import flows, rekeyed
+from tests.unit.faulty import FaultTest, FaultyConsumer, FaultyProducer, kafka_error, short_waits
+from tests.unit.second import Second
+from tests.unit.test_rebalance import feed
+
+__all__ = ["short_waits"]
+pytestmark = pytest.mark.usefixtures("short_waits")
+
+
+def flow() -> FaultTest:
+    return FaultTest(flows.topology(), models=flows.score, partitions=2)
+
+
+def silent_partitions_go(turns: int) -> bool:
+    """One partition of the source has spoken and both say now that they are silent; so many turns later they go, and come back.
+
+    Returns:
+        Whether something was open when they went.
+    """
+    with FaultTest(rekeyed.topology(ttl="1h"), models=rekeyed.score, partitions=2) as test:
+        test.log.append(rekeyed.SOURCE, b"c", rekeyed.payment("t", 1.0, test.now), 0)
+        test.run()
+        front = test.workers[0]
+        test.clock.advance(3600.0)
+        for _ in range(turns):
+            front.turn()
+        busy = not front.idle
+        test.move("on_revoke", [0, 1], front.plan.group)
+        for _ in range(5):
+            front.turn()
+            test.clock.advance(0.2)
+        assert front.idle
+        assert front.metrics.value("streamer_recoveries_total") == 0
+        test.move("on_assign", [0, 1], front.plan.group)
+        test.run()
+        test.restart()
+        test.run()
+        assert rekeyed.judge(test.log) == []
+        return busy
+
+
+def test_a_tick_without_rows_is_committed_before_its_partition_goes() -> None:
+    busy = [silent_partitions_go(turns) for turns in range(1, 8)]
+    assert any(busy), "every transaction was over when the partitions went"
+
+
+@pytest.mark.parametrize("handler", ["on_revoke", "on_lost"])
+def test_a_full_worker_that_loses_partitions_forgets_what_was_open(handler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without room it only serves callbacks; a commit that ended meanwhile is not taken note of for partitions that went."""
+    monkeypatch.setattr(limits, "ROWS_UNCOMMITTED_MAX", 10)
+    monkeypatch.setattr(limits, "REVOKE_BUDGET_S", -1.0)
+    with flow() as test:
+        test.turns(3)
+        feed(test, 40)
+        test.commits_held = True
+        while not test.group_consumer._paused:
+            test.turns(1)
+            test.clock.advance(0.1)
+        test.release()
+        test.move(handler, [0, 1])
+        test.turns(1)
+        assert (
+            test.worker.metrics.value("streamer_rebalances_total", handler.removeprefix("on_").replace("revoke", "revoked")) == 1
+        )
+        with Second(test) as second:
+            second.consumer.moves.append(("on_assign", [0, 1]))
+            second.run_both()
+        assert flows.judge(test.log).exactly_once
+
+
+def test_losing_partitions_does_not_forget_that_the_producer_is_past_use() -> None:
+    with flow() as test:
+        test.turns(3)
+        feed(test, 10)
+        test.script.fail_next("commit", "fatal")
+        while test.worker.ready() is None:
+            test.turns(1)
+        test.script.fail_next("init", "concurrent", times=3)
+        test.move("on_lost", [0])
+        test.turns(1)
+        test.move("on_assign", [0])
+        test.settle(fail=True)
+        assert len(test.clients.producers) == 2
+        assert test.worker.metrics.value("streamer_recoveries_total", "commit") == 1
+        assert flows.judge(test.log).exactly_once
+
+
+@pytest.mark.parametrize("kind", ["fatal", "fenced"])
+def test_a_producer_that_tells_of_its_end_by_the_way_is_replaced(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client raises it out of whichever poll comes next, also where nothing was asked."""
+    with flow() as test:
+        feed(test, 10)
+        test.run()
+        poll, told = FaultyProducer.poll, list[FaultyProducer]()
+
+        def tell(self: FaultyProducer, timeout: float = 0) -> int:
+            if not told:
+                told.append(self)
+                self.broken = "fatal"
+                raise kafka_error(kind)
+            return poll(self, timeout)
+
+        monkeypatch.setattr(FaultyProducer, "poll", tell)
+        feed(test, 10)
+        test.run()
+        assert told
+        assert test.worker.metrics.value("streamer_producer_replacements_total") == 1
+        assert flows.judge(test.log).exactly_once
+
+
+def test_a_partition_that_could_not_be_started_is_not_one_that_is_read() -> None:
+    """Else its silence might make a tick for it, which has no place to be committed at."""
+    with flow() as test:
+        feed(test, 10)
+        test.script.fail_next("resume", "plain", times=3)
+        while "resume" not in [call for call, _, _ in test.script.hits]:
+            test.turns(1)
+        assert test.worker._consume.reading() == []
+        assert test.worker.ready() is not None
+        test.settle(fail=True)
+        assert test.worker._consume.reading() == [0, 1]
+        assert flows.judge(test.log).exactly_once
+
+
+def test_a_part_that_cannot_be_closed_leaves_no_thread_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(threading.enumerate())
+
+    def refuse(_: FaultyConsumer) -> None:
+        raise kafka_error("fatal")
+
+    again = flow()
+    feed(again, 3)
+    again.run()
+    assert set(threading.enumerate()) - before
+    monkeypatch.setattr(FaultyConsumer, "close", refuse)
+    with pytest.raises(KafkaException):
+        again.worker.close()
+    assert set(threading.enumerate()) - before == set()
