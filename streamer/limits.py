@@ -150,6 +150,13 @@ COMMIT_STUCK_S = 2 * TRANSACTION_TIMEOUT_S
 # A rebalance waits this long for rows in flight; what is not finished is redone by the next owner.
 REVOKE_BUDGET_S = 3.0
 
+# Health and metrics: a request is some hundred bytes and answered within milliseconds, so one that takes seconds is none. Between
+# two scrapes a connection may rest as long as Prometheus' default interval. 64 connections take some MiB.
+HTTP_REQUEST_S = 5.0
+HTTP_KEEP_ALIVE_S = 15.0
+HTTP_CONNECTIONS_MAX = 64
+HTTP_HEAD_BYTES_MAX = 16 * 1024
+
 # A child of `--workers` has its drain budget, and this for what comes behind: leaving the group and closing clients, each
 # an answer of a broker that may be away. With the default budget that is 20 s, below the 30 s that Kubernetes gives.
 STOP_MARGIN_S = 10.0

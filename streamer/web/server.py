@@ -3,13 +3,16 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import ceil
 
 import uvicorn
 
+from streamer import limits
 from streamer.errors import SettingsError
 from streamer.settings import HttpAddress
 from streamer.telemetry.logs import get_logger
 from streamer.web.app import Watched, build
+from streamer.web.protocol import BoundedProtocol
 
 _log = get_logger(__name__)
 _START_TIMEOUT_S = 10.0
@@ -39,7 +42,12 @@ def serve_in_background(worker: Watched, address: HttpAddress | None) -> Iterato
     if address is None:
         yield
         return
-    server = _Server(uvicorn.Config(build(worker), host=address.host, port=address.port, log_config=None, access_log=False))
+    config = uvicorn.Config(
+        build(worker), host=address.host, port=address.port, log_config=None, access_log=False, http=BoundedProtocol, ws="none",
+        lifespan="off", timeout_keep_alive=ceil(limits.HTTP_KEEP_ALIVE_S), backlog=limits.HTTP_CONNECTIONS_MAX,
+        h11_max_incomplete_event_size=limits.HTTP_HEAD_BYTES_MAX, server_header=False,
+    )  # fmt: skip
+    server = _Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     thread = threading.Thread(target=_run, args=(server,), name="streamer-web", daemon=True)
     thread.start()
