@@ -22,6 +22,7 @@ from streamer.first_instant import leave_when_told
 from streamer.stages.commit import Commit
 from streamer.stages.committing import Committing
 from streamer.stages.consume import Consume
+from streamer.stages.doubt import Doubt
 from streamer.stages.produce import Produce
 from streamer.stages.transaction import TransactionError
 from streamer.stages.window import WindowStage
@@ -144,6 +145,15 @@ def stale_group_metadata() -> None:
     Consume.group_metadata = stale  # type: ignore[method-assign]
 
 
+def resend_is_no_doubt() -> None:
+    """A transaction of which a second copy may be on its way is taken for one that is over."""
+
+    def trust(self: Doubt, reason: str, what: str) -> None:
+        pass
+
+    Doubt._note = trust  # type: ignore[method-assign]
+
+
 BUGS: dict[str, Callable[[], None]] = {
     bug.__name__: bug
     for bug in (
@@ -153,6 +163,7 @@ BUGS: dict[str, Callable[[], None]] = {
         state_not_rolled_back,
         restore_cut_short,
         stale_group_metadata,
+        resend_is_no_doubt,
         tick_not_logged,
         follower_offsets_not_committed,
         waiting_rows_lost,

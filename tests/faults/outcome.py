@@ -27,7 +27,8 @@ class Plan:
         workers: at the beginning.
         keys: sensors.
         bad_share: share of bad records.
-        hits: of what proves a fault of the network, this share is enough.
+        hits: of what proves a fault of the network, and of the pauses between faults, this share is enough.
+        mutant: seeded bug that the workers have, none if empty; see `mutants.py`.
     """
 
     seed: int
@@ -40,18 +41,19 @@ class Plan:
     keys: int = 200
     bad_share: float = 0.01
     hits: float = 1.0
+    mutant: str = ""
 
     @property
     def replay(self) -> str:
         """The command that does it again."""
         values = asdict(self) | {"faults": ",".join(self.faults)}
-        flags = (f"--{name.replace('_', '-')} {value}" for name, value in values.items())
+        flags = (f"--{name.replace('_', '-')} {value}" for name, value in values.items() if value != "")
         return "python -m tests.faults.torture " + " ".join(flags)
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What one run showed. Green only if nothing failed and every fault is proven to have hit.
+    """What one run showed. Green only if every fault is proven to have hit and nothing failed, or the seeded bug was found.
 
     Attributes:
         plan: what was to be done.
@@ -75,9 +77,15 @@ class Outcome:
 
     @property
     def word(self) -> str:
+        if self.plan.mutant and self.verdict:
+            return "INVALID" if self.unproven else "caught" if self.verdict["violations"] else "MISSED"
         if self.failures or self.verdict.get("violations", 1):
             return "FAILED"
         return "INVALID" if self.unproven else "passed"
+
+    @property
+    def green(self) -> bool:
+        return self.word in {"passed", "caught"}
 
     def report(self) -> str:
         """The run in a few lines, the replay line last."""

@@ -89,7 +89,7 @@ class Strikes:
             "storm": self._storm,
             **dict.fromkeys(RULES, self._network),
         }
-        self.pass_time(fault.after_s)
+        self.pass_time(fault.after_s * self._outcome.plan.hits)
         try:
             proof = kinds[fault.kind](fault)
         except NotProvenError as error:

@@ -18,22 +18,10 @@ if TYPE_CHECKING:
     from streamer.broker import DevBroker
 
 SMALL: dict[str, Any] = {"rate": 1_200, "seconds": 10.0, "workers": 2, "keys": 120}
-# Each fault of the network once, on the flow in which nothing but the offsets says what was done.
-NETWORK = Plan(
-    13, ("drop", "delay", "half-open", "cut-answer", "late-produce", "late-add-offsets", "hold-fetch", "hold-find"), "stateless",
-    hits=0.4, **SMALL,
-)  # fmt: skip
 SHORT = (
     Plan(11, ("kill-twice", "pause-transaction", "storm"), protocol="classic", **SMALL),
     Plan(12, ("kill-restoring", "pause-session", "broker-kill"), protocol="consumer", **SMALL),
 )
-
-
-@pytest.mark.timeout(175)
-def test_every_event_counts_once_on_a_bad_network(broker: DevBroker, tmp_path: Path) -> None:
-    outcome = torture(NETWORK, broker.bootstrap, tmp_path, broker)
-    assert outcome.word == "passed", outcome.report()
-    assert outcome.faults == dict.fromkeys(NETWORK.faults, 1)
 
 
 @pytest.mark.timeout(170)
