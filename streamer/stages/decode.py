@@ -1,6 +1,6 @@
 """decode: bytes become columns. A record that cannot be used becomes a dead letter with a reason; its neighbours go on."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -21,6 +21,8 @@ _UNUSABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError
 _UNIT_US = {"s": 1e6, "ms": 1e3, "us": 1.0}
 # Event times beyond this (year 4,000) do not fit the arithmetic in microseconds with room to spare.
 _TIME_US_MAX = 6.4e16
+# Bytes of small values that are copied into one text to look at them all at once.
+_LOOKED_AT_TOGETHER = 1 << 20
 
 Refusal = tuple[str, str]
 
@@ -73,7 +75,7 @@ class Decode:
     def _parse(self, records: Records) -> tuple[list[Any], dict[int, Refusal]]:
         """Events by row (None where refused) and the refusals."""
         decoder = _decoder(self.event)
-        values = _readable(records.values, self.record_bytes_max)
+        values, suspect = _readable(records.values, self.record_bytes_max)
         events: list[Any] = []
         refused: dict[int, Refusal] = {}
         rest = map(decoder.decode, values)
@@ -85,6 +87,10 @@ class Decode:
                 row = len(events)
                 refused[row] = _reason(error, records.values[row], self.record_bytes_max)
                 events.append(None)
+        for row in suspect:
+            # The decoder looks at no text of fields that the class does not name.
+            if row not in refused and (refusal := _no_utf8(values[row])):
+                events[row], refused[row] = None, refusal
         return events, refused
 
     def _mismatched(self, keys: list[bytes | None], events: list[Any], name: str) -> dict[int, Refusal]:
@@ -176,14 +182,25 @@ def _decoder(event: type[Event]) -> msgspec.json.Decoder[Any]:
     return decoder
 
 
-def _readable(values: list[bytes | None], size_max: int) -> list[bytes]:
-    """The values, with nothing in place of those that must not be parsed."""
+def _readable(values: list[bytes | None], size_max: int) -> tuple[list[bytes], Iterable[int]]:
+    """The values, with nothing in place of those that must not be parsed; and rows that may not be UTF-8."""
     try:
-        if max(map(len, values), default=0) <= size_max:  # type: ignore[arg-type]
-            return values  # type: ignore[return-value]
+        size = sum(map(len, values))  # type: ignore[arg-type]
+        if size <= size_max or max(map(len, values)) <= size_max:  # type: ignore[arg-type]
+            return values, _suspect(values, size)  # type: ignore[arg-type, return-value]
     except TypeError:
         pass  # a null value
-    return [b"" if value is None or len(value) > size_max else value for value in values]
+    readable = [b"" if value is None or len(value) > size_max else value for value in values]
+    return readable, _suspect(readable, sum(map(len, readable)))
+
+
+def _suspect(values: list[bytes], size: int) -> Iterable[int]:
+    """Rows that may not be UTF-8: none as a rule, which one look at all of them tells."""
+    if size <= _LOOKED_AT_TOGETHER:
+        together = b"\n".join(values)
+        if together.isascii() or _no_utf8(together) is None:
+            return ()
+    return [row for row, value in enumerate(values) if not value.isascii()]
 
 
 def _reason(error: Exception, value: bytes | None, size_max: int) -> Refusal:
@@ -202,11 +219,15 @@ def _reason(error: Exception, value: bytes | None, size_max: int) -> Refusal:
     malformed = _malformed(value) if "missing required field" in text else None
     if isinstance(error, msgspec.ValidationError) and malformed is None:
         return ("missing_field" if "missing required field" in text else "wrong_type"), text
+    return _no_utf8(value) or ("invalid_json", malformed or text)
+
+
+def _no_utf8(value: bytes) -> Refusal | None:
     try:
         value.decode()
-    except UnicodeDecodeError as unicode_error:
-        return "invalid_utf8", f"the value is not UTF-8: {unicode_error.reason} at byte {unicode_error.start}"
-    return "invalid_json", malformed or text
+    except UnicodeDecodeError as error:
+        return "invalid_utf8", f"the value is not UTF-8: {error.reason} at byte {error.start}"
+    return None
 
 
 def _malformed(value: bytes) -> str | None:

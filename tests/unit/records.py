@@ -59,6 +59,7 @@ GOOD: list[Raw] = [
     (b"s", good()),
     (b"s", b' \t\r\n{"ts":1, "sensor" : "s","value":-0.0,"load":2}\r\n '),
     (b"s", good(more=',"unknown":{"a":[1,"{}",null]}')),
+    (b"s", good(more=',"ünknown":"é𝄞"')),
     (b"s", good(more=',"value":7.25')),  # the last of two equal names counts
     (b"a\nb", good("a\\nb")),
     (b"a\x00b", good("a\\u0000b")),
@@ -98,6 +99,11 @@ BAD: dict[str, list[Raw]] = {
         (b"\xff", good("X").replace(b"X", b"\xff")),
         (b"s", good("X").replace(b"X", b"\xed\xa0\x80")),
         (b"s", good("X").replace(b"X", b"\xc0\xaf")),
+        (b"s", good(more=',"unknown":"X"').replace(b"X", b"\xff")),
+        (b"s", good(more=',"unknown":{"a":["X"]}').replace(b"X", b"\xed\xa0\x80")),
+        (b"s", good(more=',"X":1').replace(b"X", b"\xc3")),
+        (b"s", good(more=',"X":1').replace(b"X", b"\xa9")),
+        (b"s", good(more=',"unknown":"X"').replace(b"X", b"\xff" + b"x" * (RECORD_BYTES_MAX // 2))),
     ],
     "wrong_type": [
         (b"s", b"null"),
