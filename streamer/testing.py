@@ -29,7 +29,7 @@ from streamer.inference.probe import Probed
 from streamer.inference.repository import ModelFile
 from streamer.match_plan import plan_of
 from streamer.memory_log import MemoryAdmin, MemoryConsumer, MemoryLog, MemoryProducer, Stored
-from streamer.plan import Plan
+from streamer.plan import Plan, check_memory
 from streamer.settings import Settings
 from streamer.topology import Topology
 from streamer.units import parse_duration_s
@@ -113,6 +113,8 @@ class TopologyTest:
             if isinstance(plan, Plan):
                 for warning in plan.model.probed.warnings:
                     warnings.warn(f"{plan.model.file.path}: {warning}", stacklevel=3)
+        if plan.store is not None:
+            check_memory(plan.store, self._settings, plan.name, self.log.partitions)
         return [self._new_worker(flow) for flow in plan.flows]
 
     def _new_worker(self, flow: Flow) -> Worker:

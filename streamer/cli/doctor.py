@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
     from confluent_kafka.admin._metadata import ClusterMetadata
 
+    from streamer.errors import StreamerError
     from streamer.match_plan import MatchPlan
     from streamer.plan import Plan
     from streamer.settings import Settings
@@ -79,14 +80,20 @@ def examine(name: str, settings: "Settings") -> "Iterator[Check]":
         yield Check(ok=False, what=f"topology {name}", fix=str(error))
         return
     yield Check(ok=True, what=f"topology {topology.name} reads {' and '.join(topics.sources)}")
-    yield from _until_stuck(lambda: _brokers(settings, topics, settings.group or topology.name))
-    yield from _model(lambda: _bind(topology, settings, folder))
+    plan = _bound(topology, settings, folder)
+    yield from _until_stuck(lambda: _brokers(settings, topics, settings.group or topology.name, plan))
+    yield from _model(plan)
 
 
-def _bind(topology: Any, settings: "Settings", folder: Any) -> "Plan | MatchPlan":
+def _bound(topology: Any, settings: "Settings", folder: Any) -> "Plan | MatchPlan | StreamerError":
+    """What `streamer run` would run, or what it would end with."""
+    from streamer.errors import StreamerError  # noqa: PLC0415
     from streamer.match_plan import plan_of  # noqa: PLC0415
 
-    return plan_of(topology, settings, settings.models or folder / "models")
+    try:
+        return plan_of(topology, settings, settings.models or folder / "models")
+    except StreamerError as error:
+        return error
 
 
 def _until_stuck(checks: "Callable[[], Iterator[Check]]") -> "Iterator[Check]":
@@ -99,7 +106,7 @@ def _until_stuck(checks: "Callable[[], Iterator[Check]]") -> "Iterator[Check]":
 # ---------------------------------------------------------------------- the way to the brokers
 
 
-def _brokers(settings: "Settings", topics: "Topics", group: str) -> "Iterator[Check]":
+def _brokers(settings: "Settings", topics: "Topics", group: str, plan: "Plan | MatchPlan | StreamerError") -> "Iterator[Check]":
     from confluent_kafka import KafkaException  # noqa: PLC0415
 
     from streamer.clients import KafkaClients  # noqa: PLC0415
@@ -134,6 +141,8 @@ def _brokers(settings: "Settings", topics: "Topics", group: str) -> "Iterator[Ch
     for source, reader in topics.readers(group).items():
         if source in cluster.topics:
             yield from _group(settings, source, reader)
+    if topics.changelog in cluster.topics:
+        yield from _state(settings, topics.changelog, len(cluster.topics[topics.changelog].partitions), plan)
 
 
 def reach(address: str, role: str, *, advertised: bool = False) -> Check:
@@ -308,18 +317,49 @@ def _group(settings: "Settings", source: str, group: str) -> "Iterator[Check]":
         consumer.close()
 
 
+# ---------------------------------------------------------------------- the state
+
+
+def _state(settings: "Settings", changelog: str, partitions: int, plan: "Plan | MatchPlan | StreamerError") -> "Iterator[Check]":
+    """Room for the windows, and whether those that are kept are the topology's: what `run` finds out, as it says it."""
+    from confluent_kafka import KafkaException  # noqa: PLC0415
+
+    from streamer.clients import KafkaClients  # noqa: PLC0415
+    from streamer.clock import SystemClock  # noqa: PLC0415
+    from streamer.errors import StateError, StreamerError  # noqa: PLC0415
+    from streamer.kafka import reader_config  # noqa: PLC0415
+    from streamer.kept import check_kept  # noqa: PLC0415
+    from streamer.plan import check_memory  # noqa: PLC0415
+
+    if isinstance(plan, StreamerError) or plan.store is None:
+        return
+    try:
+        check_memory(plan.store, settings, plan.name, partitions)
+        yield Check(ok=True, what=f"windows of {partitions} partitions fit the memory budget")
+    except StreamerError as error:
+        yield Check(ok=False, what="memory", fix=str(error))
+    consumer = KafkaClients().consumer(reader_config(settings, committed=True) | {"log_level": 0})
+    try:
+        held = check_kept(consumer, changelog, partitions, plan.store.fingerprint, SystemClock(), TIMEOUT_S)
+        yield Check(ok=True, what=f"{changelog} keeps windows of this topology in {held} of {partitions} partitions")
+    except StateError as error:
+        yield Check(ok=False, what="kept windows", fix=str(error))
+    except KafkaException as error:
+        yield Check(ok=True, warning=True, what=f"{changelog} cannot be read ({error.args[0].str()})")
+    finally:
+        consumer.close()
+
+
 # ---------------------------------------------------------------------- the model
 
 
-def _model(make_plan: "Callable[[], Plan | MatchPlan]") -> "Iterator[Check]":
+def _model(plan: "Plan | MatchPlan | StreamerError") -> "Iterator[Check]":
     from streamer.clock import SystemClock  # noqa: PLC0415
     from streamer.errors import StreamerError  # noqa: PLC0415
     from streamer.plan import Plan  # noqa: PLC0415
 
-    try:
-        plan = make_plan()
-    except StreamerError as error:
-        yield Check(ok=False, what="model and features", fix=str(error))
+    if isinstance(plan, StreamerError):
+        yield Check(ok=False, what="model and features", fix=str(plan))
         return
     if not isinstance(plan, Plan):
         yield Check(ok=True, what="the topology needs no model")

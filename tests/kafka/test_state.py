@@ -1,6 +1,8 @@
 """Base snapshots, deleted records and `streamer state` on a real broker."""
 
 import json
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from typer.testing import CliRunner, Result
 
 from streamer.cli import app
+from streamer.cli.doctor import examine
 from streamer.cli.topics import create_topics
 from streamer.loading import load_topology
 from streamer.plan import Plan, bind
@@ -17,6 +20,7 @@ from streamer.settings import Settings
 from streamer.state.changelog import Mark, mark
 from streamer.testing import stand_in
 from streamer.worker import Worker
+from tests.unit.models import write_model
 from tests.unit.test_bases import small_snapshots
 
 PARTITIONS = 2
@@ -164,3 +168,32 @@ def test_looking_at_a_key_and_starting_over(life: Life) -> None:
     again = life.counts()[: 15 + 14]
     assert again[:15] == [*range(1, 13), 1, 2, 3]
     assert again[15:] == list(range(1, 15))
+
+
+@pytest.mark.parametrize("mistake", ["another window", "too many keys"])
+def test_doctor_says_what_run_ends_with(life: Life, mistake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words and status are the same, whichever is asked."""
+    write_model(tmp_path / "models", "torture", inputs={"x": ("rows", 2)})
+    life.run(2)
+    before = list(examine(f"{life.file}:flow", life.settings))
+    assert all(check.ok for check in before), "\n".join(map(str, before))
+    assert any("keeps windows of this topology in 2 of 2 partitions" in check.what for check in before)
+    if mistake == "another window":
+        life.file.write_text(life.file.read_text().replace("count=50", "count=20"))
+    else:
+        store = life.plan.store
+        assert store is not None
+        # One partition would fit.
+        monkeypatch.setenv("STREAMER_KEYS_MAX", str(life.settings.memory // store.bytes_per_key))
+    (failed,) = [check for check in examine(f"{life.file}:flow", Settings.load(None, bootstrap=life.kafka)) if not check.ok]
+    command = [sys.executable, "-m", "streamer", "run", f"{life.file}:flow", "--bootstrap", life.kafka, "--http", "off"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == (5 if mistake == "another window" else 2)
+    said = run.stderr.splitlines()[-1].removeprefix("streamer: ")
+    if mistake == "another window":
+        # Each names the first block that it meets.
+        assert said.startswith(f"{life.plan.topics.changelog}/")
+        assert said.partition(" was written")[2] == failed.fix.partition(" was written")[2] != ""
+    else:
+        assert said == failed.fix
+        assert "keys_max) x 2 partitions =" in said

@@ -5,8 +5,9 @@ from confluent_kafka import KafkaException
 from pydantic import ValidationError
 
 from streamer.clock import ManualClock
-from streamer.errors import StreamerError
+from streamer.errors import StateError, StreamerError, TopologyError
 from streamer.memory_log import MemoryConsumer, MemoryLog, MemoryProducer
+from streamer.plan import Plan
 from streamer.testing import TopologyTest, values
 from tests.unit import flows
 
@@ -122,3 +123,33 @@ def test_what_was_killed_cannot_commit_any_more(log: MemoryLog) -> None:
     with pytest.raises(KafkaException, match="_FENCED"):
         dead.commit_transaction()
     assert read(log) == []
+
+
+# ---------------------------------------------------------------------- what `streamer run` would end with
+
+
+def test_windows_that_do_not_fit_all_partitions_are_refused_as_by_run() -> None:
+    with TopologyTest(flows.topology(), models=flows.score, partitions=1) as test:
+        plan = test.worker.plan
+        assert isinstance(plan, Plan)
+        assert plan.store is not None
+        each = plan.store.bytes_per_key
+    settings: dict[str, object] = {"memory": 2 * 1024**2, "keys_max": 2 * 1024**2 // each}
+    TopologyTest(flows.topology(), models=flows.score, partitions=1, settings=settings).worker.close()
+    with pytest.raises(TopologyError, match=r"bytes per key x .* keys per partition \(keys_max\) x 4 partitions ="):
+        TopologyTest(flows.topology(), models=flows.score, partitions=4, settings=settings)
+
+
+def test_kept_windows_of_another_shape_are_refused_as_by_run() -> None:
+    with TopologyTest(flows.topology(3), models=flows.score, partitions=1) as test:
+        test.send(flows.Reading("a", test.now, 1.0), times=5)
+        test.run()
+        changelog = test.worker.plan.topics.changelog
+        assert changelog is not None
+        kept = test.log.committed_records(changelog)
+    with TopologyTest(flows.topology(4), models=flows.score, partitions=1) as test:
+        for record in kept:
+            test.log.append(changelog, record.key, record.value, 0)
+        test.restart()
+        with pytest.raises(StateError, match=r"was written for the window .*, the topology now has"):
+            test.run()
