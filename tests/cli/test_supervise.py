@@ -23,11 +23,13 @@ import streamer.settings  # loaded now: a stop must meet the parent at its work,
 streamer.limits.STOP_MARGIN_S = 0.2
 sys.executable = script
 made, popen = [], subprocess.Popen
+stops = signal.SIGTERM, signal.SIGINT
 
 def start(command, **more):
     if len(made) == tell_at:
         os.kill(os.getpid(), signal.SIGTERM)  # the handler runs before the child exists
-    made.append(popen(command, **more))
+    # A worker asks for the signals that were held back from it in its first instant; so does the script.
+    made.append(popen(command, preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, stops), **more))
     (folder / "children").write_text("\\n".join(str(child.pid) for child in made))
     return made[-1]
 
