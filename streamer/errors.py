@@ -9,6 +9,7 @@ StreamerError
 ├── StateError        the changelog and the committed offsets do not agree
 ├── LostOffsetsError  a committed offset is no longer in the log
 ├── FencedError       another worker holds our transactional id, or our name in the group
+├── RefusedError      the brokers refuse what we write, and trying again has not helped
 └── DeadLetterFloodError  too much of the input is bad, and the settings say to stop then
 """
 
@@ -67,6 +68,12 @@ class FencedError(StreamerError):
     """Another live worker uses the same transactional id or the same name in the group."""
 
     exit_code = 7
+
+
+class RefusedError(StreamerError):
+    """The brokers refuse a record or a right, again and again; the message names the record and the setting."""
+
+    exit_code = 8
 
 
 class DeadLetterFloodError(StreamerError):

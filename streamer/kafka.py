@@ -59,6 +59,7 @@ def producer_config(settings: Settings, linger_ms: float) -> dict[str, Any]:
         "queue.buffering.max.messages": limits.PRODUCER_QUEUE_ROWS_MAX,
         "queue.buffering.max.kbytes": limits.PRODUCER_QUEUE_KIB_MAX,
         "message.max.bytes": rekeyed_bytes_max(settings.record_bytes_max),
+        "topic.metadata.propagation.max.ms": round(limits.TOPIC_UNKNOWN_AFTER_S * 1e3),
         **_SOCKET,
         **settings.producer_config(),
         # Java's and ours must send a key to the same partition; librdkafka's default does not.

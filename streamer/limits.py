@@ -22,6 +22,8 @@ RUN_TIMES_MAX = 10
 # when the first attempt helps, long enough at last that nothing wears out.
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 10.0
+# Meanwhile the worker still answers its group and a stop so often.
+BACKOFF_POLL_S = 0.1
 
 # Trying a model on made-up rows at start takes some 60 runs of at most 8 rows for each kind of rows: about a millisecond for a
 # small model. A large one is not tried on a further kind after this long; warming its largest batch takes longer.
@@ -98,6 +100,14 @@ HEADER_ROOM_BYTES = 10
 
 # Headers of a dead letter without its detail: names 26 bytes each, topic 249, digest 71, numbers; in 1 KiB with the frame.
 LETTER_BYTES_MIN = 1024
+
+# What the brokers refuse (a record too large, a right that is missing) they refuse until somebody changes something: half a
+# minute for that, with the pauses above (0.1 s, 0.2 s, ... 6.4 s, 10 s, 10 s), then the process ends and says why.
+REFUSALS_MAX = 10
+
+# A topic that is not there is an answer of the brokers, which the client believes after so long: sooner than its records
+# time out, which would be none.
+TOPIC_UNKNOWN_AFTER_S = 5.0
 
 # A batch of records for one partition, as librdkafka has it. Topics that take less make it smaller.
 PRODUCER_BATCH_BYTES_MAX = 1_000_000

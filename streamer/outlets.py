@@ -9,11 +9,9 @@ from streamer.clients import Clients
 from streamer.errors import StreamerError
 from streamer.kafka import producer_config, transactional_config
 from streamer.message_sizes import MessageSizes
+from streamer.refusals import DeliveryReport, Refusals
 from streamer.settings import Settings
 from streamer.stages.doubt import Doubt
-
-DeliveryReport = Callable[[KafkaError | None, Message], None]
-
 
 # No answer of these changes by waiting.
 _REFUSALS = (
@@ -40,6 +38,7 @@ class Outlets:
         waits_for: why that is not so yet.
         useless: whether only another producer helps.
         begun: whether a transaction is open.
+        refusals: are told why records were not taken.
     """
 
     outputs: Producer
@@ -50,6 +49,7 @@ class Outlets:
     waits_for: str = ""
     useless: bool = False
     begun: bool = False
+    refusals: Refusals | None = None
 
     def open(self, timeout_s: float) -> bool:
         """Get ready for transactions; False when the coordinator did not allow it within `timeout_s`: call again.
@@ -73,6 +73,11 @@ class Outlets:
             self.ready = True
         return True
 
+    @property
+    def report(self) -> DeliveryReport | None:
+        """What is to be told of each delivery; without transactions the producers report by themselves."""
+        return self.refusals.report if self.refusals else None
+
     def purge(self) -> None:
         """Throw away what was not sent."""
         for producer in (self.outputs, self.changelog):
@@ -88,8 +93,10 @@ MakeOutlets = Callable[[], Outlets]
 _NO_RETRIES = {"enable.idempotence": False, "message.send.max.retries": 0}
 
 
-def outlets_of(clients: Clients, settings: Settings, group: str, sizes: MessageSizes, *, forwards: bool) -> MakeOutlets:
-    """Makes the producers of a worker, with batches of `sizes`.
+def outlets_of(
+    clients: Clients, settings: Settings, group: str, sizes: MessageSizes, refusals: Refusals, *, forwards: bool
+) -> MakeOutlets:  # fmt: skip
+    """Makes the producers of a worker, with batches of `sizes`; what they could not deliver is told to `refusals`.
 
     With transactions nothing is reported, for a commit fails instead. With `forwards` outputs are records of an internal topic,
     whose reader takes one that was overtaken for one it has seen: there a failed request must stop those behind it.
@@ -101,7 +108,7 @@ def outlets_of(clients: Clients, settings: Settings, group: str, sizes: MessageS
         def make() -> Outlets:
             doubt = Doubt()
             producer = clients.producer({**config, "error_cb": doubt.error, "stats_cb": doubt.statistics})
-            return Outlets(producer, producer, doubt=doubt, ready=False)
+            return Outlets(producer, producer, doubt=doubt, ready=False, refusals=refusals)
 
         return make
 
@@ -115,9 +122,10 @@ def outlets_of(clients: Clients, settings: Settings, group: str, sizes: MessageS
     def make_two() -> Outlets:
         undelivered = list[KafkaError]()
 
-        def report(error: KafkaError | None, _message: Message) -> None:
+        def report(error: KafkaError | None, message: Message) -> None:
             if error is not None and error.code() not in _PURGES:
                 undelivered.append(error)
+                refusals.note(error, message)
 
         outputs = clients.producer({**many, "on_delivery": report})
         return Outlets(outputs, clients.producer({**plain, "on_delivery": report}), undelivered)

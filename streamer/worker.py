@@ -9,9 +9,9 @@ from confluent_kafka import KafkaException
 
 from streamer import limits
 from streamer.assignment import Assignment
-from streamer.backoff import Backoff
 from streamer.bases import Bases
 from streamer.batch import Records
+from streamer.breaker import Breaker
 from streamer.clients import Clients, KafkaClients
 from streamer.clock import Clock, SystemClock
 from streamer.fences import Fences
@@ -42,8 +42,6 @@ _GATHER_SHARE = 0.2
 # A turn takes milliseconds, a rebalance or a broker time-out up to half a minute.
 _STUCK_AFTER_S = 120.0
 _MEND_PAUSE_S = 0.5
-# While a pause after a refusal lasts, the group and a stop are answered this often.
-_REST_STEP_S = 0.01
 
 
 class Worker:
@@ -74,16 +72,18 @@ class Worker:
         self._consume = Consume(clients.consumer(config), topics.sources, clock, clients.silence_between_polls_s)
         admin = clients.admin(admin_config(settings))
         sizes = message_sizes(admin, settings, topics)
+        self._breaker = Breaker(clock, sizes)
+        refusals = self._breaker.refusals
         stages = stages_of(plan, settings, clock, sizes, partial(count_of, admin))
         state = stages.changelog
         self._bases = Bases(state, admin, clock, self.metrics) if state else None
         self._decode, self._window, self._infer, self._flag = stages.decode, stages.window, stages.infer, stages.flag
         self._merging = merging_of(self._consume, self._window, clock, self.metrics)
-        self._produce = Produce(stages.encoding, topics, clock, sizes)
+        self._produce = Produce(stages.encoding, topics, clock, sizes, lambda: refusals.report if exactly_once else None)
         self._commit = Commit(
-            outlets_of(clients, settings, plan.group, sizes, forwards=isinstance(plan, RekeyPlan)), topics.sources, self._bases,
-            Timing(settings.commit_interval, clients.rest_after_commit_s, clients.commit_stuck_s), clock, self.metrics,
-            transactional=exactly_once, marks=stages.marks,
+            outlets_of(clients, settings, plan.group, sizes, refusals, forwards=isinstance(plan, RekeyPlan)), topics.sources,
+            self._bases, Timing(settings.commit_interval, clients.rest_after_commit_s, clients.commit_stuck_s), clock,
+            self.metrics, transactional=exactly_once, marks=stages.marks,
         )  # fmt: skip
         self._room = Room(self._infer, self._produce, self._commit, self._bases)
         reader = reader_config(settings, committed=True)
@@ -97,7 +97,7 @@ class Worker:
         self._gather_s = max(_GATHER_S, _GATHER_SHARE * settings.commit_interval) if exactly_once else _GATHER_S
         self._stopping = threading.Event()
         self._failure: TransactionError | None = None
-        self._fences, self._backoff = Fences(clock), Backoff(clock)
+        self._fences = Fences(clock)
         self._behind = False
         self._full_since: float | None = None
         self._polled_at = 0.0
@@ -145,7 +145,7 @@ class Worker:
 
     def ready(self) -> str | None:
         """None when rows can flow; otherwise what is waited for."""
-        if (trouble := self.live() or self._backoff.describe()) is not None:
+        if (trouble := self.live() or self._breaker.describe()) is not None:
             return trouble
         if not self._assignment.partitions:
             return "no partitions are assigned"
@@ -170,11 +170,12 @@ class Worker:
         6. produce  results go to the producer, as far as it has room
         7. commit   outputs, state and offsets become visible together
 
-        A transaction that failed is mended first, and partitions that are being restored get their share.
+        A transaction that failed is mended first, with a pause when brokers refuse it again and again, and partitions that are
+        being restored get their share.
         """
         self.last_turn = self.clock.monotonic()
         try:
-            if self._failure and not (self._rested() and self._mended()):
+            if (self._failure and not self._breaker.left_s and not self._mended()) or self._rests():
                 return
             if self._assignment.restoring:
                 self._assignment.step(0.01 if self.idle else 0.0)
@@ -190,8 +191,9 @@ class Worker:
                 self._settle_commit(0.0)
         except TransactionError as failure:
             self._fail(failure)
-            if failure.refused:
-                self._backoff.refused(str(failure))
+        self._gauges()
+
+    def _gauges(self) -> None:
         self._book.gauges(self._consume, self._window, self._infer.rows, self._produce.rows + self._commit.rows)
 
     def _polled(self) -> list[Records]:
@@ -252,9 +254,8 @@ class Worker:
         certain = self._commit.transactional or self._consume.commit(done.committing, wait=wait)
         if self._bases is not None and certain:
             self._bases.trim(done.trims)
+        self._breaker.committed(done, self._assignment.partitions)
         self._book.committed(done)
-        if done.rows:
-            self._backoff.forget()
 
     # ------------------------------------------------------------------ room and patience
     @property
@@ -305,7 +306,7 @@ class Worker:
             except TransactionError as failure:
                 self._fail(failure)
         self._assignment.end(partitions)
-        self._backoff.forget()
+        self._breaker.ill.forget()
         stalled = self.clock.monotonic() - started
         self.metrics.add("streamer_rebalance_stall_seconds_total", stalled)
         lead, clean = self._consume.lead, self._failure is None
@@ -317,7 +318,7 @@ class Worker:
         self.metrics.add("streamer_rebalances_total", 1, "lost")
         self._fail(TransactionError("lost", "the group gave our partitions to somebody else", replace=False))
         self._assignment.end(partitions)
-        self._backoff.forget()
+        self._breaker.ill.forget()
 
     def _settled(self, deadline: float) -> bool:
         """Finish and commit everything in flight; whether that worked before `deadline`."""
@@ -332,14 +333,12 @@ class Worker:
         return True
 
     # ------------------------------------------------------------------ after a failure
-    def _rested(self) -> bool:
-        """Whether the pause that follows a refusal is over; until then the group is answered, and nothing else is done."""
-        if (left_s := self._backoff.left_s) == 0.0:
-            return True
-        self._consume.hold(sorted(self._assignment.partitions))
-        self._consume.poll(0, 0.0, 0.0)
-        self._stopping.wait(min(left_s, _REST_STEP_S))
-        return False
+    def _rests(self) -> bool:
+        """Whether a pause follows a refusal: then the group is answered, and nothing else is done."""
+        if pause_s := self._breaker.left_s:
+            self._consume.poll(0, min(pause_s, limits.BACKOFF_POLL_S), 0.0)
+            self._gauges()
+        return pause_s > 0
 
     def _fail(self, failure: TransactionError) -> None:
         """Roll back in the next turn. A failure that waits for that stays the cause, and what it asks for is done."""
@@ -352,7 +351,7 @@ class Worker:
         """Roll back to the last commit: abort, forget rows in flight, restore windows, read from the committed offsets."""
         failure = self._failure
         assert failure is not None, "mended without a failure"
-        partitions = sorted(self._assignment.partitions)
+        partitions, read = sorted(self._assignment.partitions), self._consume.read
         self._consume.hold(partitions)
         redone = self._infer.rows + self._produce.rows + self._commit.rows
         self._infer.drop()
@@ -364,6 +363,7 @@ class Worker:
             self._fences.note()
         try:
             self._commit.give_up(replace=failure.replace)
+            self._breaker.failed(failure, read)
             self._assignment.begin(partitions)
         except (KafkaException, TransactionError) as error:
             # The broker is away: stay in the group as well as we can, and try again.

@@ -14,7 +14,8 @@ from streamer.bases import Bases, Share
 from streamer.batch import Batch
 from streamer.clock import Clock
 from streamer.limits import TRANSACTION_TIMEOUT_S
-from streamer.outlets import DeliveryReport, Outlets
+from streamer.outlets import Outlets
+from streamer.refusals import DeliveryReport
 from streamer.stages.transaction import Transaction, TransactionError
 from streamer.state import changelog
 from streamer.state.delta import merge
@@ -85,11 +86,11 @@ class Committing:
             # Outputs are durable before the block that says so: after a crash they may repeat, never miss.
             self._flush(outlets, outlets.outputs)
             transaction.passable = True
-            self._write_changelog(transaction, outlets.changelog)
+            self._write_changelog(transaction, outlets)
             self._flush(outlets, outlets.changelog)
             return
         producer = outlets.outputs
-        self._write_changelog(transaction, producer)
+        self._write_changelog(transaction, outlets)
         owed, member = transaction.committing, transaction.metadata
 
         def offsets() -> None:
@@ -107,9 +108,9 @@ class Committing:
             outlets.undelivered.clear()
             raise TransactionError("flush", why, replace=False)
 
-    def _write_changelog(self, transaction: Transaction, producer: Producer) -> None:
+    def _write_changelog(self, transaction: Transaction, outlets: Outlets) -> None:
         for topic, partition, value in self._marks(transaction.batches) if self._marks else ():
-            self._produce(producer, topic, partition, value)
+            self._produce(outlets, topic, partition, value)
         if self._bases is None:
             return
         state = self._bases.changelog
@@ -119,22 +120,23 @@ class Committing:
             merged = merge(deltas, state.fields)
             transaction.blocks[partition] = 0
             for value in changelog.encode(merged, state.fingerprint, reached.seq, covered):
-                self._produce(producer, state.topic, partition, value)
+                self._produce(outlets, state.topic, partition, value)
                 transaction.blocks[partition] += len(value)
         if transaction.share is not None:
-            self._write_share(transaction.share, state.topic, producer)
+            self._write_share(transaction.share, state.topic, outlets)
 
-    def _write_share(self, share: Share, topic: str, producer: Producer) -> None:
+    def _write_share(self, share: Share, topic: str, outlets: Outlets) -> None:
         """Messages of a base snapshot; the report of the first tells where it lies."""
         for number in share.numbers:
             key, value = share.under_way.snapshot.message(number)
             report = share.under_way.delivered if number == 0 else None
-            self._produce(producer, topic, share.partition, value, key, report)
+            self._produce(outlets, topic, share.partition, value, key, report)
 
     def _produce(
-        self, producer: Producer, topic: str, partition: int, value: bytes,
+        self, outlets: Outlets, topic: str, partition: int, value: bytes,
         key: bytes | None = None, report: DeliveryReport | None = None,
     ) -> None:  # fmt: skip
+        producer, report = outlets.changelog, report or outlets.report
         while True:
             try:
                 producer.produce(topic, value, key, partition, on_delivery=report)

@@ -110,7 +110,7 @@ class Consume:
 
     def _poll(self, rows: int, timeout_s: float, gather_s: float) -> list[Records]:
         if rows <= 0:
-            self._serve_callbacks()
+            self._serve_callbacks(timeout_s)
             return []
         messages = self._consumer.consume(rows, 0)
         if not messages and timeout_s > 0:
@@ -125,11 +125,11 @@ class Consume:
         if deaf > 0:
             self._ended = {place: since + deaf for place, since in self._ended.items()}
 
-    def _serve_callbacks(self) -> None:
+    def _serve_callbacks(self, timeout_s: float) -> None:
         """Poll without taking a record; polling is what keeps us in the group."""
         if not self._paused and self._position:
             return  # a short stall: a record would come, and there is no room
-        for message in self._consumer.consume(1, 0):
+        for message in self._consumer.consume(1, timeout_s):
             topic, partition, offset = message.topic(), message.partition(), message.offset()
             if message.error() is not None:
                 self._is_end(message)
@@ -240,6 +240,11 @@ class Consume:
             if tp.error is not None:
                 raise KafkaException(tp.error)
         return {(tp.topic, tp.partition): (tp.offset if tp.offset >= 0 else None, tp.metadata) for tp in found}
+
+    @property
+    def read(self) -> dict[Place, int]:
+        """Topic and partition -> offset after the last record that was read."""
+        return dict(self._position)
 
     def lag(self) -> dict[Place, int]:
         """Records between our position and the end of the log as last fetched, per topic and partition."""

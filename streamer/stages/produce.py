@@ -1,6 +1,7 @@
 """produce: scores become records in output topics. A full producer queue is back-pressure, not an error."""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from streamer.batch import Batch, DeadLetter
 from streamer.clock import Clock
 from streamer.message_sizes import MessageSizes
+from streamer.refusals import DeliveryReport
 from streamer.stages.encode import Encoder, dead_letter
 from streamer.stages.oversize import refuse
 from streamer.stages.transaction import TransactionError
@@ -117,6 +119,7 @@ class Outgoing:
     batch: Batch
     rows: deque[tuple[str, list[dict[str, Any]]]]
     letters: deque[tuple[str, DeadLetter]] = field(default_factory=deque)
+    report: DeliveryReport | None = None
 
 
 class Produce:
@@ -127,10 +130,13 @@ class Produce:
         topics: of the flow.
         clock: stamps.
         sizes: what the topics take.
+        report: asked for what is to be told of each delivery; without transactions the producer reports by itself.
     """
 
-    def __init__(self, encoder: Encoding, topics: Topics, clock: Clock, sizes: MessageSizes) -> None:
-        self._encoder, self._topics, self._clock, self._sizes = encoder, topics, clock, sizes
+    def __init__(
+        self, encoder: Encoding, topics: Topics, clock: Clock, sizes: MessageSizes, report: Callable[[], DeliveryReport | None]
+    ) -> None:
+        self._encoder, self._topics, self._clock, self._sizes, self._report = encoder, topics, clock, sizes, report
         self._waiting: deque[Outgoing] = deque()
         self.rows = 0
 
@@ -153,6 +159,7 @@ class Produce:
         if not self._waiting:
             return None
         outgoing = self._waiting[0]
+        outgoing.report = self._report()
         try:
             if not (_send_rows(producer, outgoing) and self._send_letters(producer, outgoing)):
                 return None
@@ -169,7 +176,7 @@ class Produce:
             topic, letter = outgoing.letters[0]
             key, value, headers = dead_letter(letter, self._sizes.record(topic))
             try:
-                producer.produce(topic, value, key, headers=headers)
+                producer.produce(topic, value, key, headers=headers, on_delivery=outgoing.report)
             except BufferError:
                 return False
             outgoing.letters.popleft()
@@ -188,7 +195,7 @@ def _send_rows(producer: Producer, outgoing: Outgoing) -> bool:
     while outgoing.rows:
         topic, messages = outgoing.rows[0]
         try:
-            accepted = producer.produce_batch(topic, messages)
+            accepted = producer.produce_batch(topic, messages, on_delivery=outgoing.report)
         except BufferError:
             return False
         if accepted < len(messages):

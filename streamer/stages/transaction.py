@@ -4,7 +4,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streamer.bases import Share
 from streamer.batch import Batch
@@ -34,11 +34,16 @@ class TransactionError(Exception):
         replace: whether the producer cannot be used any more.
         again: whether rolling back was tried before and the broker did not answer.
         refused: whether somebody said no to these rows and will again: a pause comes before the next attempt.
+        error: the client's error, if one is the cause.
     """
 
     def __init__(self, cause: str, error: object, *, replace: bool, again: bool = False, refused: bool = False) -> None:
         super().__init__(f"{cause}: {error}")
         self.cause, self.replace, self.again, self.refused = cause, replace, again, refused
+        answer = error.args[0] if isinstance(error, KafkaException) else error
+        self.error: KafkaError | None = answer if isinstance(answer, KafkaError) else None
+        if isinstance(error, TransactionError):
+            self.error = error.error
 
 
 @dataclass(slots=True)

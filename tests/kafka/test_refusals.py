@@ -1,12 +1,23 @@
-"""What a broker refuses for good: records larger than their topic takes."""
+"""What a broker refuses for good: records larger than their topic takes, and topics that are not there."""
 
 import json
+import re
+import time
+import uuid
 from pathlib import Path
 
+import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 
-from tests.kafka.test_service import Flow, expected, models, same, seen
+from streamer import Event, Model, Topology
+from streamer.match_plan import plan_of
+from streamer.settings import Settings
+from streamer.testing import constant, stand_in
+from streamer.worker import Worker
+from tests.conftest import TopicFactory
+from tests.kafka.test_service import WAIT_S, Flow, expected, models, same, seen
 
 __all__ = ["models"]
 LONG = "k" * 500
@@ -38,3 +49,51 @@ def test_a_result_too_large_for_its_topic_is_a_dead_letter_and_whole_batches_pas
         assert LONG.encode().startswith(letter.key() or b"-")
         assert headers["streamer.error.truncated"] == str(len(value)).encode()
         assert "rolling_back" not in flow.log.read_text()
+
+
+def test_a_limit_that_is_lowered_makes_it_wait_and_name_the_record(kafka: str, models: Path) -> None:
+    flow = Flow({"bootstrap.servers": kafka}, models)
+    topic = f"{flow.prefix}.predictions"
+    flow.send(20)
+    with flow.running():
+        assert len(flow.predictions(20)) == 20
+        limit(kafka, topic, 100)
+        flow.send(20)
+        # The first try does not know yet which record it was.
+        named = re.compile(rf"{topic}/\d refuses a record \(id '{flow.prefix}.in/\d/\d+', \d+ bytes.* raise max.message.bytes")
+        until = time.monotonic() + WAIT_S
+        while not named.search(flow.log.read_text()) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert named.search(flow.log.read_text())
+        limit(kafka, topic, 1_048_588)
+        assert same(seen(flow.predictions(40)), expected(40))
+
+
+@pytest.mark.parametrize("guarantee", ["exactly-once", "at-least-once"])
+def test_a_topic_that_is_not_there_is_an_answer(kafka: str, topic: TopicFactory, guarantee: str) -> None:
+    """It is the client that finds out: it asks for the topic for a while before it gives its records up."""
+    source, rejected, missing = topic("in", 1), topic("rejected", 1), f"missing-{uuid.uuid4().hex}"
+
+    class Reading(Event, topic=source, key="id"):
+        id: str
+        value: float
+
+    flow = (
+        Topology("refused").source(Reading, rejected=rejected).features(lambda w: {"v": w.event("value")})
+        .infer(Model("any")).publish(predictions=missing)
+    )  # fmt: skip
+    common = {"bootstrap.servers": kafka, "topic.metadata.propagation.max.ms": 300}
+    settings = Settings.model_validate({"guarantee": guarantee, "kafka": {"common": common}, "group": missing})
+    producer = Producer({"bootstrap.servers": kafka})
+    producer.produce(source, b'{"id":"a","value":1}', b"a")
+    assert producer.flush(20) == 0
+    worker = Worker(plan_of(flow, settings, Path(), model=stand_in(constant(0.0))), settings)
+    said, until = list[str | None](), time.monotonic() + WAIT_S
+
+    def named() -> bool:
+        said.append(worker.ready())
+        return missing in (said[-1] or "") or time.monotonic() > until
+
+    worker.run(named)
+    assert f"{missing} refuses a record (id '{source}/0/0'" in str(said[-1])
+    assert "streamer topics create" in str(said[-1])

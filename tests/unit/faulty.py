@@ -89,7 +89,7 @@ class FaultyProducer(MemoryProducer):
 
     def __init__(self, log: MemoryLog, config: dict[str, Any], script: Script) -> None:
         super().__init__(log, config)
-        self._script, self.broken, self._in_transaction = script, "", False
+        self._script, self.broken, self._in_transaction, self.reports = script, "", False, False
 
     def init_transactions(self, timeout: float = 0) -> None:
         self._do("init", lambda: super(FaultyProducer, self).init_transactions(timeout))
@@ -109,14 +109,14 @@ class FaultyProducer(MemoryProducer):
         self._do(call, lambda: produce(topic, value, key, partition, headers, on_delivery), enqueues=True)
 
     def produce_batch(self, topic: str, messages: list[dict[str, Any]], on_delivery: Report | None = None) -> int:
-        accepted = len(messages)
+        accepted, self.reports = len(messages), on_delivery is not None
         if self._script.take("produce_batch") == "full":
             accepted //= 2
         elif self.broken:
             raise kafka_error("state" if self.broken == ABORTABLE else FATAL)
         for message in messages[:accepted]:
-            value, key, partition = message["value"], message["key"], message.get("partition", -1)
-            MemoryProducer.produce(self, topic, value, key, partition, on_delivery=on_delivery)
+            place = message["value"], message["key"], message.get("partition", -1)
+            MemoryProducer.produce(self, topic, *place, on_delivery=on_delivery)
         for message in messages[accepted:]:
             message["_error"] = KafkaError(KafkaError._QUEUE_FULL)
         return accepted

@@ -24,11 +24,6 @@ from tests.unit import flows
 Floats = NDArray[np.float32]
 
 
-@pytest.fixture(autouse=True)
-def pauses_of_the_tests_clock_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamer.worker._REST_STEP_S", 0.0)
-
-
 class Engine:
     """Scores like the stand-in of `flows`, unless told to be ill."""
 
@@ -62,6 +57,7 @@ def test_an_ill_engine_costs_no_row_and_is_tried_again_at_growing_intervals(illn
         assert 0.05 <= tries[1] <= 0.2
         assert engine.calls < 60, "an ill engine is asked about the batch and the row it knows, not about every row"
         assert test.log.committed_records(flows.REJECTED) == []
+        test.worker.turn()  # rolls back, and only then pauses: nothing is left open meanwhile
         ready = test.worker.ready()
         assert ready is not None
         assert "rolled back 6 times in a row: engine: the model refuses every row" in ready

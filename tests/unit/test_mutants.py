@@ -222,7 +222,7 @@ def offsets_outside_the_transaction(patch: Patch) -> None:
 
     def commit(self: committing.Committing, transaction: Transaction, outlets: Any) -> None:
         producer = outlets.outputs
-        self._write_changelog(transaction, producer)
+        self._write_changelog(transaction, outlets)
         producer._log.commit(transaction.metadata, transaction.committing)
         producer.send_offsets_to_transaction([], transaction.metadata)
         committing.guarded(outlets, self._clock, "commit", producer.commit_transaction)

@@ -9,6 +9,7 @@ from streamer.clock import ManualClock
 from streamer.memory_log import MemoryLog
 from streamer.message_sizes import MessageSizes
 from streamer.outlets import outlets_of
+from streamer.refusals import Refusals
 from streamer.settings import Settings
 from streamer.testing import TopologyTest
 from tests.unit import flows
@@ -64,7 +65,7 @@ def test_without_transactions_only_the_last_outputs_may_overtake_each_other(forw
             return super().producer(config)
 
     clients = Notes(MemoryLog(1, ManualClock()), Script())
-    outlets_of(clients, settings, "group", MessageSizes({}, 2**20, 10**6), forwards=forwards)()
+    outlets_of(clients, settings, "group", MessageSizes({}, 2**20, 10**6), Refusals(), forwards=forwards)()
     outputs, changelog = made
     assert changelog["enable.idempotence"] is True
     assert "message.send.max.retries" not in changelog
