@@ -151,5 +151,6 @@ def test_kept_windows_of_another_shape_are_refused_as_by_run() -> None:
         for record in kept:
             test.log.append(changelog, record.key, record.value, 0)
         test.restart()
+        test.send(flows.Reading("a", test.now, 1.0))
         with pytest.raises(StateError, match=r"was written for the window .*, the topology now has"):
             test.run()
