@@ -96,9 +96,10 @@ class Committing:
         def offsets() -> None:
             producer.send_offsets_to_transaction(owed, member, _OFFSETS_TRY_S)
 
-        request(outlets, self._clock, "offsets", offsets, TRANSACTION_TIMEOUT_S)
-        # The commit waits for records too; theirs is no time in which its own request could be on its way.
+        # Records first. Else offsets could be refused while the last transaction still ends, to be sent again after a pause that
+        # looks like a doubt; and the time that records take is none in which a request of the transaction is on its way.
         producer.flush(TRANSACTION_TIMEOUT_S)
+        request(outlets, self._clock, "offsets", offsets, TRANSACTION_TIMEOUT_S)
         request(outlets, self._clock, "commit", producer.commit_transaction)
 
     def _flush(self, outlets: Outlets, producer: Producer) -> None:
