@@ -115,6 +115,13 @@ PRODUCER_BATCH_BYTES_MAX = 1_000_000
 # One changelog message. Brokers accept 1 MiB by default; records of a transaction add headers.
 CHANGELOG_BYTES_MAX = 900 * 1024
 
+# The same before compression, when it is read back: a part of a commit, or one row that waits with the largest record there may
+# be (64 MiB), and what is known of the source's partitions. What claims to be larger is not inflated.
+CHANGELOG_PLAIN_BYTES_MAX = 72 * 1024 * 1024
+
+# Partitions of a source that is re-keyed; a receiver keeps 24 bytes for each. Clusters have fewer in all topics together.
+UPSTREAMS_MAX = 200_000
+
 # A base snapshot of a partition goes out in so many messages per commit, of CHANGELOG_BYTES_MAX before compression: 5 ms of
 # compressing, and room for them in the producer's queue.
 SNAPSHOT_MESSAGES_PER_COMMIT = 2

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.state.upstreams import SILENCE
+from streamer.limits import UPSTREAMS_MAX
+from streamer.state.bounds import NUMBER_MAX, TIME_US_MAX
+from streamer.state.upstreams import NEVER, SILENCE
 
 MAGIC = 0x5352  # "RS" as it stands in the bytes
 VERSION = 1
@@ -55,8 +57,16 @@ def read(values: Sequence[bytes | None]) -> tuple[Heads, NDArray[np.bool_]]:
     lengths = np.fromiter((0 if value is None else len(value) for value in values), np.int64, len(values))
     ours = (heads["magic"] == MAGIC) & (heads["version"] == VERSION) & (heads["partition"] >= 0)
     ours &= (heads["upstreams"] > heads["partition"]) & (heads["key_bytes"] >= NO_KEY) & (heads["offset"] >= SILENCE)
-    ours &= size + np.maximum(heads["key_bytes"], 0) <= lengths
+    ours &= size + np.maximum(heads["key_bytes"], 0).astype(np.int64) <= lengths
+    # Numbers that are no counts, times or offsets would be waited for, or reserved memory for.
+    ours &= (heads["upstreams"] <= UPSTREAMS_MAX) & (heads["offset"] <= NUMBER_MAX)
+    ours &= (heads["watermark_us"] == NEVER) | _bounded(heads["watermark_us"])
+    ours &= _bounded(heads["timestamp_ms"])
     return heads, ours
+
+
+def _bounded(times: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return (times >= -TIME_US_MAX) & (times <= TIME_US_MAX)
 
 
 def split(heads: Heads, values: Sequence[bytes]) -> tuple[list[bytes | None], list[bytes]]:

@@ -213,4 +213,7 @@ def _results(outs: "list[Rows]") -> Results:
 
 
 def _moment(us: int) -> str:
-    return datetime.fromtimestamp(us / 1e6, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    try:
+        return datetime.fromtimestamp(us / 1e6, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError):  # beyond the years there are: somebody sent a watermark that is none
+        return f"{us / 1e6:.0f} s after 1970"

@@ -8,7 +8,7 @@ committed offset. Restoring is `for block in chain: store.apply(block)`.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,7 +16,8 @@ import zstandard
 from numpy.typing import NDArray
 
 from streamer.errors import StateError
-from streamer.limits import CHANGELOG_BYTES_MAX
+from streamer.limits import CHANGELOG_BYTES_MAX, CHANGELOG_PLAIN_BYTES_MAX
+from streamer.state.bounds import INPUTS_MAX, NUMBER_MAX, Damaged, inflated, shown
 from streamer.state.delta import TICK, Delta
 from streamer.state.names import Names
 from streamer.state.upstreams import NO_CHANGE
@@ -24,8 +25,10 @@ from streamer.state.upstreams import NO_CHANGE
 FORMAT = 3
 START_OVER = "start over with streamer state reset, or with a new --group"
 _METADATA = "streamer/1 "
+_DIGITS_MAX = 18
 # Bytes of an operation beside its values, and of a key beside its text.
 _ROW_BYTES, _KEY_BYTES = 12, 4
+_Number = Annotated[int, msgspec.Meta(ge=0, le=NUMBER_MAX)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +57,17 @@ class Block(msgspec.Struct, array_like=True):
 
     format: int
     fingerprint: str
-    seq: int
-    first: int
-    next: int
-    part: int
-    parts: int
+    seq: _Number
+    first: _Number
+    next: _Number
+    part: _Number
+    parts: _Number
     keys: memoryview
     key_sizes: memoryview
     slots: memoryview
     times: memoryview
     values: memoryview
-    others: list[tuple[int, int]] = []
+    others: Annotated[list[tuple[_Number, _Number]], msgspec.Meta(max_length=INPUTS_MAX)] = []
     upstreams: memoryview = memoryview(b"")
 
     @property
@@ -86,7 +89,7 @@ class Block(msgspec.Struct, array_like=True):
         """Whether its columns fit each other; kernels trust that they do."""
         rows, rest = divmod(len(self.slots), 4)
         odd = len(self.values) % (8 * rows) if rows else len(self.values)
-        if rest or odd or len(self.key_sizes) % 4 or len(self.times) != 8 * rows:
+        if rest or odd or len(self.key_sizes) % 4 or len(self.times) != 8 * rows or len(self.upstreams) % 32:
             return False
         slots, sizes = np.frombuffer(self.slots, "<i4"), np.frombuffer(self.key_sizes, "<i4")
         given = int(np.count_nonzero(slots < TICK))
@@ -103,6 +106,8 @@ class _Head(msgspec.Struct, array_like=True):
 _HEADS = msgspec.msgpack.Decoder(_Head)
 _BLOCKS = msgspec.msgpack.Decoder(Block)
 _ENCODER = msgspec.msgpack.Encoder()
+# What comes of bytes that are none of ours: other types, text that is none, nesting without an end.
+UNREADABLE = (Damaged, msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def encode(delta: Delta, fingerprint: str, seq: int, covered: Sequence[tuple[int, int]]) -> Iterator[bytes]:
@@ -159,10 +164,10 @@ def decode(value: bytes, fingerprint: str, where: str) -> Block:
         StateError: it cannot be read, or was written by another version or for another window.
     """
     try:
-        plain = zstandard.ZstdDecompressor().decompress(value)
+        plain = inflated(value, CHANGELOG_PLAIN_BYTES_MAX)
         _check(_HEADS.decode(plain), fingerprint, where)
         block = _BLOCKS.decode(plain)
-    except (zstandard.ZstdError, msgspec.MsgspecError) as error:
+    except UNREADABLE as error:
         raise StateError(f"{where} is not a changelog block ({error}); was something else produced to this topic?") from error
     if not block.whole:
         raise StateError(f"{where} is a damaged changelog block: its columns do not fit each other; {START_OVER}")
@@ -176,7 +181,7 @@ def _check(head: _Head, fingerprint: str, where: str) -> None:
         )
     if head.fingerprint != fingerprint:
         raise StateError(
-            f"{where} was written for the window {head.fingerprint}, the topology now has {fingerprint}; "
+            f"{where} was written for the window {shown(head.fingerprint)}, the topology now has {fingerprint}; "
             f"give the topology a new name, or {START_OVER}"
         )
 
@@ -197,8 +202,18 @@ def metadata(seq: int, base: int | None = None) -> str:
 
 
 def mark(text: str | None) -> Mark:
-    """Read the metadata of a committed offset."""
+    """Read the metadata of a committed offset.
+
+    Raises:
+        StateError: it begins as ours does and is not.
+    """
     if not text or not text.startswith(_METADATA):
         return Mark(None)
     found = dict(word.split("=", 1) for word in text[len(_METADATA) :].split() if "=" in word)
-    return Mark(int(found["seq"]), int(found["base"]) if "base" in found else None)
+    numbers = [found.get("seq", ""), found.get("base", "0")]
+    if not all(number.isdecimal() and number.isascii() and len(number) <= _DIGITS_MAX for number in numbers):
+        raise StateError(
+            f"the metadata {shown(text)!r} of a committed offset is damaged: it names no commit; did another tool commit for the "
+            f"group? {START_OVER[0].upper()}{START_OVER[1:]}"
+        )
+    return Mark(int(numbers[0]), int(numbers[1]) if "base" in found else None)

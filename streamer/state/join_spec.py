@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from streamer.joins import FAR, Join, Sight
 from streamer.state import kernels
+from streamer.state.bounds import Damaged, check_names, within
+from streamer.state.delta import Delta
 from streamer.state.joining import HIDDEN, OFFSET
 from streamer.state.store import KEY_OVERHEAD_BYTES, asked_bits
 from streamer.windows import Needs, Rolling
@@ -90,6 +92,17 @@ class JoinSpec:
         """Changes exactly when a changelog written for another shape cannot be read as this one."""
         streams = "; ".join(f"{s.topic}/{s.samples}/{s.shift_us}/{s.reach_us}/{','.join(s.fields)}" for s in self.streams)
         return f"join/{self.late_us}/{','.join(self.columns)}: {streams}"
+
+    def check(self, delta: Delta) -> None:
+        """Whether operations may be of a store of this shape, whatever it holds.
+
+        Raises:
+            Damaged: they may not.
+        """
+        check_names(delta.new_keys)
+        streams = delta.values[0]
+        if not within(streams, 0, len(self.streams) - 1) or (streams != np.floor(streams)).any():
+            raise Damaged("a row is of a stream that there is not")
 
     @property
     def bytes_per_key(self) -> int:

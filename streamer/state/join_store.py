@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.state import joining, kernels
+from streamer.state.bounds import Damaged, check_arrays, check_names, shape_of, size_of, within
 from streamer.state.delta import TICK, Delta, merge
 from streamer.state.growth import grown, grown_capacity
 from streamer.state.join_spec import JoinSpec, Looks
@@ -261,7 +262,12 @@ class JoinStore:
         return Dump(self.keys.index.names(), self.keys.dump() | arrays | own | queued)
 
     def load(self, dump: Dump) -> None:
-        """Become what was dumped, by a store of the same spec; what was here is gone."""
+        """Become what was dumped, by a store of the same spec; what was here is gone.
+
+        Raises:
+            Damaged: no store of this spec dumped that.
+        """
+        self._check(dump)
         self.keys.load(dump.keys, dump.arrays)
         self._empty()
         self._grow(len(dump.keys))
@@ -276,6 +282,19 @@ class JoinStore:
                 queue[stream, :count] = dump.arrays[f"queue_{name}"][start : start + count]
             start += count
         self.ends[:, 1] = rows
+
+    def _check(self, dump: Dump) -> None:
+        keys, arrays, streams = len(dump.keys), dump.arrays, len(self.spec.streams)
+        rows = size_of(arrays, "queue_time")
+        own = {name: shape_of(array, keys) for name, array in self.arrays.items()}
+        queues = {f"queue_{name}": shape_of(queue[0], rows) for name, queue in self.queues.items()}
+        counts = {"stream_newest": ("<i8", (streams,)), "queue_rows": ("<i8", (streams,))}
+        check_arrays(arrays, own | queues | counts | self.keys.shapes(keys, arrays))
+        check_names(dump.keys)
+        sizes, counted = self._layout[:, 0], arrays["queue_rows"]
+        fits = within(arrays["start"], 0, np.maximum(sizes - 1, 0)) and within(arrays["held"], 0, sizes)
+        if not (fits and within(counted, 0, rows) and int(counted.sum()) == rows and within(arrays["queue_slot"], 0, keys - 1)):
+            raise Damaged("its rows lie where there is no room for them")
 
 
 def _part(delta: Delta, start: int, end: int) -> Delta:

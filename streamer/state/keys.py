@@ -4,6 +4,7 @@
 operation of the delta, so that a replay repeats the decision and need not make it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from streamer.state.bounds import size_of
 from streamer.state.delta import TICK, Delta, opening
 from streamer.state.growth import grown, grown_capacity
 from streamer.state.index import Index
@@ -283,6 +285,11 @@ class Keys:
             "last": self.last[:used].copy(),
             "newest": self.newest[:used].copy(),
         }
+
+    def shapes(self, keys: int, arrays: Mapping[str, NDArray[Any]]) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Kinds and shapes of what `dump` gives with so many keys; where there was no ttl, ages were not noted."""
+        ages = keys if size_of(arrays, "newest") else 0
+        return {"counters": ("<i8", (2,)), "last": ("<i8", (keys,)), "newest": ("<i8", (ages,))}
 
     def load(self, names: Names, arrays: dict[str, NDArray[Any]], latest: int = NEVER) -> None:
         """Become what was dumped, with the names by slot; `latest` is an event time that was reached, beside the watermark.

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.state.bounds import Damaged, check_arrays, check_names, size_of, within
 from streamer.state.delta import TICK, Delta, opening
 from streamer.state.names import NO_NAMES, Names
 from streamer.state.store import Dump
@@ -27,6 +28,7 @@ PREDICTION, LABEL = 0, 1
 _ROW_BYTES = 800
 # Entries of a line that are gone already and may stay beside as many that are not.
 _GONE_MIN = 64
+_LET_GO_MAX = 1 << 31
 
 
 class Name(msgspec.Struct, array_like=True, gc=False):
@@ -85,6 +87,15 @@ class MatchSpec:
     def fingerprint(self) -> str:
         """Changes exactly when a changelog written for another shape cannot be read as this one."""
         return f"match/{self.within_us}/{self.late_us}/{self.on or ''}: {'; '.join(self.topics)}"
+
+    def check(self, delta: Delta) -> None:
+        """Whether operations may be of a store of this shape, whatever it holds.
+
+        Raises:
+            Damaged: they may not.
+        """
+        if not within(delta.values[0], 0, _LET_GO_MAX):
+            raise Damaged("a row is of an input that there is not, or a tick lets go more rows than there can be")
 
     @property
     def bytes_per_key(self) -> int:
@@ -306,7 +317,16 @@ class MatchStore:
         return Dump(names, {"counters": counters, "rows": np.array(rows, np.int64).reshape(len(rows), 5)})
 
     def load(self, dump: Dump) -> None:
-        """Become what was dumped, by a store of the same spec; what was here is gone."""
+        """Become what was dumped, by a store of the same spec; what was here is gone.
+
+        Raises:
+            Damaged: no store of this spec dumped that.
+        """
+        rows = size_of(dump.arrays, "rows") // 5
+        check_arrays(dump.arrays, {"counters": ("<i8", (4,)), "rows": ("<i8", (rows, 5))})
+        check_names(dump.keys, len(dump.keys.data))
+        if not within(dump.arrays["rows"][:, 3], 0, len(dump.keys) - 1):
+            raise Damaged("a row that waits has no name")
         self._clock, self.watermark, *self.newest = dump.arrays["counters"].tolist()
         self.names = [name or None for name in dump.keys]  # that of a row is never empty
         self._free = {slot for slot, name in enumerate(self.names) if name is None}

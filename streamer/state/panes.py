@@ -1,5 +1,6 @@
 """Windows that keep summaries of slices of event time, panes, in place of samples: long look-backs in little memory."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.state import kernels, pane_kernels
+from streamer.state.bounds import TIME_US_MAX, Damaged, within
 from streamer.state.store import FIRST_CAPACITY, KEY_OVERHEAD_BYTES, Results, Store, StoreSpec
 
 _PARTS_OF = {
@@ -80,6 +82,11 @@ class PaneStore(Store):
             "first_t": np.zeros((capacity, panes if spec.keeps_first else 0), np.int64),
             "parts": np.zeros((capacity, int(spec.places().max(initial=-1)) + 1, panes)),
         }
+
+    def _check_places(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Cells are found by their pane, which leads nowhere else."""
+        if not within(arrays["end"], -TIME_US_MAX, TIME_US_MAX):
+            raise Damaged("its panes are of no time there is")
 
     def _roll(
         self, slots: NDArray[np.int32], times: NDArray[np.int64], values: NDArray[np.float64], rows: NDArray[np.int64],

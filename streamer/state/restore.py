@@ -4,11 +4,10 @@ A partition starts at its base snapshot, where it has one, and applies the block
 worker reads on.
 """
 
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import cycle
 from threading import Semaphore
 
@@ -16,10 +15,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from streamer.clock import Clock
 from streamer.errors import StateError
-from streamer.state.changelog import Block, Mark, decode
-from streamer.state.delta import Delta, merge
+from streamer.state.bounds import check_lines, slots_after
+from streamer.state.changelog import START_OVER, Block, Mark, decode
+from streamer.state.delta import Delta
+from streamer.state.progress import Progress
 from streamer.state.snapshot import CHUNK, MANIFEST, Assembly
-from streamer.state.store import Store
 from streamer.state.stores import Stateful
 
 # The client's thread for a broker may sleep through the start of a partition, for up to a second. Any request to that broker
@@ -27,104 +27,10 @@ from streamer.state.stores import Stateful
 _WAKE_AFTER_S, _WAKE_FOR_S, _WAKE_TIMEOUT_S = 0.03, 1.0, 0.1
 # A chunk takes about a millisecond, a small block a fiftieth of that: enough to make a call worth it, not to stall a turn.
 _MESSAGES = 16
-# Small blocks are applied many at a time, as a call costs more than their rows; large ones are not copied for that.
-_BYTES_TOGETHER = 2**20
 # Filling fresh memory takes longer than reading and decoding the log, and needs no lock of the interpreter.
 _THREADS = 2
 # Deltas that may wait for a thread, of a megabyte at most.
 _AHEAD = 32
-
-
-@dataclass(slots=True)
-class Progress:
-    """One partition on its way back.
-
-    Attributes:
-        store: filled block by block.
-        thread: does that; one thing after the other.
-        committed: committed offset of each input, None where the group never committed this partition.
-        mark: number of that commit, and its base.
-        start, end: where reading began, and the offset after the last record, uncommitted ones included.
-        since: monotonic seconds of the start.
-        ended: whether all of the way is read.
-        assembly: the base while it is being read.
-        early: blocks that lie between its chunks, with their places.
-        next: offset of each input after the last block; empty before the first.
-        applied: sequence number of the last block.
-        rows: samples in the blocks.
-        base_bytes, block_bytes: read so far.
-        reached: how far the changelog was read.
-        asleep: whether nothing has come of it yet.
-        parts: of the commit that is being read.
-        commit: its number, offsets and number of parts; parts of another writer do not belong to it.
-        waiting: parts of whole commits that are not applied yet, each with `expected` behind it.
-        applying: what of them the thread has to do, or does.
-    """
-
-    store: Stateful
-    thread: ThreadPoolExecutor
-    committed: list[int | None]
-    mark: Mark
-    start: int
-    end: int
-    since: float
-    ended: bool = False
-    assembly: Assembly | None = None
-    early: list[tuple[Block, str]] = field(default_factory=list)
-    next: list[int] = field(default_factory=list)
-    applied: int = 0
-    rows: int = 0
-    base_bytes: int = 0
-    block_bytes: int = 0
-    reached: int = 0
-    asleep: bool = True
-    parts: list[Delta] = field(default_factory=list)
-    commit: tuple[int, list[tuple[int, int]], int] | None = None
-    waiting: list[tuple[Delta, float]] = field(default_factory=list)
-    applying: deque[Future[None]] = field(default_factory=deque)
-
-    @property
-    def share(self) -> float:
-        """How much of the way is done, 0 to 1."""
-        return (self.reached - self.start) / (self.end - self.start) if self.end > self.start else 1.0
-
-    def apply(self, room: Semaphore) -> None:
-        """Have what waits applied, once there is room for it."""
-        if not self.waiting:
-            return
-        waiting, self.waiting = self.waiting, []
-        if sum(delta.nbytes for delta, _ in waiting) <= _BYTES_TOGETHER:
-            waiting = [(merge([delta for delta, _ in waiting], len(self.store.spec.fields)), waiting[-1][1])]
-        for delta, share in waiting:
-            room.acquire()
-            self.applying.append(self.thread.submit(_apply, self.store, delta, share, room))
-        while self.applying and self.applying[0].done():
-            self.applying.popleft().result()
-
-    @property
-    def applied_all(self) -> bool:
-        """Whether nothing that was handed to the thread is left to do."""
-        return all(each.done() for each in self.applying)
-
-    @property
-    def expected(self) -> float:
-        """The share of all new keys that the blocks brought so far, as far as one can tell; 1 behind a base, which one cannot."""
-        return self.share if self.mark.base is None else 1.0
-
-    def finish(self, room: Semaphore) -> None:
-        """Have the rest applied, and wait until all is."""
-        self.apply(room)
-        while self.applying:
-            self.applying.popleft().result()
-
-
-def _apply(store: Stateful, delta: Delta, share: float, room: Semaphore) -> None:
-    try:
-        if isinstance(store, Store) and len(delta.new_keys):
-            store.expect(delta.new_keys, share)
-        store.apply(delta)
-    finally:
-        room.release()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +84,21 @@ class Restore:
             committed: offset of each input.
             mark: what the metadata of the lead input says.
             ends: the changelog's first offset and its uncommitted high watermark.
+
+        Raises:
+            StateError: the base that the commit names is not in there.
         """
         self.cancel([partition])
         low, end = ends
         start = low if mark.base is None else mark.base
         thread = next(self._threads_in_turn)
-        progress = Progress(store, thread, committed, mark, start, end, self._clock.monotonic(), reached=start)
+        where, now = f"{self._topic}/{partition}", self._clock.monotonic()
+        if start > end:
+            raise StateError(
+                f"{where}: the committed offset names a base snapshot at offset {start}, and the log ends at {end}. Offsets were "
+                "set by another tool, or the changelog was deleted. Start over with streamer state reset, or with a new --group"
+            )
+        progress = Progress(where, store, thread, committed, mark, start, end, now, reached=start)
         if mark.base is not None:
             progress.assembly = Assembly(store.spec.fingerprint)
         self._under_way[partition] = progress
@@ -290,6 +205,8 @@ class Restore:
         if found is None:
             return
         manifest, dump = found
+        self._check_inputs(progress, len(manifest.next), where)
+        progress.slots = len(dump.keys)
         progress.applying.append(progress.thread.submit(progress.store.load, dump))
         progress.next, progress.applied, progress.assembly = manifest.next, manifest.seq, None
         early, progress.early = progress.early, []
@@ -300,13 +217,31 @@ class Restore:
     def _apply(self, progress: Progress, block: Block, where: str) -> None:
         if not self._follows(progress, block, where):
             return
-        progress.parts.append(block.delta(len(progress.store.spec.fields)))
+        progress.parts.append(self._checked(progress, block, where))
         if block.part + 1 < block.parts:
             return
+        progress.slots = progress.slots_meanwhile
         progress.rows += sum(part.samples for part in progress.parts)
         progress.waiting += [(part, progress.expected) for part in progress.parts]
         progress.parts.clear()
         progress.next, progress.applied = [next_ for _, next_ in block.covered], block.seq
+
+    def _checked(self, progress: Progress, block: Block, where: str) -> Delta:
+        """The operations of a block that follows, once they are known to be ones that its store can carry out."""
+        self._check_inputs(progress, len(block.covered), where)
+        used = progress.slots if block.part == 0 else progress.slots_meanwhile
+        try:
+            delta = block.delta(len(progress.store.spec.fields))
+            progress.slots_meanwhile = slots_after(delta.slots, delta.times, used)
+            check_lines(delta.upstreams, delta.upstreams[:, 0])
+            progress.store.spec.check(delta)
+        except ValueError as error:
+            raise StateError(f"{where} is a damaged changelog block ({error}); {START_OVER}") from error
+        return delta
+
+    def _check_inputs(self, progress: Progress, inputs: int, where: str) -> None:
+        if inputs != len(progress.committed):
+            raise StateError(f"{where} is of {inputs} inputs, the flow has {len(progress.committed)}; {START_OVER}")
 
     def _follows(self, progress: Progress, block: Block, where: str) -> bool:
         """Whether a block continues the chain; in strict mode it must."""

@@ -8,7 +8,7 @@ applied after it.
 import hashlib
 from collections.abc import Callable
 from itertools import accumulate
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 import numpy as np
@@ -16,7 +16,8 @@ import zstandard
 
 from streamer.errors import StateError
 from streamer.limits import CHANGELOG_BYTES_MAX
-from streamer.state.changelog import START_OVER
+from streamer.state.bounds import INPUTS_MAX, NUMBER_MAX, Damaged, carve, check_arrays, inflated, shown
+from streamer.state.changelog import START_OVER, UNREADABLE
 from streamer.state.names import Names
 from streamer.state.store import Dump
 
@@ -25,6 +26,10 @@ SNAPSHOT_FORMAT = 2
 CHUNK, MANIFEST = b"chunk", b"manifest"
 _WORD_BYTES = 8
 _DIGEST_BYTES = 16
+# A store has a dozen.
+_ARRAYS_MAX = 64
+_KEYS = {"keys": "|u1", "key_ends": "<i8"}
+_Number = Annotated[int, msgspec.Meta(ge=0, le=NUMBER_MAX)]
 _Part = TypeVar("_Part", "Chunk", "Manifest")
 
 
@@ -43,8 +48,8 @@ class Chunk(msgspec.Struct, array_like=True):
     format: int
     fingerprint: str
     id: bytes
-    number: int
-    size: int
+    number: _Number
+    size: _Number
     payload: bytes
 
 
@@ -61,16 +66,16 @@ class Manifest(msgspec.Struct, array_like=True):
     format: int
     fingerprint: str
     id: bytes
-    seq: int
-    next: list[int]
-    chunks: int
+    seq: _Number
+    next: Annotated[list[_Number], msgspec.Meta(max_length=INPUTS_MAX)]
+    chunks: _Number
     digest: bytes
 
 
 class _Head(msgspec.Struct, array_like=True):
     """Name, type and shape of each array that follows; the first two are the keys by slot."""
 
-    arrays: list[tuple[str, str, tuple[int, ...]]]
+    arrays: Annotated[list[tuple[str, str, tuple[_Number, ...]]], msgspec.Meta(max_length=_ARRAYS_MAX)]
 
 
 class Snapshot:
@@ -138,9 +143,9 @@ class Assembly:
         self._fingerprint = fingerprint
         self._id: bytes | None = None
         self._buffer = bytearray()
+        self._size = 0
         self._chunks = 0
         self._digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-        self._decompressor = zstandard.ZstdDecompressor()
 
     def add(self, value: bytes, where: str) -> None:
         """Take the next chunk; those of other snapshots are passed over.
@@ -150,17 +155,22 @@ class Assembly:
         """
         chunk = self._read(_CHUNKS.decode, value, where)
         if self._id is None:
-            self._id, self._buffer = chunk.id, bytearray(chunk.size)
+            self._id, self._size = chunk.id, chunk.size
         if chunk.id != self._id:
             return
+        if chunk.size != self._size:
+            raise StateError(
+                f"{where} is a chunk of {chunk.size:,} bytes of a base snapshot, the first said {self._size:,}; {START_OVER}"
+            )
         if chunk.number != self._chunks:
             raise StateError(f"{where} is chunk {chunk.number} of a base snapshot, expected was {self._chunks}; {START_OVER}")
+        # What a chunk says of the whole is not believed: memory is taken for what is there.
+        expected = min(CHANGELOG_BYTES_MAX, self._size - len(self._buffer))
         try:
-            piece = self._decompressor.decompress(chunk.payload)
-        except zstandard.ZstdError as error:
+            piece = inflated(chunk.payload, CHANGELOG_BYTES_MAX, expected)
+        except Damaged as error:
             raise StateError(f"{where} is a damaged chunk of a base snapshot ({error}); {START_OVER}") from error
-        start = chunk.number * CHANGELOG_BYTES_MAX
-        self._buffer[start : start + len(piece)] = piece
+        self._buffer += piece
         self._digest.update(chunk.payload)
         self._chunks += 1
 
@@ -178,12 +188,17 @@ class Assembly:
                 f"{where} is the manifest of {manifest.chunks} chunks of a base snapshot, and the {self._chunks} before it "
                 f"are not those; {START_OVER}"
             )
-        return manifest, _dump(self._buffer)
+        try:
+            if len(self._buffer) != self._size:
+                raise Damaged(f"it has {len(self._buffer):,} bytes of {self._size:,}")
+            return manifest, _dump(self._buffer)
+        except UNREADABLE as error:
+            raise StateError(f"{where} ends a damaged base snapshot ({error}); {START_OVER}") from error
 
     def _read(self, decode: Callable[[bytes], _Part], value: bytes, where: str) -> _Part:
         try:
             part = decode(value)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise StateError(
                 f"{where} is not part of a base snapshot ({error}); was something else produced to this topic?"
             ) from error
@@ -193,7 +208,7 @@ class Assembly:
             )
         if part.fingerprint != self._fingerprint:
             raise StateError(
-                f"{where} was written for the window {part.fingerprint}, the topology now has {self._fingerprint}; "
+                f"{where} was written for the window {shown(part.fingerprint)}, the topology now has {self._fingerprint}; "
                 f"give the topology a new name, or {START_OVER}"
             )
         return part
@@ -205,14 +220,18 @@ _HEADS = msgspec.msgpack.Decoder(_Head)
 
 
 def _dump(buffer: bytearray) -> Dump:
-    """The state in a complete snapshot; arrays lie where they are."""
+    """The state in a complete snapshot; arrays lie where they are.
+
+    Raises:
+        Damaged: they do not, or are no arrays.
+    """
     length = int.from_bytes(buffer[:_WORD_BYTES], "little")
     head = _HEADS.decode(memoryview(buffer)[_WORD_BYTES : _WORD_BYTES + length])
     arrays, at = {}, _WORD_BYTES + _padded(length)
     for name, kind, shape in head.arrays:
-        array = np.frombuffer(buffer, kind, int(np.prod(shape)), at).reshape(shape)
-        arrays[name] = array
+        array = arrays[name] = carve(buffer, at, kind, shape)
         at += _padded(array.nbytes)
+    check_arrays(arrays, {name: (kind, (arrays[name].size if name in arrays else 0,)) for name, kind in _KEYS.items()})
     return Dump(Names(arrays.pop("keys"), arrays.pop("key_ends")), arrays)
 
 

@@ -1,5 +1,6 @@
 """The windows of one stage and partition: keys in slots, samples in arrays. Moved and rebuilt as one thing."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from streamer.closing import Closing
 from streamer.state import kernels
+from streamer.state.bounds import NUMBER_MAX, Damaged, check_arrays, check_lines, check_names, shape_of, size_of, within
 from streamer.state.delta import TICK, Delta, merge
 from streamer.state.growth import grown, grown_capacity
 from streamer.state.keys import Keys
@@ -86,6 +88,14 @@ class StoreSpec:
         columns = len(self.fields) + self.keeps_time
         more = CLOSING_BYTES if isinstance(self.window, Closing) else 8 if self.window.ttl_us else 0
         return self.window.samples * columns * 8 + KEY_OVERHEAD_BYTES + more
+
+    def check(self, delta: Delta) -> None:
+        """Whether operations may be of a store of this shape, whatever it holds.
+
+        Raises:
+            Damaged: they may not.
+        """
+        check_names(delta.new_keys)
 
     @property
     def fingerprint(self) -> str:
@@ -321,13 +331,33 @@ class Store:
         return Dump(self.keys.index.names(), self.keys.dump() | arrays | {"upstreams": self.upstreams.table.copy()})
 
     def load(self, dump: Dump) -> None:
-        """Become what was dumped, by a store of the same spec; what was here is gone."""
+        """Become what was dumped, by a store of the same spec; what was here is gone.
+
+        Raises:
+            Damaged: no store of this spec dumped that.
+        """
+        self._check(dump)
         self.upstreams = Upstreams(dump.arrays["upstreams"].copy())
         self.keys.load(dump.keys, dump.arrays, self.upstreams.latest)
         self.arrays = self._empty_arrays()
         self._grow(len(dump.keys))
         for name, array in self.arrays.items():
             array[: len(dump.arrays[name])] = dump.arrays[name]
+
+    def _check(self, dump: Dump) -> None:
+        keys, lines = len(dump.keys), size_of(dump.arrays, "upstreams") // 3
+        own = {name: shape_of(array, keys if len(array) else 0) for name, array in self._empty_arrays().items()}
+        check_arrays(dump.arrays, own | self.keys.shapes(keys, dump.arrays) | {"upstreams": ("<i8", (lines, 3))})
+        check_names(dump.keys)
+        check_lines(dump.arrays["upstreams"])
+        self._check_places(dump.arrays)
+
+    def _check_places(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """What says where samples lie, and how many, must not lead out of the rings."""
+        size = self.spec.window.samples
+        held = size if len(arrays["start"]) else NUMBER_MAX
+        if not (within(arrays["seen"], 0, held) and within(arrays["start"], 0, size - 1)):
+            raise Damaged("its samples lie where there is no room for them")
 
     def samples(self, key: bytes) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
         """Event times (n,) (empty where not kept) and samples (fields, n) of a key, oldest first; None if unknown."""

@@ -22,7 +22,8 @@ from streamer.stages.produce import Outgoing, Produce
 from streamer.stages.transaction import Transaction
 from streamer.stages.window import WindowStage
 from streamer.state.keys import Admission, Keys
-from streamer.state.restore import Progress, Restore, Restored
+from streamer.state.progress import Progress
+from streamer.state.restore import Restore, Restored
 from streamer.state.store import Store
 from tests.property.test_worker_faults import Step, play, windows_are_right
 from tests.unit import flows
