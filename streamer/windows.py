@@ -170,6 +170,15 @@ class Look:
     ) -> None:
         self._count, self._aggregates, self._matrices, self._quantiles = count, aggregates, matrices, quantiles
 
+    def only(self, rows: slice) -> "Look":
+        """The same of some rows."""
+        return Look(
+            self._count[rows],
+            {name: column[rows] for name, column in self._aggregates.items()},
+            {name: column[rows] for name, column in self._matrices.items()},
+            {name: column[rows] for name, column in self._quantiles.items()},
+        )
+
     @property
     def count(self) -> Column:
         """Samples in the window."""
@@ -243,6 +252,12 @@ class Window(Look):
         joined: "Mapping[type[Event], Window] | None" = None,
     ) -> None:
         self._looks, self._events, self._joined = looks, events, joined or {}
+
+    def only(self, rows: slice) -> "Window":
+        """The same of some rows."""
+        looks = {name: look.only(rows) for name, look in self._looks.items()}
+        events = {name: column[rows] for name, column in self._events.items()}
+        return Window(looks, events, {event: window.only(rows) for event, window in self._joined.items()})
 
     @property
     def looks(self) -> Mapping[str | int, Look]:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from streamer.batch import Batch, DeadLetter, Spans
 from streamer.closing import Closing
-from streamer.stages.window import column_of, features_of, ticking_rows
+from streamer.stages.features import features_of
+from streamer.stages.window import column_of, ticking_rows
 from streamer.state.delta import Delta, merge
 from streamer.state.store import Results, StoreSpec
 from streamer.topology import FeatureFunction
@@ -161,7 +162,7 @@ class CloseStage:
         batch.counts = results.count[0]
         events = {name: batch.columns[name] for name in self.needs.events}
         window = Window({"window": self._look(results, newest)}, events)
-        batch.features = features_of(self.features, window, len(batch))
+        batch.features = features_of(self.features, window, batch)
 
     def _look(self, results: Results, newest: NDArray[np.float64]) -> Look:
         spec, needs = self.spec, self.needs

@@ -14,8 +14,9 @@ from streamer.batch import Batch
 from streamer.by_partition import partition_rows
 from streamer.event import Event
 from streamer.limits import JOIN_ROWS_AHEAD_MAX, JOIN_ROWS_WAITING_MAX, ROWS_PER_BATCH_MAX
+from streamer.stages.features import features_of
 from streamer.stages.reach import Reach
-from streamer.stages.window import column_of, features_of
+from streamer.stages.window import column_of
 from streamer.state import kernels
 from streamer.state.delta import Delta
 from streamer.state.join_spec import JoinSpec, Looks, Stream
@@ -186,7 +187,7 @@ class JoinStage:
         own = self.spec.streams[0]
         batch.counts = released.count[: len(own.sights)].max(axis=0) if own.sights else np.zeros(rows, np.int64)
         if rows:
-            batch.features = features_of(self.features, self._view(batch, released), rows)
+            batch.features = features_of(self.features, self._view(batch, released), batch)
         return batch
 
     def _view(self, batch: Batch, released: Released) -> Window:

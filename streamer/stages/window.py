@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from streamer.batch import Batch, Tick
 from streamer.by_partition import partition_rows
-from streamer.errors import TopologyError
+from streamer.stages.features import features_of
 from streamer.state import kernels
 from streamer.state.delta import Delta, merge
 from streamer.state.store import Results, Store, StoreSpec
@@ -60,7 +60,7 @@ class WindowStage:
         results = self._advance(batch) if self.spec else None
         batch.counts = results.count[self.spec.window.widest] if self.spec and results else np.zeros(len(batch), np.int64)
         if len(batch):
-            batch.features = features_of(self.features, self._view(batch, results), len(batch))
+            batch.features = features_of(self.features, self._view(batch, results), batch)
 
     def _advance(self, batch: Batch) -> Results:
         assert self.spec is not None
@@ -129,27 +129,6 @@ def _ticking(
         if time_us is not None:
             deltas.append(store.tick(time_us))
     return merge(deltas, len(store.spec.fields)), truncated
-
-
-def features_of(function: FeatureFunction, window: Window, rows: int) -> dict[str, NDArray[np.float32]]:
-    """Call the user's function on the windows of so many rows.
-
-    Raises:
-        TopologyError: it failed, or gave columns of another length.
-    """
-    try:
-        with np.errstate(all="ignore"):
-            columns = function(window)
-            features = {name: np.asarray(column, np.float32) for name, column in columns.items()}
-    except Exception as error:
-        raise TopologyError(
-            f"the feature function failed on a batch of {rows} rows ({type(error).__name__}: {error}); "
-            "it must accept any number of rows, any count of samples, and constant values"
-        ) from error
-    for name, column in features.items():
-        if column.shape[0] != rows:
-            raise TopologyError(f"feature {name!r} has {column.shape[0]} rows for {rows} events")
-    return features
 
 
 def column_of(
