@@ -31,9 +31,9 @@ from streamer.setting_sources import (
     nested,
     overlay,
 )
+from streamer.telemetry.secrets import REDACTED, know
 from streamer.units import format_bytes, format_duration, parse_bytes, parse_duration_s
 
-REDACTED: Final = "***"
 DEFAULT_BOOTSTRAP: Final = "127.0.0.1:9092"
 
 Seconds = Annotated[float, BeforeValidator(parse_duration_s)]
@@ -167,6 +167,7 @@ class Settings(_Part):
             settings = cls.model_validate(nested(merged))
         except ValidationError as error:
             raise SettingsError("\n".join(_readable(error, merged))) from None
+        know(settings.secrets())
         settings._origins.update({path: origin for path, (_, origin) in merged.items()})  # noqa: SLF001  # our own
         return settings
 
@@ -206,9 +207,14 @@ class Settings(_Part):
         return rows
 
     def secrets(self) -> list[str]:
-        """The values that must not be printed, for `configure_logs` to cut out of any text."""
-        sections = (self.kafka.common, self.kafka.consumer, self.kafka.producer)
-        return [str(value) for section in sections for key, value in section.items() if key not in SHOWN]
+        """The values that must not be printed, for `configure_logs` to cut out of any text; passwords also as SASL sends them."""
+        found = []
+        for section in (self.kafka.common, self.kafka.consumer, self.kafka.producer):
+            found += [str(value) for key, value in section.items() if key not in SHOWN]
+            user = section.get("sasl.username", self.kafka.common.get("sasl.username"))
+            if user is not None and (password := section.get("sasl.password")) is not None:
+                found += [f"\0{user}\0{password}", f"{user}:{password}"]
+        return found
 
     def warnings(self) -> list[str]:
         """What is allowed but unwise, each with the way out."""

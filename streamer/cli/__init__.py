@@ -9,6 +9,7 @@ from confluent_kafka import KafkaException
 from streamer.cli import broker, demo, doctor, feed, run, state, tail, topics
 from streamer.cli.say import tell
 from streamer.errors import StreamerError
+from streamer.telemetry.logs import get_logger, tell_of_bugs
 
 
 class _App(typer.Typer):
@@ -22,6 +23,10 @@ class _App(typer.Typer):
             sys.exit(error.exit_code)
         except KafkaException as error:
             tell(f"streamer: Kafka refused: {error.args[0].str()}; streamer doctor looks closer")
+            sys.exit(StreamerError.exit_code)
+        except Exception:  # noqa: BLE001 - a bug: told by the log, which shows no secrets and steers no terminal
+            tell_of_bugs()
+            get_logger(__name__).error("bug", exc_info=True)
             sys.exit(StreamerError.exit_code)
 
 

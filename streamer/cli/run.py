@@ -54,10 +54,11 @@ def serve(name: str, settings: "Settings", stopper: "_Stopper") -> None:
     from streamer.match_plan import plan_of  # noqa: PLC0415
     from streamer.plan import Plan, check_memory  # noqa: PLC0415
     from streamer.service import Service  # noqa: PLC0415
-    from streamer.telemetry.logs import configure_logs, get_logger  # noqa: PLC0415
+    from streamer.telemetry.logs import configure_logs, get_logger, tell_of_bugs  # noqa: PLC0415
     from streamer.web.server import serve_in_background  # noqa: PLC0415
 
     configure_logs(settings.log.level, settings.log.format, secrets=settings.secrets())
+    tell_of_bugs()
     log = get_logger(__name__)
     for warning in settings.warnings():
         log.warning("unsafe_setting", problem=warning)

@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import sys
+import threading
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any, Final, Literal, TextIO, cast
 
@@ -20,20 +21,13 @@ from streamer.kafka_keys import SHOWN, Secret
 from streamer.limits import LOG_WINDOW_S
 from streamer.telemetry.plain import plain, plain_json, plain_lines
 from streamer.telemetry.restraint import Kind, RestrainedHandler
+from streamer.telemetry.secrets import REDACTED, know, redacted
 
-REDACTED: Final = "***"
 _DEPTH_MAX: Final = 6  # of nested values in one log line; deeper ones are printed as text, redacted as text
 
 _SECRET_NAME: Final = re.compile(
     r"(?i)^(sasl|ssl)\.|pass(word|phrase|wd)|secret|token|credential|authorization|api.?key|private.?key|\.pem$"
 )
-_SECRET_TEXT: Final = re.compile(
-    r"(?i)((?:pass(?:word|phrase|wd)|secret|token|api.?key)[\"']?\s*[=:]\s*[\"']?)(?!\*\*\*)[^\s\"',;}]+"
-)
-# Not shorter: cutting "a" out of every line would hide the log, not the secret.
-_SECRET_CHARS_MIN: Final = 4
-
-_known_secrets: list[str] = []
 
 # What they tell of a good day is noise: one line per request, how a server starts and ends. Their warnings come.
 _QUIET: Final = ("uvicorn", "uvicorn.access", "aiokafka", "asyncio", "numba")
@@ -62,7 +56,7 @@ def configure_logs(
     level: str = "info",
     fmt: Literal["auto", "json", "console"] = "auto",
     stream: TextIO | None = None,
-    secrets: Iterable[str] = (),
+    secrets: Iterable[str] | None = None,
 ) -> None:
     """Send all logs of this process to `stream`, those of uvicorn, faust and other libraries included.
 
@@ -70,11 +64,13 @@ def configure_logs(
         level: least level shown: debug, info, warning or error.
         fmt: "auto" is "console" in a terminal and "json" elsewhere.
         stream: stderr by default, so that stdout stays free for results.
-        secrets: values that must never appear, whatever text they end up in (`Settings.secrets()`).
+        secrets: values that must never appear, whatever text they end up in (`Settings.secrets()`);
+            None: those that are known already.
     """
     target = stream if stream is not None else sys.stderr
     terminal = target.isatty()
-    _known_secrets[:] = sorted({s for s in secrets if len(s) >= _SECRET_CHARS_MIN}, key=len, reverse=True)
+    if secrets is not None:
+        know(secrets)
     handler = RestrainedHandler(target, _held_back)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -99,6 +95,24 @@ def configure_logs(
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
     logging.captureWarnings(capture=True)
+
+
+def tell_of_bugs() -> None:
+    """Let every traceback of this process go to the log, whose text is harmless; set one up if there is none."""
+    if not any(isinstance(handler, RestrainedHandler) for handler in logging.getLogger().handlers):
+        configure_logs("warning")
+    threading.excepthook = _thread_failed
+    sys.unraisablehook = _unraisable
+
+
+def _thread_failed(failed: threading.ExceptHookArgs) -> None:
+    if failed.exc_type is not SystemExit:
+        name = failed.thread.name if failed.thread is not None else "?"
+        get_logger(__name__).error("thread_failed", thread=name, exc_info=failed.exc_value)
+
+
+def _unraisable(failed: "sys.UnraisableHookArgs") -> None:
+    get_logger(__name__).error("failed_unheard", of=repr(failed.object), exc_info=failed.exc_value)
 
 
 def _held_back(kind: Kind, lines: int) -> None:
@@ -152,13 +166,7 @@ def _clean(name: str, value: Any, depth: int = 0) -> Any:
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if depth < _DEPTH_MAX and isinstance(value, Mapping):
-        return {str(key): _clean(str(key), inner, depth + 1) for key, inner in value.items()}
+        return {redacted(str(key)): _clean(str(key), inner, depth + 1) for key, inner in value.items()}
     if depth < _DEPTH_MAX and isinstance(value, (list, tuple, set, frozenset)):
         return [_clean(name, inner, depth + 1) for inner in value]
-    return _clean_text(value if isinstance(value, str) else repr(value))
-
-
-def _clean_text(text: str) -> str:
-    for secret in _known_secrets:
-        text = text.replace(secret, REDACTED)
-    return _SECRET_TEXT.sub(rf"\1{REDACTED}", text)
+    return redacted(value if isinstance(value, str) else repr(value))
