@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from streamer.state.delta import Delta
 
 LOG_APPEND_TIME = 2
+# A timestamp longer ago than this is none: it is missing, or in another unit. No topic keeps records for ten years.
+_AGE_US_MAX = 10 * 366 * 86_400 * 1_000_000
 
 
 class Message(Protocol):
@@ -16,6 +18,14 @@ class Message(Protocol):
 
     def timestamp(self) -> tuple[int, int]:
         """Kind of the timestamp (`LOG_APPEND_TIME`, or another: the producer's or none), and milliseconds since the epoch."""
+
+
+def believed(times_us: NDArray[np.int64], by_us: NDArray[np.int64] | int) -> NDArray[np.int64]:
+    """Times at which something happened that we saw at `by_us`; what cannot be (later, below 0, ages ago) is taken to be that."""
+    # Without a sign what lies later is huge: one comparison for all that is wrong, and it is usually the only one.
+    most = min(by_us, _AGE_US_MAX) if isinstance(by_us, int) else np.minimum(by_us, _AGE_US_MAX).view(np.uint64)
+    wrong = (by_us - times_us).view(np.uint64) > most
+    return np.where(wrong, by_us, times_us) if np.count_nonzero(wrong) else times_us
 
 
 @dataclass(slots=True)
@@ -260,6 +270,16 @@ class Batch:
     def origin(self) -> Origin:
         """Where the rows came from: the input topic, unless another flow of ours forwarded them."""
         return self.received or Origin(self.topic, self.partitions, self.offsets, self.timestamps_ms, self.keys)
+
+    @property
+    def arrived_us(self) -> NDArray[np.int64]:
+        """When each row came to the topic it was read from, microseconds: its record timestamp as far as that can be true."""
+        return believed(self.timestamps_ms * 1000, self.polled_us)
+
+    @property
+    def logged_us(self) -> NDArray[np.int64]:
+        """The same for the topic it was first produced to; never after `arrived_us`."""
+        return self.arrived_us if self.received is None else believed(self.received.timestamps_ms * 1000, self.arrived_us)
 
     @property
     def records(self) -> int:

@@ -130,10 +130,13 @@ class Decode:
         if not refused.any():
             return
         limit = f"{self.max_ahead_us / 1e6:g} s"
+        before = "the event time lies before 1970; is its unit right?"
+        if self.event.__event__.time is None:
+            before = "the record has no timestamp, and the class names no field with the event time"
         for rule, reason, detail in (
             (bad, "number_out_of_range", "a number is beyond the range of float32 (3.4e38), which the model reads"),
             (ahead & ~bad, "time_too_far_ahead", f"the event time lies more than max_ahead = {limit} after the log time"),
-            (negative & ~bad, "time_negative", "the event time lies before 1970; is its unit right?"),
+            (negative & ~bad, "time_negative", before),
             (unread & ~bad, "wrong_type", "the event time is not ISO-8601, such as 2026-01-31T12:00:00Z"),
         ):
             batch.dead += batch.letters(rule, "decode", reason, detail)

@@ -67,7 +67,7 @@ class Encoder:
         end = write_predictions(
             out, self._constants, self._cuts, origin.partitions, origin.offsets, key_bytes, key_ends,
             batch.times_us, scores, self.model.score_column % scores.shape[1], batch.flags, batch.counts,
-            now_us - origin.timestamps_ms * 1000, features, spans.start_us, spans.end_us, spans.final,
+            max(now_us, batch.polled_us) - batch.logged_us, features, spans.start_us, spans.end_us, spans.final,
         )  # fmt: skip
         return out[: end - 1].tobytes().split(b"\n")
 

@@ -130,6 +130,7 @@ class Bookkeeper:
         metrics.set("streamer_keys_evicted_total", window.evicted)
         metrics.set("streamer_paused", int(source.paused))
         metrics.set("streamer_deadline_missed_total", metrics.ledger.deadline_missed)
+        metrics.set("streamer_timestamps_unusable_total", metrics.ledger.unbelieved)
         metrics.clear("streamer_consumer_lag_records")
         for (topic, partition), lag in source.lag().items():
             metrics.set("streamer_consumer_lag_records", lag, topic, str(partition))

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.batch import Batch
+from streamer.batch import Batch, believed
 
 # From event time to commit, in the order in which a row passes them.
 PARTS = ("source", "hold", "rekey", "broker", "decode", "window", "queue", "run", "encode", "produce", "commit")
 # Eight bounds a decade from 10 us to 10,000 s: a quantile, told as the middle of its bucket, is off by at most 16 %.
 BOUNDS_S = 10.0 ** (np.arange(-40, 33) / 8)
+# Clocks of different machines differ by less: a timestamp so little ahead of its poll is not worth a word.
+_SKEW_US = 1_000_000
 _MIDDLE = 10.0 ** (-1 / 16)
 
 
@@ -49,12 +51,18 @@ class Histogram:
 
 
 class Ledger:
-    """Histograms per part and end to end, from event time and from record time."""
+    """Histograms per part and end to end, from event time and from record time.
+
+    Attributes:
+        parts, end_to_end: the histograms.
+        deadline_missed: rows later than they should have been.
+        unbelieved: rows whose record timestamp cannot be true, so that they count from the poll.
+    """
 
     def __init__(self) -> None:
         self.parts = {part: Histogram() for part in PARTS}
         self.end_to_end = {"event": Histogram(), "record": Histogram()}
-        self.deadline_missed = 0
+        self.deadline_missed = self.unbelieved = 0
         self.lock = threading.Lock()
 
     def record(self, batches: Iterable[Batch], committed: float, deadline_s: float | None) -> None:
@@ -72,15 +80,16 @@ class Ledger:
             for batch in batches:
                 self._enter(batch, committed)
             rows = [len(batch) for batch in batches]
-            events = np.concatenate([batch.times_us for batch in batches])
-            records = np.concatenate([batch.origin.timestamps_ms for batch in batches]) * 1000
-            arrived = records
+            arrived = records = np.concatenate([batch.logged_us for batch in batches])
+            events = believed(np.concatenate([batch.times_us for batch in batches]), records)
             if any(batch.received for batch in batches):
-                arrived = np.concatenate([batch.timestamps_ms for batch in batches]) * 1000
+                arrived = np.concatenate([batch.arrived_us for batch in batches])
                 self.parts["rekey"].add_each((arrived - records) / 1e6)
             else:
                 self.parts["rekey"].add(0.0, len(records))
             polled = np.repeat([batch.polled_us for batch in batches], rows)
+            stamped = np.concatenate([batch.origin.timestamps_ms for batch in batches]) * 1000
+            self.unbelieved += int((np.abs(stamped - records) > _SKEW_US).sum())
             since_event, waited = (records - events) / 1e6, _closed(batches)
             self.parts["source"].add_each(np.where(waited, 0.0, since_event))
             self.parts["hold"].add_each(np.where(waited, since_event, 0.0))

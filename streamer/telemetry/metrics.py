@@ -43,6 +43,9 @@ TABLE = (
     Metric("streamer_rows_redone_total", "counter", (), "Rows dropped unfinished and read again."),
     Metric("streamer_pauses_total", "counter", (), "Times input was paused because the model or the producer was full."),
     Metric("streamer_deadline_missed_total", "counter", (), "Predictions later than the deadline of the topology."),
+    Metric("streamer_timestamps_unusable_total", "counter", (),
+           "Rows whose record timestamp is missing, ahead of the poll by more than 1 s, or ten years old: their latency counts "
+           "from the poll. Set the producers' clocks, or message.timestamp.type=LogAppendTime on the topic."),
     Metric("streamer_window_truncated_total", "counter", (), "Windows by time that lost samples to max_samples: raise it."),
     Metric("streamer_windows_closed_total", "counter", (), "Committed results of windows that have closed."),
     Metric("streamer_labels_unused_total", "counter", (),
