@@ -15,9 +15,9 @@ from streamer.stages.commit import Commit
 class Stateless(Commit):
     """Commits outputs and offsets, and no state."""
 
-    def __init__(self, make_outlets: Any, topic: str, bases: Bases | None, *words: Any, **named: Any) -> None:
+    def __init__(self, make_outlets: Any, topics: Any, bases: Bases | None, *words: Any, **named: Any) -> None:
         assert bases is not None, "there is nothing to leave out"
-        super().__init__(make_outlets, topic, None, *words, **named)
+        super().__init__(make_outlets, topics, None, *words, **named)
 
 
 if __name__ == "__main__":

@@ -16,17 +16,17 @@ from streamer.bases import Bases
 from streamer.clock import Clock
 from streamer.ends import Ends
 from streamer.ends import Place as At
-from streamer.errors import LostOffsetsError, TopicError
+from streamer.errors import LostOffsetsError
 from streamer.flow import Keyed
-from streamer.kafka import apart, count_of
 from streamer.stages.commit import Commit
 from streamer.stages.consume import Consume
 from streamer.stages.transaction import Place
-from streamer.state.changelog import mark
+from streamer.state.changelog import Mark, mark
 from streamer.state.restore import Restore, Restored
 from streamer.state.stores import Stateful
 from streamer.telemetry.logs import get_logger
 from streamer.telemetry.metrics import Metrics
+from streamer.topic_watch import TopicWatch
 
 _log = get_logger(__name__)
 
@@ -39,10 +39,11 @@ _TELL_AGAIN_S = 10.0
 
 @dataclass(slots=True)
 class _Learning:
-    """What was asked about new partitions: their committed offsets are known, the ends of their changelog are on their way."""
+    """What was asked about new partitions: committed offsets are known; ends, and whether the topics are the same, will be."""
 
     committed: Mapping[At, tuple[int | None, str | None]]
     ends: Ends
+    asked_at: float
 
 
 @dataclass(slots=True)
@@ -61,6 +62,7 @@ class Assignment:
         consume, window, commit: stages that hold something per partition.
         restore: rebuilds windows; None for a flow without state.
         admin: is asked for the ends of input and changelog.
+        watch: knows whether the topics are still the same.
         bases: is told where a partition stands; None for a flow without state.
         changelog: its topic.
         start: "earliest" or "latest", for partitions without a committed offset.
@@ -74,6 +76,7 @@ class Assignment:
     commit: Commit
     restore: Restore | None
     admin: AdminClient
+    watch: TopicWatch
     bases: Bases | None
     changelog: str | None
     start: str
@@ -142,8 +145,9 @@ class Assignment:
     @property
     def _resting(self) -> bool:
         now, under_way = self.clock.monotonic(), self._waiting - len(self._new) - len(self._ready)
-        new_rest, ready_rest = not self._new or now < self._learn_pace.at, not self._ready or now < self._place_pace.at
-        return self._waiting > 0 and not under_way and new_rest and ready_rest
+        watching = self._learning is not None and self.watch.resting and not self.watch.sound_since(self._learning.asked_at)
+        new_rest = not self._new or now < self._learn_pace.at or watching
+        return self._waiting > 0 and not under_way and new_rest and (not self._ready or now < self._place_pace.at)
 
     @property
     def _waiting(self) -> int:
@@ -166,13 +170,15 @@ class Assignment:
 
         Raises:
             LostOffsetsError: committed offsets are gone from the log and the policy is to stop.
-            TopicError: another input does not have these partitions.
+            TopicError: a topic is not the one that the offsets are of.
         """
         if self._new:
             self._learn(timeout_s)
         if self.restore and len(self.restore):
             alone = self._waiting >= len(self.partitions)
             for restored in self.restore.step(timeout_s, limits.RESTORE_ALONE_S if alone else limits.RESTORE_SHARE_S):
+                for topic, id_, offset in zip(self.consume.topics, restored.ids, restored.next, strict=False):
+                    self.watch.check(topic, restored.partition, offset, Mark(None, id=id_))
                 self._ready[restored.partition] = restored
                 self.metrics.add("streamer_restored_rows_total", restored.rows)
             self._tell(self.restore)
@@ -185,24 +191,30 @@ class Assignment:
         if self._learning is None:
             if self.clock.monotonic() < self._learn_pace.at:
                 return
+            asked_at = self.clock.monotonic()
             try:
-                self._check_others()
                 committed = self.consume.committed(sorted(self._new))
             except KafkaException as error:
                 self._ask_later(self._learn_pace, error)
                 return
+            self.watch.hurry()
             changelog = self.changelog if self.restore is not None else None
             places = [(changelog, partition) for partition in self._new] if changelog else []
-            self._learning = _Learning(committed, Ends(self.admin, places, apart=self._learn_pace.apart))
-        if self._learning.ends.wait(timeout_s):
+            self._learning = _Learning(committed, Ends(self.admin, places, apart=self._learn_pace.apart), asked_at)
+        if not self.watch.sound_since(self._learning.asked_at):
+            self.watch.wait(timeout_s)
+        if self.watch.sound_since(self._learning.asked_at) and self._learning.ends.wait(timeout_s):
             learned, self._learning = self._learning, None
             self._begin_restores(learned)
 
     def _begin_restores(self, learned: _Learning) -> None:
         known = learned.ends.known
         for partition, store in list(self._new.items()):
-            offsets = [learned.committed[topic, partition][0] for topic in self.consume.topics]
-            named = mark(learned.committed[self.consume.lead, partition][1])
+            committed = {topic: learned.committed[topic, partition] for topic in self.consume.topics}
+            marks = {topic: mark(text) for topic, (_, text) in committed.items()}
+            for topic, (offset, _) in committed.items():
+                self.watch.check(topic, partition, offset, marks[topic])
+            offsets, named = [offset for offset, _ in committed.values()], marks[self.consume.lead]
             if self.restore is None or self.changelog is None:
                 self._ready[partition] = Restored(partition, offsets, named.seq or 0)
             elif (self.changelog, partition) in known:
@@ -286,7 +298,8 @@ class Assignment:
     def _offset(self, topic: str, partition: int, reached: int | None, low: int, high: int) -> int:
         """Where an input goes on, the policy for lost offsets applied."""
         if reached is None:
-            return low if self.start == "earliest" else high
+            # A partition that came while we ran had no record that "latest" could mean to pass over.
+            return low if self.start == "earliest" or partition >= self.watch.began[topic] else high
         if low <= reached:
             return reached
         if self.on_lost == "stop":
@@ -301,13 +314,6 @@ class Assignment:
         """Let the reader go."""
         if self.restore is not None:
             self.restore.close()
-
-    def _check_others(self) -> None:
-        lead, *others = self.consume.topics
-        count = count_of(self.admin, lead) if others else 0
-        for topic in others:
-            if (found := count_of(self.admin, topic)) != count:
-                raise TopicError(apart(lead, count, topic, found))
 
     def _gauges(self) -> None:
         self.metrics.set("streamer_partitions_assigned", len(self.partitions))

@@ -1,6 +1,7 @@
 """The stages of a flow: what a plan becomes. The worker turns them without knowing which kind it has."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from streamer.batch import Batch, Records
@@ -127,7 +128,7 @@ def stages_of(
     """Build the stages of a flow with outputs of these sizes; `partitions_of` asks how many partitions a topic has."""
     if isinstance(plan, RekeyPlan):
         internal, source = plan.topics.predictions, plan.topics.source
-        forward = Forward(internal, plan.field, partitions_of(internal), partitions_of(source), sizes)
+        forward = Forward(internal, plan.field, partitions_of(internal), partial(partitions_of, source), sizes)
         ahead_us = round(settings.max_ahead * 1e6)
         decode = Decode(plan.event, (), settings.record_bytes_max, ahead_us, keyed=False, new_key=plan.field)
         return Stages(decode, Progress(plan.align_us, plan.idle_s), Unscored(), Flag(None, 0), forward, None, forward.marks)

@@ -4,7 +4,6 @@ import uuid
 from typing import Any
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
 from streamer import limits
 from streamer.clients import KafkaClients
@@ -14,7 +13,6 @@ from streamer.topics import Topics
 
 # Small requests leave at once, as with Java's client; librdkafka's default lets them wait for the last one's acknowledgement.
 _SOCKET = {"socket.nagle.disable": True}
-_METADATA_TIMEOUT_S = 5.0
 
 
 def consumer_config(settings: Settings, group: str, *, ends: bool = False) -> dict[str, Any]:
@@ -34,6 +32,8 @@ def consumer_config(settings: Settings, group: str, *, ends: bool = False) -> di
         # One request at a time asks a broker for all partitions. One that only now begins, after its restore, is not in the
         # request that waits there for news of the others: by default it would stand still for up to half a second.
         "fetch.wait.max.ms": 50,
+        # A partition that is added is seen within this time, not within the five minutes that are the default.
+        "topic.metadata.refresh.interval.ms": 10_000,
         **_SOCKET,
         **user,
         "group.id": group,
@@ -117,16 +117,6 @@ def reader_config(settings: Settings, *, committed: bool) -> dict[str, Any]:
 def admin_config(settings: Settings) -> dict[str, Any]:
     """An admin client: connection and security. It speaks through the errors of its answers: nobody polls it for its log."""
     return {"log_level": 0, **settings.admin_config()}
-
-
-def count_of(admin: AdminClient, topic: str) -> int:
-    """How many partitions a topic has now; 0 where it does not exist.
-
-    Raises:
-        KafkaException: no answer.
-    """
-    known = admin.list_topics(topic, timeout=_METADATA_TIMEOUT_S).topics.get(topic)
-    return 0 if known is None else len(known.partitions)
 
 
 def partitions_of(settings: Settings, topics: list[str], timeout_s: float = 15.0) -> dict[str, int | None]:

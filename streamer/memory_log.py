@@ -5,15 +5,11 @@ It stands behind `streamer.testing`; the clients here have the methods of conflu
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 from zlib import crc32
 
-from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin._config import ConfigEntry, ConfigResource
-from confluent_kafka.admin._listoffsets import EarliestSpec, ListOffsetsResultInfo, OffsetSpec
-from confluent_kafka.admin._metadata import ClusterMetadata, PartitionMetadata, TopicMetadata
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition, Uuid
 
 from streamer.batch import LOG_APPEND_TIME
 from streamer.clock import Clock
@@ -22,7 +18,6 @@ from streamer.limits import MESSAGE_BYTES_DEFAULT
 _CREATE_TIME = 1
 # What a broker counts beside the bytes of a record: the frame of a batch, and the least that stands before a record.
 BATCH_BYTES = 61 + 7
-_Result = TypeVar("_Result")
 
 
 @dataclass(slots=True)
@@ -50,10 +45,10 @@ class _Group:
 
 
 class MemoryLog:
-    """Topics by name, each with the same number of partitions.
+    """Topics by name, which are there when they are asked for; one that was deleted must be created again.
 
     Args:
-        partitions: of every topic.
+        partitions: of every topic, unless it was created with another number or grew.
         clock: gives records their log time.
         message_bytes_max: topic -> largest record that is taken; Kafka's default for those that are not in it.
 
@@ -69,6 +64,8 @@ class MemoryLog:
         self.refusals: dict[str, int] = {}
         self.undescribed: set[str] = set()
         self._topics: dict[str, list[list[Stored]]] = defaultdict(lambda: [[] for _ in range(partitions)])
+        self._made: dict[str, int] = defaultdict(int)
+        self.deleted: set[str] = set()
         self._groups: dict[str, _Group] = defaultdict(_Group)
         self._order: dict[str, list[tuple[int, int]]] = defaultdict(list)
         self.epochs: dict[str, int] = defaultdict(int)
@@ -76,13 +73,40 @@ class MemoryLog:
         self.lows: dict[tuple[str, int], int] = defaultdict(int)
         self.quiet = True
 
+    def topic_id(self, topic: str) -> Uuid:
+        """Another one each time the topic is made."""
+        return Uuid(crc32(topic.encode()) + 1, self._made[topic])
+
+    def count(self, topic: str) -> int:
+        """Partitions of a topic; none of one that was deleted."""
+        return 0 if topic in self.deleted else len(self._topics[topic])
+
+    def delete_topic(self, topic: str) -> None:
+        """Its records go, and with them what groups committed there."""
+        self.deleted.add(topic)
+        self._topics.pop(topic, None)
+        self._order.pop(topic, None)
+        self.lows = defaultdict(int, {place: low for place, low in self.lows.items() if place[0] != topic})
+        for group in self._groups.values():
+            group.offsets = {place: said for place, said in group.offsets.items() if place[0] != topic}
+
+    def create_topic(self, topic: str, partitions: int | None = None) -> None:
+        """Make one that was deleted, empty and with another id."""
+        self.deleted.discard(topic)
+        self._made[topic] += 1
+        self._topics[topic] = [[] for _ in range(partitions or self.partitions)]
+
+    def grow_topic(self, topic: str, partitions: int) -> None:
+        """Add partitions; groups hear of it when they poll."""
+        self._topics[topic] += [[] for _ in range(partitions - self.count(topic))]
+
     def append(
         self, topic: str, key: bytes | None, value: bytes | None, partition: int = -1,
         headers: list[tuple[str, Any]] | None = None, transaction: str | None = None, created_ms: int | None = None,
     ) -> Stored:  # fmt: skip
         """Write one record; its partition follows from the key, and its timestamp from the clock, unless given."""
         if partition < 0:
-            partition = crc32(key or b"") % self.partitions
+            partition = crc32(key or b"") % self.count(topic)
         timestamp_ms = self._clock.wall_us() // 1000 if created_ms is None else created_ms
         record = Stored(key, value, headers or [], timestamp_ms, transaction or "committed", created_ms is not None)
         self._topics[topic][partition].append(record)
@@ -95,6 +119,8 @@ class MemoryLog:
         self, topic: str, key: bytes | None, value: bytes | None, headers: list[tuple[str, Any]] | None
     ) -> int | None:  # fmt: skip
         """Code with which a broker would refuse a record, or None."""
+        if topic in self.deleted:
+            return KafkaError.UNKNOWN_TOPIC_OR_PART
         if topic in self.refusals:
             return self.refusals[topic]
         of_headers = sum(len(name) + len(text or b"") for name, text in headers or [])
@@ -107,11 +133,11 @@ class MemoryLog:
 
     def end(self, topic: str, partition: int) -> int:
         """Offset after the last record, open transactions included."""
-        return len(self._topics[topic][partition])
+        return len(self._topics[topic][partition]) if partition < self.count(topic) else 0
 
     def stable_end(self, topic: str, partition: int) -> int:
         """Offset of the first record of an open transaction, else the end."""
-        records = self._topics[topic][partition]
+        records = self._topics[topic][partition] if partition < self.count(topic) else []
         return next((n for n, record in enumerate(records) if record.state not in ("committed", "aborted")), len(records))
 
     def low(self, topic: str, partition: int) -> int:
@@ -128,7 +154,7 @@ class MemoryLog:
 
     def committed_records(self, topic: str) -> list[Stored]:
         """What a reader of committed records sees, in the order of writing."""
-        ends = [self.stable_end(topic, p) for p in range(self.partitions)]
+        ends = [self.stable_end(topic, p) for p in range(self.count(topic))]
         return [
             record
             for partition, offset in self._order[topic]
@@ -147,7 +173,7 @@ class MemoryLog:
 
     def caught_up(self, group: str, topic: str) -> bool:
         """Whether the group committed everything there is in a topic."""
-        return all((self.committed(group, topic, p) or (0, None))[0] >= self.end(topic, p) for p in range(self.partitions))
+        return all((self.committed(group, topic, p) or (0, None))[0] >= self.end(topic, p) for p in range(self.count(topic)))
 
     def crash(self) -> None:
         """Kill all producers: what they left open is aborted, and what they still try is refused."""
@@ -170,6 +196,7 @@ class MemoryConsumer:
         self._paused: set[tuple[str, int]] = set()
         self._at_end: dict[tuple[str, int], int] = {}
         self._rebalance: Any = None
+        self._heard: dict[str, int] = {}
         self._topics: list[str] = []
         self._handlers: dict[str, Any] = {}
 
@@ -180,7 +207,10 @@ class MemoryConsumer:
     def consume(self, num_messages: int, timeout: float) -> list[Message]:
         if self._rebalance is not None:
             handler, self._rebalance = self._rebalance, None
-            handler(self, [TopicPartition(t, p) for t in self._topics for p in range(self._log.partitions)])
+            self._heard = {topic: self._log.count(topic) for topic in self._topics}
+            handler(self, [TopicPartition(topic, p) for topic, count in self._heard.items() for p in range(count)])
+        elif self._heard:
+            self._hear_of_more()
         found: list[Message] = []
         for (topic, partition), position in list(self._position.items()):
             if (topic, partition) not in self._paused:
@@ -188,7 +218,16 @@ class MemoryConsumer:
         self._log.quiet = not found
         return found
 
+    def _hear_of_more(self) -> None:
+        """Partitions that were added are dealt to us too."""
+        for topic, heard in self._heard.items():
+            if (count := self._log.count(topic)) > heard:
+                self._heard[topic] = count
+                self._handlers["on_assign"](self, [TopicPartition(topic, p) for p in range(heard, count)])
+
     def _take(self, topic: str, partition: int, position: int, room: int) -> list[Message]:
+        if room > 0 and (code := self._astray(topic, partition, position)) is not None:
+            return [Message(topic=topic, partition=partition, offset=position, error=KafkaError(code))]
         end = (self._log.stable_end if self._committed_only else self._log.end)(topic, partition)
         position = max(position, self._log.low(topic, partition))
         found: list[Message] = []
@@ -203,6 +242,14 @@ class MemoryConsumer:
             error = KafkaError(KafkaError._PARTITION_EOF)  # noqa: SLF001 - the name the binding gives it
             found.append(Message(topic=topic, partition=partition, offset=position, error=error))
         return found
+
+    def _astray(self, topic: str, partition: int, position: int) -> int | None:
+        """Code with which a fetch at this position would fail, or None."""
+        if topic in self._log.deleted:
+            return KafkaError.UNKNOWN_TOPIC_OR_PART
+        if position > self._log.end(topic, partition):
+            return KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001 - the name the binding gives it
+        return None
 
     def incremental_assign(self, partitions: list[TopicPartition]) -> None:
         for tp in partitions:
@@ -342,52 +389,6 @@ class MemoryProducer:
     def _check(self) -> None:
         if self._id is not None and self._epoch != self._log.epochs[self._id]:
             raise KafkaException(KafkaError(KafkaError._FENCED, fatal=True))  # noqa: SLF001 - the name the binding gives it
-
-
-class MemoryAdmin:
-    """Deletes records and tells of topics and their limits; the answer is there at once."""
-
-    def __init__(self, log: MemoryLog) -> None:
-        self._log = log
-
-    def delete_records(self, offsets: list[TopicPartition]) -> "dict[TopicPartition, Future[None]]":
-        for tp in offsets:
-            self._log.delete_records(tp.topic, tp.partition, tp.offset)
-        return {tp: _answer(None) for tp in offsets}
-
-    def list_offsets(
-        self, asked: dict[TopicPartition, OffsetSpec], request_timeout: float = 0
-    ) -> "dict[TopicPartition, Future[ListOffsetsResultInfo]]":  # fmt: skip
-        return {tp: _answer(ListOffsetsResultInfo(self._end(tp, spec), -1, -1)) for tp, spec in asked.items()}
-
-    def _end(self, tp: TopicPartition, spec: OffsetSpec) -> int:
-        end = self._log.low if isinstance(spec, EarliestSpec) else self._log.end
-        return end(tp.topic, tp.partition)
-
-    def list_topics(self, topic: str, timeout: float = 0) -> ClusterMetadata:
-        found, known = ClusterMetadata(), TopicMetadata()
-        known.partitions = {number: PartitionMetadata() for number in range(self._log.partitions)}
-        found.topics = {topic: known}
-        return found
-
-    def describe_configs(
-        self, resources: list[ConfigResource], request_timeout: float = 0
-    ) -> dict[ConfigResource, Future[dict[str, ConfigEntry]]]:  # fmt: skip
-        answers = {}
-        for resource in resources:
-            answers[resource] = Future[dict[str, ConfigEntry]]()
-            if resource.name in self._log.undescribed:
-                answers[resource].set_exception(KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)))
-                continue
-            takes = ConfigEntry("max.message.bytes", str(self._log.takes(resource.name)))
-            answers[resource].set_result({takes.name: takes})
-        return answers
-
-
-def _answer(result: _Result) -> "Future[_Result]":
-    future = Future[_Result]()
-    future.set_result(result)
-    return future
 
 
 def _message(topic: str, partition: int, offset: int, stored: Stored) -> Message:

@@ -28,7 +28,8 @@ from streamer.inference.model import Facts, Features, LoadedModel
 from streamer.inference.probe import Probed
 from streamer.inference.repository import ModelFile
 from streamer.match_plan import plan_of
-from streamer.memory_log import MemoryAdmin, MemoryConsumer, MemoryLog, MemoryProducer, Stored
+from streamer.memory_admin import MemoryAdmin
+from streamer.memory_log import MemoryConsumer, MemoryLog, MemoryProducer, Stored
 from streamer.plan import Plan, check_memory
 from streamer.settings import Settings
 from streamer.topology import Topology

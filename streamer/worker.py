@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
+from dataclasses import replace
 
 from confluent_kafka import KafkaException
 
@@ -16,7 +16,7 @@ from streamer.clients import Clients, KafkaClients
 from streamer.clock import Clock, SystemClock
 from streamer.fences import Fences
 from streamer.flow import Flow, stages_of, waits_for_ends
-from streamer.kafka import admin_config, consumer_config, count_of, reader_config
+from streamer.kafka import admin_config, consumer_config, reader_config
 from streamer.merging import merging_of
 from streamer.message_sizes import message_sizes
 from streamer.outlets import outlets_of
@@ -32,6 +32,7 @@ from streamer.telemetry.alarm import DeadLetterAlarm
 from streamer.telemetry.bookkeeper import Bookkeeper
 from streamer.telemetry.logs import get_logger
 from streamer.telemetry.metrics import Metrics
+from streamer.topic_watch import TopicWatch, roles_of
 
 _log = get_logger(__name__)
 
@@ -71,17 +72,18 @@ class Worker:
         config = consumer_config(settings, plan.group, ends=waits_for_ends(plan))
         self._consume = Consume(clients.consumer(config), topics.sources, clock, clients.silence_between_polls_s)
         admin = clients.admin(admin_config(settings))
+        self._watch = TopicWatch(roles_of(plan), admin, clock, lambda: self._commit.places)
         sizes = message_sizes(admin, settings, topics)
         self._breaker = Breaker(clock, sizes)
         refusals = self._breaker.refusals
-        stages = stages_of(plan, settings, clock, sizes, partial(count_of, admin))
-        state = stages.changelog
+        stages = stages_of(plan, settings, clock, sizes, self._watch.partitions)
+        state = replace(stages.changelog, ids=self._watch.ids) if stages.changelog else None
         self._bases = Bases(state, admin, clock, self.metrics) if state else None
         self._decode, self._window, self._infer, self._flag = stages.decode, stages.window, stages.infer, stages.flag
         self._merging = merging_of(self._consume, self._window, clock, self.metrics)
         self._produce = Produce(stages.encoding, topics, clock, sizes, lambda: refusals.report if exactly_once else None)
         self._commit = Commit(
-            outlets_of(clients, settings, plan.group, sizes, refusals, forwards=isinstance(plan, RekeyPlan)), topics.sources,
+            outlets_of(clients, settings, plan.group, sizes, refusals, forwards=isinstance(plan, RekeyPlan)), self._watch.marks,
             self._bases, Timing(settings.commit_interval, clients.rest_after_commit_s, clients.commit_stuck_s), clock,
             self.metrics, transactional=exactly_once, marks=stages.marks,
         )  # fmt: skip
@@ -90,7 +92,8 @@ class Worker:
         self._assignment = Assignment(
             self._consume, self._window, self._commit,
             Restore(clients.consumer(reader), state.topic, clock, strict=exactly_once) if state else None,
-            admin, self._bases, state.topic if state else None, settings.start, settings.on_lost_offsets, self.metrics, clock,
+            admin, self._watch, self._bases, state.topic if state else None,
+            settings.start, settings.on_lost_offsets, self.metrics, clock,
         )  # fmt: skip
         self._book = Bookkeeper(self.metrics, plan, DeadLetterAlarm(self.metrics, settings.dead_letters_stop), clock)
         self._drain_timeout_s = settings.drain_timeout
@@ -174,6 +177,7 @@ class Worker:
         being restored get their share.
         """
         self.last_turn = self.clock.monotonic()
+        self._watch.look()
         try:
             if (self._failure and not self._breaker.left_s and not self._mended()) or self._rests():
                 return
@@ -191,6 +195,8 @@ class Worker:
                 self._settle_commit(0.0)
         except TransactionError as failure:
             self._fail(failure)
+            if failure.cause == "input":
+                self._watch.hurry()
         self._gauges()
 
     def _gauges(self) -> None:
@@ -247,6 +253,7 @@ class Worker:
         if (done := self._commit.reap(wait_s)) is not None:
             self._note(done)
         if self._commit.due_in(behind=self._behind) == 0.0:
+            self._watch.look()  # nothing is committed once a topic is known to be another one
             self._commit.start(self._consume.group_metadata(), self._window.stores, quiet=self._room.produced)
 
     def _note(self, done: Transaction) -> None:
@@ -329,6 +336,7 @@ class Worker:
             if (done := self._commit.reap(0.005)) is not None:
                 self._note(done)
             if self._room.produced and self._commit.due_in(behind=False) is not None:
+                self._watch.look()
                 self._commit.start(self._consume.group_metadata())
         return True
 

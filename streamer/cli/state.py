@@ -194,13 +194,15 @@ def _set_offsets(settings: "Settings", group: str, topics: list[str], partitions
 
     from streamer.clients import KafkaClients  # noqa: PLC0415
     from streamer.kafka import reader_config  # noqa: PLC0415
-    from streamer.state.changelog import metadata  # noqa: PLC0415
+    from streamer.state.changelog import Mark, metadata  # noqa: PLC0415
 
     consumer = KafkaClients().consumer({**reader_config(settings, committed=True), "group.id": group})
     try:
         places = [TopicPartition(topic, partition) for topic in topics for partition in range(partitions)]
         offsets = [_offset(consumer, place, start) for place in consumer.committed(places, _TIMEOUT_S)]
-        moved = [TopicPartition(at.topic, at.partition, offset, metadata(0)) for at, offset in zip(places, offsets, strict=True)]
+        moved = [
+            TopicPartition(at.topic, at.partition, offset, metadata(Mark(0))) for at, offset in zip(places, offsets, strict=True)
+        ]
         consumer.commit(offsets=moved, asynchronous=False)
     finally:
         consumer.close()

@@ -129,14 +129,14 @@ class Forward:
         topic: the internal topic.
         key: the column with the new keys.
         receivers: partitions of the internal topic.
-        upstreams: partitions of the source.
+        upstreams: tells how many partitions the source has; it may get more.
         sizes: what the internal topic takes.
     """
 
     topic: str
     key: str
     receivers: int
-    upstreams: int
+    upstreams: Callable[[], int]
     sizes: MessageSizes
 
     def outgoing(self, batch: Batch, now_us: int) -> list[tuple[str, list[dict[str, Any]]]]:  # noqa: ARG002 - stamps are the log's
@@ -152,7 +152,7 @@ class Forward:
             return [(self.topic, words)] if words else []
         keys = batch.columns[self.key].tolist()
         places = partitions(keys, self.receivers)
-        heads = header.headers(len(batch), self.upstreams)
+        heads = header.headers(len(batch), self.upstreams())
         heads["partition"], heads["offset"] = batch.partitions, batch.offsets
         heads["timestamp_ms"], heads["watermark_us"] = batch.timestamps_ms, batch.watermarks
         values = header.write(heads, batch.keys, batch.values)
@@ -194,7 +194,7 @@ class Forward:
 
     def _word(self, partition: int, kind: int, reached_us: int) -> bytes:
         """A record without an event: how far a partition of the source has come, and whether it is silent."""
-        heads = header.headers(1, self.upstreams)
+        heads = header.headers(1, self.upstreams())
         heads["partition"], heads["offset"], heads["watermark_us"] = partition, kind, reached_us
         (value,) = header.write(heads, [None], [None])
         return value

@@ -4,7 +4,7 @@ A commit runs in its own thread while the worker goes on with the next rows; wha
 free again. The offsets of a commit come from the batches in it, never from the consumer's position.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from streamer.outlets import MakeOutlets
 from streamer.stages.committing import Committing, Marks, guarded, request, served
 from streamer.stages.transaction import Place, Step, Transaction, TransactionError
 from streamer.state import changelog
+from streamer.state.changelog import Mark
 from streamer.telemetry.logs import get_logger
 from streamer.telemetry.metrics import Metrics
 
@@ -56,7 +57,7 @@ class Commit:
     Args:
         make_outlets: builds the producers, with the worker's transactional id (or none, for at-least-once).
         transactional: exactly-once.
-        topics: input topics, the lead first.
+        topics: input topics, the lead first, each with what every commit of its offsets says.
         bases: base snapshots and the changelog where state changes go, None for a flow without windows.
         timing: when to commit, and how long to wait.
         clock: for ages.
@@ -67,7 +68,7 @@ class Commit:
     def __init__(
         self,
         make_outlets: MakeOutlets,
-        topics: Sequence[str],
+        topics: Mapping[str, Mark],
         bases: Bases | None,
         timing: Timing,
         clock: Clock,
@@ -76,7 +77,7 @@ class Commit:
         transactional: bool,
         marks: Marks | None = None,
     ) -> None:
-        self._make_outlets, self._bases = make_outlets, bases
+        self._make_outlets, self._topics, self._bases = make_outlets, topics, bases
         self._timing, self._clock, self._metrics, self.transactional = timing, clock, metrics, transactional
         self.places: dict[int, Place] = {}
         self._outlets, self._made_at = make_outlets(), clock.monotonic()
@@ -84,7 +85,7 @@ class Commit:
         self._open: Transaction | None = None
         self._running: Transaction | None = None
         self._rested_at = 0.0
-        self._committing = Committing(topics, bases, clock, transactional=transactional, marks=marks)
+        self._committing = Committing(tuple(topics), bases, clock, transactional=transactional, marks=marks)
 
     def wait(self, timeout_s: float) -> None:
         """Let a commit under way end; `reap` then tells how."""
@@ -237,10 +238,13 @@ class Commit:
     def _numbered(self, transaction: Transaction) -> list[TopicPartition]:
         """Offsets with numbers of commits and bases as metadata; an input that did not move is committed anew."""
         return [
-            TopicPartition(topic, partition, offset, changelog.metadata(reached.seq, self._base(partition)))
+            TopicPartition(topic, partition, offset, self._said(topic, partition, reached.seq))
             for partition, (_, reached) in transaction.steps.items()
             for topic, offset in reached.next.items()
         ]
+
+    def _said(self, topic: str, partition: int, seq: int) -> str:
+        return changelog.metadata(self._topics[topic]._replace(seq=seq, base=self._base(partition)))
 
     def _base(self, partition: int) -> int | None:
         return self._bases.named(partition) if self._bases is not None else None

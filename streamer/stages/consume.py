@@ -16,7 +16,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from streamer.batch import Records
 from streamer.by_partition import partition_rows
 from streamer.clock import Clock
-from streamer.errors import FencedError, LostOffsetsError, TopicError
+from streamer.errors import FencedError, TopicError
+from streamer.stages.transaction import TransactionError
 from streamer.telemetry.logs import get_logger
 
 _log = get_logger(__name__)
@@ -25,6 +26,9 @@ _log = get_logger(__name__)
 _COMMITTED_TIMEOUT_S = 5.0
 # The binding hands on the code that says "fatal" and forgets the flag.
 _HOPELESS = (KafkaError._FATAL, KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)  # noqa: SLF001
+_ELSEWHERE = (
+    KafkaError._AUTO_OFFSET_RESET, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+)  # fmt: skip
 
 
 class Listener(Protocol):
@@ -212,13 +216,9 @@ class Consume:
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the name librdkafka's binding gives it
             return True
         topic = message.topic() or self.lead
-        if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
-            raise LostOffsetsError(
-                f"{topic}: {error.str()}. Retention removed records that were not processed. "
-                "Start with on_lost_offsets = earliest (or latest) to go on from what is left"
-            )
-        if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION):  # noqa: SLF001
-            raise TopicError(f"input topic {topic}: {error.str()}; create it with streamer topics create")
+        if error.code() in _ELSEWHERE:
+            # Retention went by, the log is shorter than it was, or the topic is another one: where to go on must be asked anew.
+            raise TransactionError("input", f"{topic}: {error.str()}", replace=False)
         if error.code() == KafkaError._FATAL and "instance" in error.str().lower():  # noqa: SLF001
             raise FencedError(
                 f"{error.str()}. Does another replica run with our group.instance.id? Give each its own. If this one crashed "

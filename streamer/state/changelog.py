@@ -29,15 +29,17 @@ _DIGITS_MAX = 18
 # Bytes of an operation beside its values, and of a key beside its text.
 _ROW_BYTES, _KEY_BYTES = 12, 4
 _Number = Annotated[int, msgspec.Meta(ge=0, le=NUMBER_MAX)]
+_Id = Annotated[str, msgspec.Meta(max_length=64)]
 
 
 @dataclass(frozen=True, slots=True)
 class ChangelogTopic:
-    """Where state changes go: topic, fingerprint of the store, number of its fields."""
+    """Where state changes go: topic, fingerprint of the store, number of its fields, ids of the input topics."""
 
     topic: str
     fingerprint: str
     fields: int
+    ids: tuple[str, ...] = ()
 
 
 class Block(msgspec.Struct, array_like=True):
@@ -53,6 +55,7 @@ class Block(msgspec.Struct, array_like=True):
         slots, times, values: its operations; times are differences from row to row.
         others: first and next of further inputs, in their order.
         upstreams: four little-endian int64 per line, in a re-keyed flow; with the first part.
+        ids: of the topics of the inputs, the lead first; empty where the cluster has none.
     """
 
     format: int
@@ -69,6 +72,7 @@ class Block(msgspec.Struct, array_like=True):
     values: memoryview
     others: Annotated[list[tuple[_Number, _Number]], msgspec.Meta(max_length=INPUTS_MAX)] = []
     upstreams: memoryview = memoryview(b"")
+    ids: Annotated[list[_Id], msgspec.Meta(max_length=INPUTS_MAX)] = []
 
     @property
     def covered(self) -> list[tuple[int, int]]:
@@ -110,7 +114,9 @@ _ENCODER = msgspec.msgpack.Encoder()
 UNREADABLE = (Damaged, msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-def encode(delta: Delta, fingerprint: str, seq: int, covered: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+def encode(
+    delta: Delta, fingerprint: str, seq: int, covered: Sequence[tuple[int, int]], ids: Sequence[str] = ()
+) -> Iterator[bytes]:  # fmt: skip
     """Messages of one commit for one partition, each at most CHANGELOG_BYTES_MAX before compression.
 
     Args:
@@ -118,6 +124,7 @@ def encode(delta: Delta, fingerprint: str, seq: int, covered: Sequence[tuple[int
         fingerprint: of the store.
         seq: number of the commit.
         covered: its offsets, `[first, next)` for each input.
+        ids: of the topics of the inputs.
     """
     (first, next_), *others = covered
     cuts, keys = _cuts(delta)
@@ -128,7 +135,7 @@ def encode(delta: Delta, fingerprint: str, seq: int, covered: Sequence[tuple[int
             FORMAT, fingerprint, seq, first, next_, part, len(cuts) - 1,
             _bytes(names.data, "u1"), _bytes(np.diff(names.ends, prepend=0), "<i4"), _bytes(delta.slots[start:end], "<i4"),
             _bytes(np.diff(delta.times[start:end], prepend=0), "<i8"), _bytes(delta.values[:, start:end], "<f8"), others,
-            _bytes(delta.upstreams if part == 0 else NO_CHANGE, "<i8"),
+            _bytes(delta.upstreams if part == 0 else NO_CHANGE, "<i8"), list(ids),
         )  # fmt: skip
         yield compressor.compress(_ENCODER.encode(block))
 
@@ -187,18 +194,26 @@ def _check(head: _Head, fingerprint: str, where: str) -> None:
 
 
 class Mark(NamedTuple):
-    """What the metadata of a committed offset says: number of the commit, and changelog offset of the base snapshot.
+    """What the metadata of a committed offset says.
 
     A commit number of 0 stands for new windows from that offset on; None for a commit that was not ours.
+
+    Attributes:
+        seq: number of the commit.
+        base: changelog offset of the base snapshot.
+        id: of the topic that the offset is one of.
+        of: how many partitions the topic had, where windows belong to partitions.
     """
 
     seq: int | None
     base: int | None = None
+    id: str | None = None
+    of: int | None = None
 
 
-def metadata(seq: int, base: int | None = None) -> str:
+def metadata(mark: Mark) -> str:
     """What a commit writes beside the offset."""
-    return f"{_METADATA}seq={seq}" + ("" if base is None else f" base={base}")
+    return _METADATA + " ".join(f"{name}={word}" for name, word in mark._asdict().items() if word is not None)
 
 
 def mark(text: str | None) -> Mark:
@@ -210,10 +225,11 @@ def mark(text: str | None) -> Mark:
     if not text or not text.startswith(_METADATA):
         return Mark(None)
     found = dict(word.split("=", 1) for word in text[len(_METADATA) :].split() if "=" in word)
-    numbers = [found.get("seq", ""), found.get("base", "0")]
+    numbers = [found.get("seq", ""), found.get("base", "0"), found.get("of", "0")]
     if not all(number.isdecimal() and number.isascii() and len(number) <= _DIGITS_MAX for number in numbers):
         raise StateError(
             f"the metadata {shown(text)!r} of a committed offset is damaged: it names no commit; did another tool commit for the "
             f"group? {START_OVER[0].upper()}{START_OVER[1:]}"
         )
-    return Mark(int(numbers[0]), int(numbers[1]) if "base" in found else None)
+    base, of = (int(found[name]) if name in found else None for name in ("base", "of"))
+    return Mark(int(found["seq"]), base, found.get("id"), of)

@@ -33,6 +33,7 @@ class Progress:
         early: blocks that lie between its chunks, with their places.
         next: offset of each input after the last block; empty before the first.
         applied: sequence number of the last block.
+        ids: of the input topics, as the last block says.
         rows: samples in the blocks.
         base_bytes, block_bytes: read so far.
         reached: how far the changelog was read.
@@ -58,6 +59,7 @@ class Progress:
     early: list[tuple[Block, str]] = field(default_factory=list)
     next: list[int] = field(default_factory=list)
     applied: int = 0
+    ids: list[str] = field(default_factory=list)
     rows: int = 0
     base_bytes: int = 0
     block_bytes: int = 0

@@ -44,6 +44,7 @@ class Restored:
         rows: applied from blocks.
         base: changelog offset of its base snapshot.
         base_bytes, block_bytes: of that snapshot, and of the blocks after it.
+        ids: of the input topics at its last commit, as far as the changelog says.
     """
 
     partition: int
@@ -53,6 +54,7 @@ class Restored:
     base: int | None = None
     base_bytes: int = 0
     block_bytes: int = 0
+    ids: tuple[str, ...] = ()
 
 
 class Restore:
@@ -225,6 +227,7 @@ class Restore:
         progress.waiting += [(part, progress.expected) for part in progress.parts]
         progress.parts.clear()
         progress.next, progress.applied = [next_ for _, next_ in block.covered], block.seq
+        progress.ids = block.ids or progress.ids
 
     def _checked(self, progress: Progress, block: Block, where: str) -> Delta:
         """The operations of a block that follows, once they are known to be ones that its store can carry out."""
@@ -272,7 +275,7 @@ class Restore:
         self.cancel([partition])
         return Restored(
             partition, list(progress.next or progress.committed), progress.applied, progress.rows,
-            progress.mark.base, progress.base_bytes, progress.block_bytes,
+            progress.mark.base, progress.base_bytes, progress.block_bytes, tuple(progress.ids),
         )  # fmt: skip
 
     def _check_end(self, partition: int, progress: Progress) -> None:

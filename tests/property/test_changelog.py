@@ -214,9 +214,9 @@ def test_asking_more_of_the_same_samples_keeps_the_fingerprint() -> None:
         ("", Mark(None)),
         ("note of another tool", Mark(None)),
         ("streamer/1 seq=17", Mark(17)),  # of a version without snapshots
-        (changelog.metadata(17), Mark(17)),
-        (changelog.metadata(17, 0), Mark(17, 0)),
-        (changelog.metadata(17, 9_000), Mark(17, 9_000)),
+        (changelog.metadata(Mark(17)), Mark(17)),
+        (changelog.metadata(Mark(17, 0)), Mark(17, 0)),
+        (changelog.metadata(Mark(17, 9_000, "asfoel7qTjm0slMj3wLBkQ", 4)), Mark(17, 9_000, "asfoel7qTjm0slMj3wLBkQ", 4)),
     ],
 )
 def test_number_and_base_travel_in_the_metadata(text: str | None, mark: Mark) -> None:

@@ -16,7 +16,8 @@ from streamer.batch import Batch
 from streamer.flow import Flow
 from streamer.inference.model import Features
 from streamer.inference.pool import Task
-from streamer.memory_log import MemoryAdmin, MemoryConsumer, MemoryLog, MemoryProducer, Report
+from streamer.memory_admin import MemoryAdmin
+from streamer.memory_log import MemoryConsumer, MemoryLog, MemoryProducer, Report
 from streamer.outlets import Outlets
 from streamer.stages.infer import Infer
 from streamer.stages.transaction import Transaction

@@ -91,7 +91,7 @@ def judge(log: MemoryLog, *, once: bool = True) -> list[str]:
     letters = {origin(letter): letter for letter in log.committed_records(REJECTED)}
     rows = [json.loads(record.value or b"") for record in log.committed_records(PREDICTIONS)]
     seen = Counter([row["id"] for row in rows] + [origin(letter) for letter in log.committed_records(REJECTED)])
-    inputs = {f"{SOURCE}/{p}/{o}": log.record(SOURCE, p, o) for p in range(log.partitions) for o in range(log.end(SOURCE, p))}
+    inputs = {f"{SOURCE}/{p}/{o}": log.record(SOURCE, p, o) for p in range(log.count(SOURCE)) for o in range(log.end(SOURCE, p))}
     count = seen if once else Counter(dict.fromkeys(seen, 1))
     wrong += [f"{name} has {seen[name]} outcomes" for name in {*inputs, *seen} if count[name] != (name in inputs)]
     altered = [name for name, letter in letters.items() if name in inputs and not same(letter, inputs[name])]
