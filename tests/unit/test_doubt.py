@@ -1,17 +1,18 @@
 """A request that may have a second copy on its way: the producer is replaced before the next transaction, and nothing else."""
 
 import json
+import threading
 
 import pytest
 from confluent_kafka import KafkaError
 
 from streamer.kafka import transactional_config
-from streamer.limits import DOUBT_AFTER_S, RETRY_BACKOFF_S
+from streamer.limits import COMMIT_STUCK_S, DOUBT_AFTER_S, RETRY_BACKOFF_S
 from streamer.settings import Settings
 from streamer.stages.doubt import Doubt
 from tests.unit import flows
-from tests.unit.faulty import FaultTest, short_waits
-from tests.unit.late import LateScript, LateTest
+from tests.unit.faulty import FaultTest, FaultyClients, kafka_error, short_waits
+from tests.unit.late import LateProducer, LateScript, LateTest
 from tests.unit.test_recovery import send
 
 __all__ = ["short_waits"]
@@ -175,3 +176,50 @@ def test_the_producer_of_transactions_is_set_up_for_the_rule() -> None:
     config = transactional_config(Settings.load(None, kafka={"producer": asked}), "group")
     assert config["retry.backoff.ms"] == 1e3 * RETRY_BACKOFF_S <= config["retry.backoff.max.ms"]
     assert config["statistics.interval.ms"] > 0
+
+
+def test_a_thread_that_was_left_to_itself_touches_nothing_of_the_new_producer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes back with an error that says: send it again."""
+    monkeypatch.setattr(FaultyClients, "commit_stuck_s", COMMIT_STUCK_S)
+    monkeypatch.setattr("streamer.stages.commit._MEND_TIMEOUT_S", 0.05)
+    entered, go_on, polled = threading.Event(), threading.Event(), list[LateProducer]()
+    poll = LateProducer.poll
+
+    with late() as test:
+        send(test, range(3))
+        test.run()
+        stuck = test.clients.producers[0]
+
+        def hang() -> None:
+            again = entered.is_set()
+            entered.set()
+            assert go_on.wait(10.0), "nobody lets the commit go on"
+            if not again:
+                raise kafka_error("retriable")
+
+        def note(self: LateProducer, timeout: float = 0) -> int:
+            if threading.current_thread().name == "streamer-commit":
+                polled.append(self)
+            return poll(self, timeout)
+
+        monkeypatch.setattr(stuck, "commit_transaction", hang)
+        monkeypatch.setattr(LateProducer, "poll", note)
+        test.commits_held = True  # the helper would wait for its end
+        send(test, range(3, 6))
+        test.turns(8)
+        test.commits_held = False
+        (transaction, outlets) = test.held_commits.pop()
+        test.worker._commit._committing.jobs.put((transaction, outlets))
+        assert entered.wait(10.0), "the commit did not begin"
+        test.clock.advance(COMMIT_STUCK_S)
+        test.turns(3)
+        assert len(test.clients.producers) == 2
+        go_on.set()
+        assert transaction.finished.wait(10.0), "the old thread hangs"
+        send(test, range(6, 9))
+        test.run()
+        assert polled, "the old thread did not come back"
+        assert set(polled) <= {stuck}
+        assert len(test.clients.producers) == 2
+        assert counted(test, "streamer_doubts_total") == 0
+        assert flows.judge(test.log).exactly_once
