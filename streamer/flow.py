@@ -8,6 +8,7 @@ from streamer.batch import Batch, Records
 from streamer.clock import Clock
 from streamer.closing import Closing
 from streamer.inference.pool import Pool
+from streamer.join_plan import JoinInput
 from streamer.match_plan import MatchPlan
 from streamer.message_sizes import MessageSizes
 from streamer.plan import Plan, RekeyPlan
@@ -24,9 +25,10 @@ from streamer.stages.infer import Infer
 from streamer.stages.join import JoinStage
 from streamer.stages.match import MatchStage
 from streamer.stages.produce import Encoding, Matches, Results
+from streamer.stages.tables import DecodeTable
 from streamer.stages.window import WindowStage
 from streamer.state.changelog import ChangelogTopic
-from streamer.state.join_spec import JoinSpec
+from streamer.state.join_spec import UNREAD, JoinSpec
 from streamer.state.store import StoreSpec
 
 if TYPE_CHECKING:
@@ -163,8 +165,14 @@ def _decode(plan: Plan, settings: Settings) -> Decode | DecodeEach | Receive:
         return Receive(plan.topics.source, source)
     if plan.joins is None:
         return source
-    others = [Decode(each.event, each.columns, bytes_max, ahead_us, keyed=True) for each in plan.joins.inputs]
+    others = [_decode_input(each, bytes_max, ahead_us) for each in plan.joins.inputs]
     return DecodeEach(dict(zip(plan.topics.sources, [source, *others], strict=True)))
+
+
+def _decode_input(each: JoinInput, bytes_max: int, ahead_us: int) -> Decode | DecodeTable:
+    read = tuple(name for name in each.columns if name != UNREAD)
+    rows = Decode(each.event, read, bytes_max, ahead_us, keyed=True)
+    return DecodeTable(rows, each.columns) if each.table else rows
 
 
 def _window(plan: Plan, settings: Settings) -> WindowStage | RekeyedWindows | JoinStage | CloseStage:

@@ -17,10 +17,12 @@ class JoinInput:
     Attributes:
         event: its class.
         columns: fields of it that leave the decoder.
+        table: whether a record without a value deletes the row of its key.
     """
 
     event: type[Event]
     columns: tuple[str, ...]
+    table: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,8 @@ class Joins:
             tuple(sorted(needs.window_fields() | needs.events)),
             max(step.late_us for step in joined),
         )
-        inputs = tuple(JoinInput(step.join.event, stream.fields) for step, stream in zip(joined, streams, strict=True))
+        pairs = [(step.join, stream.fields) for step, stream in zip(joined, streams, strict=True)]
+        inputs = tuple(JoinInput(join.event, fields, join.table) for join, fields in pairs)
         idle = [step.idle_s for step in joined]
         return Joins(inputs, spec, (max(idle), *idle))
 

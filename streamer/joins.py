@@ -1,7 +1,7 @@
 """What a join is: each event of the source looks at events of the same key in another stream, near its own time."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streamer.errors import TopologyError, line_of_caller
 from streamer.event import Event
@@ -35,11 +35,13 @@ class Join:
         event: its class.
         sights: one or more.
         samples: most events of it that are kept for a key.
+        table: whether it is one: a record without a value deletes the row of its key, as of the record's timestamp.
     """
 
     event: type[Event]
     sights: tuple[Sight, ...]
     samples: int
+    table: bool = False
 
     @property
     def ahead_us(self) -> int:
@@ -72,6 +74,9 @@ def interval(event: type[Event], *, before: str = "0s", after: str = "0s", max_s
 def latest(event: type[Event], *, max_age: str | None = None, max_samples: int = 1) -> Join:
     """The newest event of the other stream that is not after an event, as of event time: a stream joined to a table.
 
+    A record without a value (a tombstone) deletes the row of its key: events at or after the record's timestamp see none, until
+    there is a newer one.
+
     Args:
         event: class of the other stream.
         max_age: what is older is not seen.
@@ -82,7 +87,7 @@ def latest(event: type[Event], *, max_age: str | None = None, max_samples: int =
     """
     try:
         begin = -FAR if max_age is None else -parse_duration_us(max_age)
-        return _join(event, (Sight("latest", begin, 0, most=1),), max_samples)
+        return replace(_join(event, (Sight("latest", begin, 0, most=1),), max_samples), table=True)
     except ValueError as error:
         raise TopologyError(f"{line_of_caller(1)}: latest(): {error}") from error
 

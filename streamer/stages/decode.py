@@ -1,6 +1,6 @@
 """decode: bytes become columns. A record that cannot be used becomes a dead letter with a reason; its neighbours go on."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -168,7 +168,7 @@ class Decode:
 class DecodeEach:
     """Decodes records of several inputs, each by its own rules: topic -> decoder."""
 
-    inputs: Mapping[str, Decode]
+    inputs: Mapping[str, Callable[[Records], Batch]]
 
     def __call__(self, records: Records) -> Batch:
         """Decode records of one of them."""

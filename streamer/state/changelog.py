@@ -23,6 +23,8 @@ from streamer.state.names import Names
 from streamer.state.upstreams import NO_CHANGE
 
 FORMAT = 3
+# The same with rows of a table deleted, which versions that know no deletions must not take for rows.
+FORMAT_DELETES = 4
 START_OVER = "start over with streamer state reset, or with a new --group"
 _METADATA = "streamer/1 "
 _DIGITS_MAX = 18
@@ -128,11 +130,12 @@ def encode(
     """
     (first, next_), *others = covered
     cuts, keys = _cuts(delta)
+    format_ = FORMAT_DELETES if np.isnan(delta.values).any() else FORMAT
     compressor = zstandard.ZstdCompressor(level=1)
     for part, (start, end) in enumerate(pairwise(cuts)):
         names = delta.new_keys.part(keys[part], keys[part + 1])
         block = Block(
-            FORMAT, fingerprint, seq, first, next_, part, len(cuts) - 1,
+            format_, fingerprint, seq, first, next_, part, len(cuts) - 1,
             _bytes(names.data, "u1"), _bytes(np.diff(names.ends, prepend=0), "<i4"), _bytes(delta.slots[start:end], "<i4"),
             _bytes(np.diff(delta.times[start:end], prepend=0), "<i8"), _bytes(delta.values[:, start:end], "<f8"), others,
             _bytes(delta.upstreams if part == 0 else NO_CHANGE, "<i8"), list(ids),
@@ -182,7 +185,7 @@ def decode(value: bytes, fingerprint: str, where: str) -> Block:
 
 
 def _check(head: _Head, fingerprint: str, where: str) -> None:
-    if head.format != FORMAT:
+    if head.format not in (FORMAT, FORMAT_DELETES):
         raise StateError(
             f"{where} has changelog format {head.format}, this version reads {FORMAT}; run the version that wrote it"
         )

@@ -14,6 +14,9 @@ from streamer.state.joining import HIDDEN, OFFSET
 from streamer.state.store import KEY_OVERHEAD_BYTES, asked_bits
 from streamer.windows import Needs, Rolling
 
+# Stands for a field of a table where no field of it is read.
+UNREAD = "-"
+
 
 @dataclass(frozen=True, slots=True)
 class Stream:
@@ -47,7 +50,8 @@ class Stream:
     @staticmethod
     def joined(join: Join, needs: Needs) -> "Stream":
         """Another stream."""
-        fields = tuple(sorted(needs.window_fields()))
+        # Of a table something is kept even where nothing is read but whether there is a row.
+        fields = tuple(sorted(needs.window_fields())) or ((UNREAD,) if join.table else ())
         return Stream(join.event.__event__.topic, fields, join.samples, join.sights, (needs, *needs.further))
 
     @property

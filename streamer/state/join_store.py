@@ -259,7 +259,9 @@ class JoinStore:
         }
         arrays = {name: array[:used].copy() for name, array in self.arrays.items()}
         own = {"stream_newest": self.newest.copy(), "queue_rows": waiting}
-        return Dump(self.keys.index.names(), self.keys.dump() | arrays | own | queued)
+        # The smallest of numbers is NaN when one of them is.
+        deletes = any(bool(np.isnan(np.min(values, initial=0.0))) for values in (arrays["ring"], queued["queue_values"]))
+        return Dump(self.keys.index.names(), self.keys.dump() | arrays | own | queued, deletes)
 
     def load(self, dump: Dump) -> None:
         """Become what was dumped, by a store of the same spec; what was here is gone.

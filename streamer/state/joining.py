@@ -5,6 +5,8 @@ at u - shift[s], the first moment of the source's time from which on a row may s
 own time, after the samples that come out then. Out of its queue a sample enters the ring of its key, and a row of the source
 looks at the rings. So what a row sees depends on event times alone, and not on which input was read first.
 
+A row of a table that was deleted lines up as any other, with NaN in place of its fields: no sample else is NaN.
+
 Stream 0 is the source. Its rows enter a ring too, if they have a window of their own, each before it looks.
 """
 
@@ -134,6 +136,9 @@ def _look(  # type: ignore[no-untyped-def]
     first = _count_until(times, t_base, size, start, end, time + looks[look, 1] - 1)
     if looks[look, 3] > 0:
         first = max(first, end - looks[look, 3])
+    # The newest row of a table may say that there is none.
+    if stream > 0 and looks[look, 3] == 1 and end > first and np.isnan(ring[slot, base + (start + end - 1) % size]):
+        first = end
     alone = alone and stream == 0
     n = 1 if alone else end - first
     out_n[look, row] = n

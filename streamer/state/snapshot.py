@@ -22,6 +22,8 @@ from streamer.state.names import Names
 from streamer.state.store import Dump
 
 SNAPSHOT_FORMAT = 2
+# The same with rows of a table deleted, which versions that know no deletions must not take for rows.
+SNAPSHOT_FORMAT_DELETES = 3
 # Keys of the records in the changelog topic; blocks have none.
 CHUNK, MANIFEST = b"chunk", b"manifest"
 _WORD_BYTES = 8
@@ -94,6 +96,7 @@ class Snapshot:
     """
 
     def __init__(self, dump: Dump, fingerprint: str, seq: int, next_: list[int], id_: bytes) -> None:
+        self._format = SNAPSHOT_FORMAT_DELETES if dump.deletes else SNAPSHOT_FORMAT
         self._fingerprint, self._seq, self._next, self._id = fingerprint, seq, next_, id_
         named = {"keys": dump.keys.data, "key_ends": dump.keys.ends, **dump.arrays}
         columns = {name: np.asarray(array, order="C") for name, array in named.items()}
@@ -113,12 +116,12 @@ class Snapshot:
         """Key and value of a message; to be asked for in order, once each."""
         if number == self._chunks:
             manifest = Manifest(
-                SNAPSHOT_FORMAT, self._fingerprint, self._id, self._seq, self._next, self._chunks, self._digest.digest()
+                self._format, self._fingerprint, self._id, self._seq, self._next, self._chunks, self._digest.digest()
             )
             return MANIFEST, msgspec.msgpack.encode(manifest)
         payload = self._compressor.compress(self._piece(number))
         self._digest.update(payload)
-        value = msgspec.msgpack.encode(Chunk(SNAPSHOT_FORMAT, self._fingerprint, self._id, number, self.size, payload))
+        value = msgspec.msgpack.encode(Chunk(self._format, self._fingerprint, self._id, number, self.size, payload))
         self.written += len(value)
         return CHUNK, value
 
@@ -202,7 +205,7 @@ class Assembly:
             raise StateError(
                 f"{where} is not part of a base snapshot ({error}); was something else produced to this topic?"
             ) from error
-        if part.format != SNAPSHOT_FORMAT:
+        if part.format not in (SNAPSHOT_FORMAT, SNAPSHOT_FORMAT_DELETES):
             raise StateError(
                 f"{where} has snapshot format {part.format}, this version reads {SNAPSHOT_FORMAT}; run the version that wrote it"
             )

@@ -156,10 +156,12 @@ class Dump:
     Attributes:
         keys: by slot.
         arrays: the rest, by name, cut to the slots in use.
+        deletes: whether rows of a table are deleted in it.
     """
 
     keys: Names
     arrays: dict[str, NDArray[Any]]
+    deletes: bool = False
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Dump) and self._comparable() == other._comparable()

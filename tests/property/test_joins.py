@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -64,7 +64,7 @@ DELAY_S = 4
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One record: topic, key, event time in microseconds, number."""
+    """One record: topic, key, event time in microseconds, number; NaN where a row of a table is deleted."""
 
     topic: str
     key: str
@@ -160,6 +160,7 @@ def expected(rows: Sequence[Row], flow: Flow) -> dict[int, dict[str, Any]]:
         (sight,) = flow.second.sights
         near = visible(rows, "b", row.key, row.time + sight.end_us, flow.second.samples)
         near = [other for other in near if other.time >= row.time + sight.begin_us][-(sight.most or 10**6) :]
+        near = [other for other in near if not math.isnan(other.number)]
         out[offset] |= {f"b.{name}": value for name, value in summary([other.number for other in near]).items()}
         opposite = [-other.number for other in near]
         out[offset] |= {"b.first": opposite[0] if near else math.nan, "b.max": max(opposite, default=math.nan)}
@@ -235,6 +236,33 @@ def run(rows: Sequence[Row], join: Join, cuts: Sequence[int], late_s: int = LATE
         flow.release()
     flow.end()
     return flow
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> list[Row]:
+    """The same with some rows of the second input deleted."""
+    rows = draw(logs())
+    gone = draw(st.sets(st.integers(0, max(0, len(rows) - 1))))
+    return [replace(row, number=math.nan) if n in gone and row.topic == "b" else row for n, row in enumerate(rows)]
+
+
+as_of = st.sampled_from([latest(B), latest(B, max_age="5s"), latest(B, max_samples=8)])
+
+
+@settings(max_examples=150, deadline=None)
+@given(tables(), as_of, cuts_)
+def test_a_deleted_row_is_seen_by_nobody_and_survives_a_replay_and_a_dump(rows: list[Row], join: Join, cuts: list[int]) -> None:
+    flow = run(rows, join, cuts)
+    agree(flow.seen, expected(rows, flow))
+    replayed, loaded = new_store(flow), new_store(flow)
+    for delta in flow.deltas:
+        replayed.apply(delta)
+    loaded.load(flow.store.dump())
+    assert replayed.dump() == loaded.dump() == flow.store.dump()
+
+
+def new_store(flow: Flow) -> JoinStore:
+    return JoinStore(flow.stage.spec, 100)
 
 
 @settings(max_examples=250, deadline=None)

@@ -44,6 +44,7 @@ def meetings(test: TopologyTest, number: int) -> None:
         test.send(test_joins.Login(f"u{n % 3}", test.now, float(n)), step="1s")
         test.send(test_joins.Card(f"u{n % 3}", test.now, float(number)), step="1s")
         test.send(test_joins.Payment(f"u{n % 3}", test.now, float(n)), step="1s")
+    test.send_bytes(test_joins.CARDS, b"u1", None)
     test.clock.advance(1)
 
 
