@@ -69,6 +69,8 @@ class Assignment:
         on_lost: policy for committed offsets that retention removed.
         metrics: restored rows and gauges.
         clock: for progress.
+        tells_spares: whether the group tells a member that it has no partitions for it (KIP-848's broker says nothing).
+        joined: whether the group has told us what is ours.
     """
 
     consume: Consume
@@ -83,6 +85,8 @@ class Assignment:
     on_lost: str
     metrics: Metrics
     clock: Clock
+    tells_spares: bool = True
+    joined: bool = False
     partitions: set[int] = field(default_factory=set)
     _new: dict[int, Stateful | None] = field(default_factory=dict)
     _learning: _Learning | None = None
@@ -118,6 +122,11 @@ class Assignment:
             self._new.pop(partition, None)
             self._ready.pop(partition, None)
 
+    def lost(self, partitions: list[int]) -> None:
+        """Forget partitions that the group took, since it took us for dead."""
+        self.joined, self._awaited_until = False, self.clock.monotonic() + _AWAITED_S
+        self.end(partitions)
+
     def end(self, partitions: list[int]) -> None:
         """Forget partitions."""
         self.partitions -= set(partitions)
@@ -131,6 +140,12 @@ class Assignment:
     def awaited(self) -> bool:
         """Whether partitions are about to come, or to be asked about again; a worker to spare stops counting on the first."""
         return self._resting or (not self.partitions and self.clock.monotonic() < self._awaited_until)
+
+    @property
+    def member(self) -> bool:
+        """Whether the group knows us, with partitions or to spare."""
+        silent = not self.tells_spares and self.clock.monotonic() >= self._awaited_until
+        return self.joined or bool(self.partitions) or silent
 
     @property
     def restoring(self) -> bool:

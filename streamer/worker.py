@@ -93,7 +93,7 @@ class Worker:
             self._consume, self._window, self._commit,
             Restore(clients.consumer(reader), state.topic, clock, strict=exactly_once) if state else None,
             admin, self._watch, self._bases, state.topic if state else None,
-            settings.start, settings.on_lost_offsets, self.metrics, clock,
+            settings.start, settings.on_lost_offsets, self.metrics, clock, tells_spares=config.get("group.protocol") != "consumer",
         )  # fmt: skip
         self._book = Bookkeeper(self.metrics, plan, DeadLetterAlarm(self.metrics, settings.dead_letters_stop), clock)
         self._drain_timeout_s = settings.drain_timeout
@@ -150,8 +150,8 @@ class Worker:
         """None when rows can flow; otherwise what is waited for."""
         if (trouble := self.live() or self._breaker.describe()) is not None:
             return trouble
-        if not self._assignment.partitions:
-            return "no partitions are assigned"
+        if not self._assignment.member:
+            return "joining the group: it has not said yet which partitions are ours"
         if (failure := self._failure) is not None:
             return f"rolling back to the last commit: {failure}"
         return self._commit.describe() or self._assignment.describe()
@@ -300,6 +300,7 @@ class Worker:
         """Partitions are ours: their windows are restored before a row is read."""
         _log.info("partitions_assigned", topic=self._consume.lead, partitions=partitions)
         self.metrics.add("streamer_rebalances_total", 1, "assigned")
+        self._assignment.joined = True
         self._assignment.begin(partitions)
 
     def revoked(self, partitions: list[int]) -> None:
@@ -324,7 +325,7 @@ class Worker:
         _log.warning("partitions_lost", topic=self._consume.lead, partitions=partitions)
         self.metrics.add("streamer_rebalances_total", 1, "lost")
         self._fail(TransactionError("lost", "the group gave our partitions to somebody else", replace=False))
-        self._assignment.end(partitions)
+        self._assignment.lost(partitions)
         self._breaker.ill.forget()
 
     def _settled(self, deadline: float) -> bool:

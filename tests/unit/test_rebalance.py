@@ -6,6 +6,7 @@ import pytest
 
 from streamer import limits
 from streamer.errors import TopologyError
+from streamer.settings import KafkaSettings
 from tests.unit import flows
 from tests.unit.faulty import FaultTest, short_waits
 from tests.unit.second import Second
@@ -208,8 +209,30 @@ def test_a_worker_that_fails_commits_nothing_on_its_way_out(monkeypatch: pytest.
 # ---------------------------------------------------------------------- what it says about itself
 
 
+def test_a_replica_to_spare_is_ready_while_the_group_knows_it(test: FaultTest) -> None:
+    test.worker.assigned([])
+    assert test.worker.ready() is None, "more replicas than partitions: a rolling update waits for this one"
+    test.worker.lost([])
+    assert test.worker.ready() is not None
+
+
+def test_a_replica_that_gave_its_partitions_away_stays_ready(test: FaultTest) -> None:
+    test.run()
+    test.turns(5)
+    test.worker.revoked([0, 1])
+    assert test.worker.ready() is None
+
+
+def test_under_the_new_protocol_a_spare_hears_nothing_and_is_ready_once_partitions_would_have_come() -> None:
+    kafka = KafkaSettings(consumer={"group.protocol": "consumer"})
+    with FaultTest(flows.topology(), models=flows.score, settings={"kafka": kafka}) as test:
+        assert test.worker.ready() is not None
+        test.clock.advance(11.0)
+        assert test.worker.ready() is None
+
+
 def test_ready_and_live_name_what_is_waited_for(test: FaultTest) -> None:
-    assert test.worker.ready() == "no partitions are assigned"
+    assert test.worker.ready() == "joining the group: it has not said yet which partitions are ours"
     test.run()
     test.turns(5)
     assert test.worker.ready() is None

@@ -206,7 +206,7 @@ def test_both_flows_stop_in_order() -> None:
     with flow() as test:
         running = service(test)
         assert running.live() is None
-        assert running.ready() == "no partitions are assigned"
+        assert running.ready() == "joining the group: it has not said yet which partitions are ours"
         running.stop()
         running.run()
         assert running._failures == []

@@ -67,7 +67,7 @@ def test_healthy_is_200() -> None:
     [
         (Watched(waits="windows are being restored"), 200, 503),
         (Watched(stuck="the loop hangs"), 503, 200),
-        (Watched("the loop hangs", "no partitions are assigned"), 503, 503),
+        (Watched("the loop hangs", "joining the group"), 503, 503),
     ],
 )
 def test_unhealthy_is_503_and_says_why(watched: Watched, live: int, ready: int) -> None:
