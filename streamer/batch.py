@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from streamer.state.delta import Delta
 
+Headers = tuple[tuple[str, bytes | None], ...]
+
 LOG_APPEND_TIME = 2
 # A timestamp longer ago than this is none: it is missing, or in another unit. No topic keeps records for ten years.
 _AGE_US_MAX = 10 * 366 * 86_400 * 1_000_000
@@ -18,6 +20,17 @@ class Message(Protocol):
 
     def timestamp(self) -> tuple[int, int]:
         """Kind of the timestamp (`LOG_APPEND_TIME`, or another: the producer's or none), and milliseconds since the epoch."""
+
+    def headers(self) -> Any:
+        """Name and value of each header, or None."""
+
+
+def headers_of(message: Message | None) -> Headers:
+    """Its headers as they were produced; none where there is no record, or where their names are no text."""
+    try:
+        return tuple(message.headers() or ()) if message is not None else ()
+    except UnicodeDecodeError:
+        return ()
 
 
 def believed(times_us: NDArray[np.int64], by_us: NDArray[np.int64] | int) -> NDArray[np.int64]:
@@ -96,7 +109,12 @@ class Records:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record that cannot be used, with the reason; key and value are the original bytes."""
+    """A record that cannot be used, with the reason; key, value and headers are the original ones.
+
+    Attributes:
+        timestamp_ms: of the original record; None where there is no such record.
+        more: further headers, of ours.
+    """
 
     topic: str
     partition: int
@@ -106,6 +124,8 @@ class DeadLetter:
     stage: str
     reason: str
     detail: str
+    timestamp_ms: int | None = None
+    headers: Headers = ()
     more: tuple[tuple[str, str], ...] = ()
 
 
@@ -309,6 +329,8 @@ class Batch:
             DeadLetter(
                 origin.topic, int(origin.partitions[row]), int(origin.offsets[row]),
                 keys[row], self.values[row], stage, reason, f"{spans.name(row)}: {detail}" if spans else detail,
+                None if spans and spans.final[row] else int(origin.timestamps_ms[row]),
+                headers_of(self.messages[row] if self.messages else None),
             )
             for row in np.flatnonzero(bad).tolist()
         ]  # fmt: skip

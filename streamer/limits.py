@@ -112,6 +112,9 @@ TOPIC_UNKNOWN_AFTER_S = 5.0
 # A batch of records for one partition, as librdkafka has it. Topics that take less make it smaller.
 PRODUCER_BATCH_BYTES_MAX = 1_000_000
 
+# ... and this much of its headers: names, values and framing. They are for tracing and routing, not for data.
+DEAD_LETTER_HEADERS_BYTES_MAX = 16 * 1024
+
 # One changelog message. Brokers accept 1 MiB by default; records of a transaction add headers.
 CHANGELOG_BYTES_MAX = 900 * 1024
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.batch import Batch, DeadLetter, Origin, Records, Said, Tick
+from streamer.batch import Batch, DeadLetter, Origin, Records, Said, Tick, headers_of
 from streamer.by_partition import partition_rows
 from streamer.rekey import header
 from streamer.rekey.grid import Grid
@@ -59,6 +59,7 @@ def _foreign(records: Records, row: int) -> DeadLetter:
     return DeadLetter(
         records.topic, int(records.partitions[row]), int(records.offsets[row]),
         records.keys[row], records.values[row], "decode", FOREIGN, _WHY,
+        int(records.timestamps_ms[row]), headers_of(records.messages[row]),
     )  # fmt: skip
 
 

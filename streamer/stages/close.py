@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.batch import Batch, DeadLetter, Spans
+from streamer.batch import Batch, DeadLetter, Spans, headers_of
 from streamer.closing import Closing
 from streamer.stages.features import features_of
 from streamer.stages.window import column_of, ticking_rows
@@ -191,7 +191,8 @@ class CloseStage:
             more = (("streamer.late.watermark_us", str(watermark)), ("streamer.late.window_end_us", str(end)))
             found.append(DeadLetter(
                 origin.topic, int(origin.partitions[row]), int(origin.offsets[row]), origin.keys[row], batch.values[row],
-                "window", "late", detail, more,
+                "window", "late", detail, int(origin.timestamps_ms[row]),
+                headers_of(batch.messages[row] if batch.messages else None), more,
             ))  # fmt: skip
         return found
 

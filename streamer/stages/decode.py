@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.batch import Batch, DeadLetter, Records
+from streamer.batch import Batch, DeadLetter, Records, headers_of
 from streamer.by_partition import partition_rows
 from streamer.event import Event, numeric_fields
 from streamer.event_key import key_text
@@ -328,4 +328,5 @@ def _dead(records: Records, row: int, reason: str, detail: str) -> DeadLetter:
     return DeadLetter(
         origin.topic, int(origin.partitions[row]), int(origin.offsets[row]),
         origin.keys[row], records.values[row], "decode", reason, detail,
+        int(origin.timestamps_ms[row]), headers_of(records.messages[row] if records.messages else None),
     )  # fmt: skip

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from streamer.batch import Batch, DeadLetter, Spans
 from streamer.inference.model import LoadedModel
-from streamer.limits import DEAD_LETTER_BYTES_MAX, HEADER_ROOM_BYTES, KEY_BYTES_MAX
+from streamer.limits import DEAD_LETTER_BYTES_MAX, DEAD_LETTER_HEADERS_BYTES_MAX, HEADER_ROOM_BYTES, KEY_BYTES_MAX
 from streamer.stages.json_kernel import room, write_predictions
 
 _DRIVERS = 3
@@ -127,7 +128,7 @@ _CUT_BYTES = 256
 def dead_letter(letter: DeadLetter, most: int) -> tuple[bytes | None, bytes | None, Headers]:
     """Key, value and headers of a dead letter: the original bytes, or as much of them as may be kept and as the topic takes.
 
-    Of a value that is cut the headers have length and digest.
+    Of a value that is cut the headers have length and digest. The original headers stand behind ours.
 
     Args:
         letter: what to write.
@@ -137,8 +138,11 @@ def dead_letter(letter: DeadLetter, most: int) -> tuple[bytes | None, bytes | No
     key_size, value_size = len(key or b""), len(value or b"")
     headers = _headers(letter, detail)
     room = most - _size(headers)
+    kept_of_both = min(key_size, DEAD_LETTER_BYTES_MAX) + min(value_size, DEAD_LETTER_BYTES_MAX)
+    originals = _originals(letter.headers, min(room - kept_of_both - 2 * _CUT_BYTES, DEAD_LETTER_HEADERS_BYTES_MAX))
+    room -= _size(originals)
     if key_size + value_size <= room and max(key_size, value_size) <= DEAD_LETTER_BYTES_MAX:
-        return key, value, headers
+        return key, value, headers + originals
     room -= _CUT_BYTES
     if room < 0:
         detail = detail.encode()[: max(0, len(detail.encode()) + room)].decode(errors="ignore")
@@ -149,10 +153,23 @@ def dead_letter(letter: DeadLetter, most: int) -> tuple[bytes | None, bytes | No
         headers.append(("streamer.error.truncated", str(value_size)))
         headers.append(("streamer.error.digest", "sha256:" + hashlib.sha256(value).hexdigest()))
         value = value[:kept]
-    return key, value, headers
+    return key, value, headers + originals
+
+
+def _originals(headers: Sequence[tuple[str, bytes | None]], room: int) -> Headers:
+    """Headers of the original record, the first ones that there is room for; another dead letter's of ours get a new name."""
+    kept: Headers = []
+    for number, (name, value) in enumerate(headers):
+        renamed = f"original.{name}" if name.startswith("streamer.") else name
+        room -= _size([(renamed, value)])
+        if room < 0:
+            return [*kept, ("streamer.error.headers_dropped", str(len(headers) - number))]
+        kept.append((renamed, value))
+    return kept
 
 
 def _headers(letter: DeadLetter, detail: str) -> Headers:
+    stamp = [] if letter.timestamp_ms is None else [("streamer.error.timestamp", str(letter.timestamp_ms))]
     return [
         ("streamer.error.stage", letter.stage),
         ("streamer.error.reason", letter.reason),
@@ -160,6 +177,7 @@ def _headers(letter: DeadLetter, detail: str) -> Headers:
         ("streamer.error.topic", letter.topic),
         ("streamer.error.partition", str(letter.partition)),
         ("streamer.error.offset", str(letter.offset)),
+        *stamp,
         *letter.more,
     ]
 

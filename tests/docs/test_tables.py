@@ -119,7 +119,18 @@ def reasons(stage: str) -> set[str]:
 def test_dead_letter_headers_are_all_there() -> None:
     from streamer.batch import DeadLetter  # noqa: PLC0415 - with the value that makes all headers appear
 
-    letter = DeadLetter("t", 0, 0, b"k", b"x" * (limits.DEAD_LETTER_BYTES_MAX + 1), "s", "r", "d")
+    letter = DeadLetter(
+        "t",
+        0,
+        0,
+        b"k",
+        b"x" * (limits.DEAD_LETTER_BYTES_MAX + 1),
+        "s",
+        "r",
+        "d",
+        7,
+        (("h", b"x" * limits.DEAD_LETTER_HEADERS_BYTES_MAX),),
+    )
     _, _, headers = dead_letter(letter, limits.MESSAGE_BYTES_DEFAULT)
     written = {header.removeprefix("streamer.error") for header, _ in headers}
     documented = {word.removeprefix("streamer.error") for row in rows(DOCS / "topologies.md", "header") for word in code(row[0])}
