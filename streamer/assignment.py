@@ -6,9 +6,10 @@ broker that is away would keep the whole group waiting.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from streamer import limits
@@ -33,6 +34,8 @@ _log = get_logger(__name__)
 _PROGRESS_EVERY_S = 5.0
 # After that long a group has dealt its partitions.
 _AWAITED_S = 10.0
+_LEADERS_CHANGED = (KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.NOT_LEADER_FOR_PARTITION)
+_REFRESH_S = 1.0
 _ASK_AGAIN_S = 0.2
 _TELL_AGAIN_S = 10.0
 
@@ -250,6 +253,10 @@ class Assignment:
     def _ask_later(self, pace: _Pace, error: KafkaException) -> None:
         now = self.clock.monotonic()
         pace.at = now + _ASK_AGAIN_S
+        if error.args[0].code() in _LEADERS_CHANGED:
+            # The client goes on asking with the leaders and epochs that it learned while a broker was still starting.
+            with suppress(KafkaException):
+                self.admin.list_topics(timeout=_REFRESH_S)
         if now >= self._tell_at:
             self._tell_at = now + _TELL_AGAIN_S
             _log.warning("partitions_wait", topic=self.consume.lead, partitions=[*self._new, *self._ready], error=str(error))

@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import EarliestSpec, ListOffsetsResultInfo, OffsetSpec
+from confluent_kafka.admin._metadata import ClusterMetadata
 
 from streamer.batch import Batch
 from streamer.flow import Flow
@@ -37,6 +38,7 @@ def kafka_error(kind: str) -> KafkaException:
         "fatal": KafkaError(KafkaError._FATAL, "scripted", fatal=True),
         "fenced": KafkaError(KafkaError._FENCED, "scripted", fatal=True),
         "plain": KafkaError(KafkaError._TRANSPORT, "scripted"),
+        "epoch": KafkaError(KafkaError.FENCED_LEADER_EPOCH, "Leader epoch is older than broker epoch"),
         "stale": KafkaError(KafkaError.ILLEGAL_GENERATION, "not a member any more", txn_requires_abort=True),
         "concurrent": KafkaError(KafkaError.CONCURRENT_TRANSACTIONS, "another operation is under way"),
         "state": KafkaError(KafkaError._STATE, "not valid in this state"),
@@ -54,6 +56,7 @@ class Script:
         calls: how often each was called.
         removed: topic -> records at its start that retention removed, in every partition.
         leaderless: partitions of which no end is known; asked together with others, these are not answered for either.
+        restarted: brokers have; until it asks for their metadata, a client asks with the epochs it knew.
     """
 
     faults: dict[tuple[str, int], str] = field(default_factory=dict)
@@ -61,6 +64,7 @@ class Script:
     calls: Counter[str] = field(default_factory=Counter)
     removed: dict[str, int] = field(default_factory=dict)
     leaderless: set[int] = field(default_factory=set)
+    restarted: bool = False
 
     def fail_next(self, call: str, kind: str, times: int = 1) -> None:
         """Let the next call fail, or the next few."""
@@ -220,10 +224,14 @@ class FaultyAdmin(MemoryAdmin):
     ) -> "dict[TopicPartition, Future[ListOffsetsResultInfo]]":  # fmt: skip
         answers = super().list_offsets(asked, request_timeout)
         failed = self._script.take("list_offsets") or any(tp.partition in self._script.leaderless for tp in asked)
-        for tp in answers if failed else ():
+        for tp in answers if failed or self._script.restarted else ():
             answers[tp] = Future()
-            answers[tp].set_exception(kafka_error("plain"))
+            answers[tp].set_exception(kafka_error("plain" if failed else "epoch"))
         return answers
+
+    def list_topics(self, timeout: float = 0) -> ClusterMetadata:
+        self._script.restarted = False
+        return super().list_topics(timeout)
 
     def _end(self, tp: TopicPartition, spec: OffsetSpec) -> int:
         removed = self._script.removed.get(tp.topic, 0) if isinstance(spec, EarliestSpec) else 0

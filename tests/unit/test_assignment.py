@@ -64,3 +64,15 @@ def test_a_partition_without_a_leader_keeps_no_other_waiting() -> None:
         test.run()
         assert committed(test) == set(range(PARTITIONS))
         assert flows.judge(test.log).exactly_once
+
+
+def test_epochs_from_before_a_restart_of_the_brokers_are_learned_anew() -> None:
+    with flow() as test:
+        feed(test, 50)
+        test.run()
+        test.restart()
+        test.script.restarted = True
+        feed(test, 50)
+        test.run()
+        assert not test.script.restarted, "the client was never told to ask for the leaders again"
+        assert flows.judge(test.log).exactly_once
