@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from typing import Any
 
+import numpy as np
 import pytest
 
 from streamer import Model, Topology, hopping, session, tumbling
@@ -280,3 +281,29 @@ def test_at_least_once_closes_windows_too() -> None:
         test.restart()
         assert test.read(flows.PREDICTIONS) == []
         assert row["final"]
+
+
+def test_a_silent_partition_without_open_windows_costs_no_look_at_its_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = 500
+    with closing(tumbling("10s", idle="5s"), "on_close") as test:
+        for n in range(keys):
+            send(test, f"k{n}", 1)
+        test.run()
+        test.clock.advance(6)
+        assert len(test.read(flows.PREDICTIONS)) == keys
+        scanned: list[int] = []
+        look = np.flatnonzero
+
+        def scanning(array: Any) -> Any:
+            scanned.append(len(array))
+            return look(array)
+
+        monkeypatch.setattr(np, "flatnonzero", scanning)
+        for _ in range(20):
+            test.worker.turn()
+            test.clock.advance(1)
+        assert max(scanned, default=0) < keys
+        send(test, "k7", 60)
+        test.run()
+        test.clock.advance(6)
+        assert [row["key"] for row in test.read(flows.PREDICTIONS)] == ["k7"]
