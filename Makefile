@@ -11,7 +11,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 LINK := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --no-build-isolation
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint torture bench lock clean
+.PHONY: help demo test lint torture soak bench lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -29,6 +29,9 @@ lint: $(VENV)/.dev ## Run ruff (rules and format) and mypy --strict
 
 torture: $(VENV)/.dev ## Seeded faults under load, every result checked; SEEDS=2, FLOW=stateless, FAULT=late-end,drop
 	@$(BIN)/python -m tests.faults.torture --seeds $(or $(SEEDS),1) $(if $(FLOW),--flow $(FLOW)) $(if $(FAULT),--faults $(FAULT)) $(ARGS)
+
+soak: $(VENV)/.dev ## Flows on a real broker for MINUTES=60, disturbed, checked, and weighed for what they hold
+	@$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),60) $(ARGS)
 
 bench: $(VENV)/.dev ## Measure speed, memory and restore into load/results/latest.json
 	@$(BIN)/python -m load.bench $(ARGS)

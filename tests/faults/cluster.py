@@ -128,6 +128,11 @@ class Cluster:
         settings = self._admin.describe_configs([broker])[broker].result(WAIT_S)
         return int(settings["group.min.session.timeout.ms"].value)
 
+    def topic_setting(self, topic: str, name: str) -> str:
+        """A setting of a topic, its own or the broker's."""
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        return str(self._admin.describe_configs([resource])[resource].result(WAIT_S)[name].value)
+
     def settled(self) -> bool:
         """Nothing left to read and no transaction open."""
         return self.lag() == 0 and not self.open_transactions()

@@ -26,6 +26,11 @@ JOIN_LATE_VARIABLE, IDLE_VARIABLE = "TORTURE_JOIN_LATE", "TORTURE_IDLE"
 JOIN_BEFORE_S, JOIN_AFTER_S, JOIN_SAMPLES = 1.0, 0.5, 512
 
 
+def closing_idle_s() -> float:
+    """After how much silence windows close in this run."""
+    return float(os.environ.get(IDLE_VARIABLE, f"{CLOSE_IDLE_S}s").removesuffix("s"))
+
+
 @dataclass(frozen=True, slots=True)
 class Names:
     """Topics and group of the run with this prefix.

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tests.faults.names import CLOSE_IDLE_S, CLOSE_LATE_S, CLOSE_SAMPLES, CLOSE_SIZE_S
+from tests.faults.names import CLOSE_LATE_S, CLOSE_SAMPLES, CLOSE_SIZE_S, closing_idle_s
 from tests.faults.oracle import AmbiguousInputError, Bad, Expected, Origin, Reading, Scorer, Truth, judge, window_features
 
 if TYPE_CHECKING:
@@ -31,10 +31,11 @@ def expect_closing(inputs: Iterable[Record], scorer: Scorer) -> Truth:
     windows: dict[tuple[int, str, int], list[Reading]] = defaultdict(list)
     watermarks: dict[int, int] = defaultdict(lambda: NEVER)
     logged: dict[int, int] = {}
+    silence_ms = (closing_idle_s() - 3) * 1000
     for record in inputs:
         origin, verdict = (record.partition, record.offset), judge(record)
-        if record.timestamp_ms - logged.get(record.partition, record.timestamp_ms) > (CLOSE_IDLE_S - 3) * 1000:
-            raise AmbiguousInputError(f"{record.where}: nothing came before it for nearly {CLOSE_IDLE_S} s")
+        if record.timestamp_ms - logged.get(record.partition, record.timestamp_ms) > silence_ms:
+            raise AmbiguousInputError(f"{record.where}: nothing came before it for {silence_ms:.0f} ms or more")
         logged[record.partition] = record.timestamp_ms
         if isinstance(verdict, Bad):
             bad[origin] = (record, verdict)

@@ -119,6 +119,11 @@ class Crew:
         self.workers[slot] = child
         return child
 
+    def create_topics(self, partitions: int) -> Child:
+        """Make the topics as a user does; the command ends by itself."""
+        flags = ["--group", self.names.group, "--bootstrap", self.bootstrap, "--partitions", str(partitions)]
+        return self._start("topics", [sys.executable, "-m", "streamer", "topics", "create", TOPOLOGIES[self.names.flow], *flags])
+
     def start_module(self, module: str, *arguments: str) -> Child:
         """Start one of the rig's own processes."""
         shared = ["--bootstrap", self.bootstrap, "--prefix", self.names.prefix, "--flow", self.names.flow]

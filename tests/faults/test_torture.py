@@ -12,8 +12,9 @@ from tests.faults.cluster import Cluster
 from tests.faults.names import FLOWS, Names
 from tests.faults.outcome import Outcome, Plan
 from tests.faults.processes import Crew
+from tests.faults.run import Run
 from tests.faults.strikes import Strikes
-from tests.faults.torture import Run, _faults, _kinds, torture
+from tests.faults.torture import _faults, _kinds, torture
 
 if TYPE_CHECKING:
     from pathlib import Path

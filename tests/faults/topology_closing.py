@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
-
 from streamer import Event, Model, Topology, tumbling
 from tests.faults.names import (
-    CLOSE_IDLE_S,
     CLOSE_LATE_S,
     CLOSE_SAMPLES,
     CLOSE_SIZE_S,
-    IDLE_VARIABLE,
     MODEL,
+    closing_idle_s,
     names_from_environment,
 )
 from tests.faults.topology import features
 
 NAMES = names_from_environment()
-IDLE = os.environ.get(IDLE_VARIABLE, f"{CLOSE_IDLE_S}s")
 
 
 class Reading(Event, topic=NAMES.input, key="sensor_id", time="ts"):
@@ -31,7 +27,7 @@ class Reading(Event, topic=NAMES.input, key="sensor_id", time="ts"):
 torture = (
     Topology("torture")
     .source(Reading, rejected=NAMES.rejected)
-    .window(tumbling(f"{CLOSE_SIZE_S}s", late=f"{CLOSE_LATE_S}s", idle=IDLE, max_samples=CLOSE_SAMPLES))
+    .window(tumbling(f"{CLOSE_SIZE_S}s", late=f"{CLOSE_LATE_S}s", idle=f"{closing_idle_s():g}s", max_samples=CLOSE_SAMPLES))
     .features(features)
     .infer(Model(MODEL))
     .flag(above="model.threshold")

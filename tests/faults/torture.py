@@ -8,11 +8,9 @@ A fault that cannot be proven to have hit makes the run INVALID, never green.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -21,160 +19,23 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from confluent_kafka import IsolationLevel, KafkaException
-
 import streamer.worker  # noqa: F401 - compiles the kernels once, before several workers would do so beside each other
 from streamer.broker import DevBroker
 from tests.faults import schedule
-from tests.faults.cluster import Cluster, TimedOutError, wait_for
-from tests.faults.evidence import nothing_waits
-from tests.faults.make_model import write_model
+from tests.faults.cluster import Cluster
 from tests.faults.mutants import BUGS
-from tests.faults.names import CLOSE_IDLE_S, FLOWS, JOIN_IDLE_S, Names
+from tests.faults.names import FLOWS, Names
 from tests.faults.outcome import Outcome, Plan
-from tests.faults.processes import Child, Crew
+from tests.faults.processes import Crew
 from tests.faults.proxy import Proxy
-from tests.faults.strikes import DRAIN_S, START_S, Strikes
+from tests.faults.run import SESSION_MS, Run
 
 if TYPE_CHECKING:
-    from tests.faults.log import Position
     from tests.faults.names import Flow
     from tests.faults.schedule import Kind
 
-SESSION_MS = 6_000
-TRANSACTION_S = 10.0
-LOAD_S_MAX = 900.0
 KEYS_MAX, MEMORY = "2000", "8GiB"  # far more keys than there are; what they might hold is never all held
-SETTLE_S = 90.0
-QUIET_S = 3.0
 PROTOCOLS = ("classic", "consumer")
-
-
-class Run:
-    """One run in flight."""
-
-    def __init__(
-        self, plan: Plan, cluster: Cluster, crew: Crew, broker: DevBroker | None = None, proxy: Proxy | None = None
-    ) -> None:
-        self._plan = plan
-        self._cluster = cluster
-        self._crew = crew
-        self.outcome = Outcome(plan)
-        self._strikes = Strikes(self.outcome, cluster, crew, broker, proxy)
-        self._ends: dict[Position, int] = {}
-
-    def go(self) -> Outcome:
-        """Set up, offer the load, inject the faults, settle, stop, judge."""
-        start = time.monotonic()
-        try:
-            write_model(self._crew.folder / "models")
-            self._cluster.create_topics()
-            watcher = self._watch()
-            self._start_workers()
-            generator = self._generate()
-            self._inject()
-            self._finish(generator)
-            self._settle()
-            self._stop_workers()
-            if watcher.stop(DRAIN_S) != 0:
-                self.outcome.failures.append(f"the concurrent reader failed:\n{watcher.tail()}")
-            self._judge()
-        except (TimedOutError, KafkaException) as error:
-            stacks = (f"worker {slot}:\n{child.abort()}" for slot, child in self._crew.workers.items())
-            self.outcome.failures.append("\n".join((f"{error}: {self._cluster.state()}", *stacks)))
-        finally:
-            self._crew.bury()
-            self.outcome.seconds = time.monotonic() - start
-        return self.outcome
-
-    @property
-    def _watched(self) -> Path:
-        return self._crew.folder / "watched.jsonl"
-
-    def _watch(self) -> Child:
-        return self._crew.start_module("checker", "watch", "--watched", str(self._watched))
-
-    def _start_workers(self) -> None:
-        for slot in range(self._plan.workers):
-            self._crew.start_worker(slot)
-        wait_for("the group becoming stable", self._all_joined, START_S)
-
-    def _all_joined(self) -> bool:
-        for slot, child in self._crew.workers.items():
-            if not child.running:
-                raise TimedOutError(f"worker {slot} ended by itself with {child.process.returncode}; starting up")
-        return self._cluster.members() == len(self._crew.workers)
-
-    def _generate(self) -> Child:
-        plan = self._plan
-        flags = {"events": int(plan.rate * LOAD_S_MAX), "seconds": LOAD_S_MAX, "seed": plan.seed}
-        flags |= {"bad-share": plan.bad_share, "keys": plan.keys}
-        return self._crew.start_module("generator", *(w for k, v in flags.items() for w in (f"--{k}", str(v))))
-
-    def _inject(self) -> None:
-        """Walk through the schedule; the load goes on at least as long."""
-        start = time.monotonic()
-        for fault in schedule.draw(self._plan.seed, self._plan.faults):
-            self._strikes.strike(fault)
-        self._strikes.bring_all_back()
-        self._strikes.pass_time(start + self._plan.seconds - time.monotonic())
-
-    def _finish(self, generator: Child) -> None:
-        if not generator.running:
-            self.outcome.failures.append(f"the load ended before the faults did:\n{generator.tail()}")
-        generator.send(signal.SIGTERM)
-        wait_for("the generator's end", lambda: not generator.running, 60.0)
-        if generator.process.returncode != 0:
-            self.outcome.failures.append(f"the generator failed:\n{generator.tail()}")
-
-    def _settle(self) -> None:
-        """Everything heals: all workers are back, the lag goes to zero and no transaction stays open."""
-
-        def settled() -> bool:
-            self._strikes.look_around()
-            return self._cluster.settled() and self._cluster.members() == len(self._crew.workers)
-
-        waited = wait_for("lag and open transactions reaching zero", settled, SESSION_MS / 1000.0 + TRANSACTION_S + SETTLE_S)
-        if self._plan.flow == "closing":
-            self._strikes.pass_time(CLOSE_IDLE_S)
-            waited += CLOSE_IDLE_S + wait_for("the last windows closing", self._quiet, SETTLE_S, QUIET_S)
-        if self._plan.flow == "joined":
-            # What waits for another input leaves once all are silent; only workers know when nothing waits any more.
-            waited += wait_for("no row waiting in a join", lambda: nothing_waits(self._crew), JOIN_IDLE_S + SETTLE_S)
-            waited += wait_for("the last commits", settled, SETTLE_S)
-        self.outcome.proofs.append(f"settled {waited:.1f} s after the last input")
-
-    def _quiet(self) -> bool:
-        """Whether nothing was written since this was asked last."""
-        before, self._ends = self._ends, self._cluster.ends(self._cluster.names.outputs, IsolationLevel.READ_UNCOMMITTED)
-        return before == self._ends and self._cluster.settled()
-
-    def _stop_workers(self) -> None:
-        for slot in sorted(self._crew.workers):
-            self._strikes.expect_clean_exit(slot)
-
-    def _final_state(self) -> Path:
-        out = self._crew.folder / "state.jsonl"
-        state = self._crew.start_module("final_state", "--models", str(self._crew.folder / "models"), "--out", str(out))
-        wait_for("the final state", lambda: not state.running, 90.0)
-        if state.process.returncode != 0:
-            self.outcome.failures.append(f"the final state cannot be restored:\n{state.tail()}")
-        return out
-
-    def _judge(self) -> None:
-        flags = ["--model", str(self._crew.model), "--watched", str(self._watched)]
-        if self._plan.flow in {"rolling", "rekeyed"}:
-            flags += ["--state", str(self._final_state())]
-        checker = self._crew.start_module("checker", "verify", *flags)
-        wait_for("the checker's verdict", lambda: not checker.running, 300.0)
-        text = checker.log.read_text()
-        if checker.process.returncode not in {0, 1}:
-            self.outcome.failures.append(f"the checker gave no verdict:\n{checker.tail()}")
-            return
-        self.outcome.verdict = json.loads(text[text.index("{") :])
-        cuts = self.outcome.faults["kill"] + self.outcome.faults["kill-twice"]
-        if cuts and self.outcome.verdict["aborted"] == 0:
-            self.outcome.unproven.append("no aborted result in the log: the kills cut no transaction")
 
 
 def worker_environment(protocol: str) -> dict[str, str]:
