@@ -322,6 +322,13 @@ class Assignment:
         if reached is None:
             # A partition that came while we ran had no record that "latest" could mean to pass over.
             return low if self.start == "earliest" or partition >= self.watch.began[topic] else high
+        if reached > high:
+            raise LostOffsetsError(
+                f"{topic}/{partition}: committed offset {reached} lies beyond the end of the log, which is at {high}: "
+                "records were cut off there (an unclean election of a leader, an older copy of the disk), or a tool set the "
+                "offset. What comes at these offsets now is not what was read of them, so no setting helps: streamer state reset "
+                "FILE:NAME --to earliest reads what there is once more, --to latest goes on at the end"
+            )
         if low <= reached:
             return reached
         if self.on_lost == "stop":

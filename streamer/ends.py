@@ -29,6 +29,7 @@ class Ends:
     """
 
     def __init__(self, admin: AdminClient, places: Iterable[Place], *, apart: bool = False) -> None:
+        self._admin = admin  # without it no answer would come
         at = [TopicPartition(*place) for place in places]
         self._lows: dict[Place, Future[ListOffsetsResultInfo]] = {}
         self._highs: dict[Place, Future[ListOffsetsResultInfo]] = {}
@@ -48,11 +49,11 @@ class Ends:
         return {
             place: (low.result().offset, high.result().offset)
             for place, (low, high) in both.items()
-            if low.exception() is None and high.exception() is None
+            if low.done() and high.done() and low.exception() is None and high.exception() is None
         }
 
     @property
     def error(self) -> KafkaException | None:
         """Why a partition was not answered for, one reason for all of them; None if there is none."""
-        reasons = (future.exception() for future in (*self._lows.values(), *self._highs.values()))
+        reasons = (future.exception() for future in (*self._lows.values(), *self._highs.values()) if future.done())
         return next((reason for reason in reasons if isinstance(reason, KafkaException)), None)

@@ -68,12 +68,11 @@ class Worker:
         clients, clock = clients or KafkaClients(), clock or SystemClock()
         self.plan, self.clock, self.metrics = plan, clock, metrics or Metrics()
         exactly_once = settings.guarantee == "exactly-once"
-        topics = plan.topics
         config = consumer_config(settings, plan.group, ends=waits_for_ends(plan))
-        self._consume = Consume(clients.consumer(config), topics.sources, clock, clients.silence_between_polls_s)
+        self._consume = Consume(clients.consumer(config), plan.topics.sources, clock, clients.silence_between_polls_s)
         admin = clients.admin(admin_config(settings))
         self._watch = TopicWatch(roles_of(plan), admin, clock, lambda: self._commit.places)
-        sizes = message_sizes(admin, settings, topics)
+        sizes = message_sizes(admin, settings, plan.topics)
         self._breaker = Breaker(clock, sizes)
         refusals = self._breaker.refusals
         stages = stages_of(plan, settings, clock, sizes, self._watch.partitions)
@@ -81,7 +80,7 @@ class Worker:
         self._bases = Bases(state, admin, clock, self.metrics) if state else None
         self._decode, self._window, self._infer, self._flag = stages.decode, stages.window, stages.infer, stages.flag
         self._merging = merging_of(self._consume, self._window, clock, self.metrics)
-        self._produce = Produce(stages.encoding, topics, clock, sizes, lambda: refusals.report if exactly_once else None)
+        self._produce = Produce(stages.encoding, plan.topics, clock, sizes, lambda: refusals.report if exactly_once else None)
         self._commit = Commit(
             outlets_of(clients, settings, plan.group, sizes, refusals, forwards=isinstance(plan, RekeyPlan)), self._watch.marks,
             self._bases, Timing(settings.commit_interval, clients.rest_after_commit_s, clients.commit_stuck_s), clock,

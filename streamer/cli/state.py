@@ -146,7 +146,7 @@ def reset(
     group: Group = None,
     config: Config = None,
 ) -> None:
-    """Forget all windows of a topology and set where its input goes on. No worker may run."""
+    """Forget all windows of a topology and set where its input goes on, in all its flows. No worker may run."""
     from streamer.clients import KafkaClients  # noqa: PLC0415
     from streamer.errors import StateError  # noqa: PLC0415
     from streamer.kafka import admin_config, check_topics  # noqa: PLC0415
@@ -157,17 +157,24 @@ def reset(
     settings = Settings.load(config, bootstrap=bootstrap, group=group)
     declared, _ = load_topology(topology)
     topics, name = topics_of(declared, settings.group), settings.group or declared.name
-    if topics.changelog is None:
-        raise StateError(f"topology {declared.name} keeps no windows, so there is no state")
     partitions, admin = check_topics(settings, topics), KafkaClients().admin(admin_config(settings))
-    _refuse_members(admin, name)
-    say(f"Group {name}: the windows of all keys in {partitions} partitions ({topics.changelog}) will be forgotten.")
+    readers = topics.readers(name)
+    for each in dict.fromkeys(readers.values()):
+        _refuse_members(admin, each)
+    for each in dict.fromkeys(readers.values()):
+        say(f"Group {each}: offsets of {' and '.join(topic for topic, by in readers.items() if by == each)} will be set.")
+    if topics.changelog:
+        say(f"The windows of all keys in {partitions} partitions ({topics.changelog}) will be forgotten.")
     say(_CONSEQUENCES[start])
     if not yes and not (sys.stdin.isatty() and typer.confirm("Go on?")):
         raise StateError("nothing was changed; say --yes to do it without being asked")
-    # First the offsets: the broker refuses them while the group has members, and until both are done no worker starts.
-    _set_offsets(settings, name, topics.sources, partitions, start)
-    _empty(admin, topics.changelog, partitions)
+    # First the offsets: the broker refuses them while the group has members, and until all is done no worker starts. Those of
+    # the flow with the windows before those of the one in front of it: what that forwards once more must find them forgotten.
+    _set_offsets(settings, name, topics.sources, _behind(start) if topics.rekeyed else start)
+    if topics.rekeyed:
+        _set_offsets(settings, readers[topics.source], [topics.source], start)
+    if topics.changelog:
+        _empty(admin, topics.changelog, partitions)
     say("done")
 
 
@@ -180,38 +187,58 @@ _CONSEQUENCES = {
 }
 
 
+def _behind(start: Start) -> Start:
+    """Where the internal topic of `.rekey` goes on: what the source gives once more must not be in it twice."""
+    return Start.LATEST if start is Start.EARLIEST else start
+
+
 def _refuse_members(admin: "AdminClient", group: str) -> None:
+    from confluent_kafka import KafkaError, KafkaException  # noqa: PLC0415
+
     from streamer.errors import StateError  # noqa: PLC0415
 
-    described = admin.describe_consumer_groups([group], request_timeout=_TIMEOUT_S)[group].result()
+    try:
+        described = admin.describe_consumer_groups([group], request_timeout=_TIMEOUT_S)[group].result()
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+            return
+        raise
     if described.members:
         raise StateError(f"group {group} has {len(described.members)} members; stop all workers first (a killed one leaves "
                          "the group after its session time-out)")  # fmt: skip
 
 
-def _set_offsets(settings: "Settings", group: str, topics: list[str], partitions: int, start: Start) -> None:
+def _set_offsets(settings: "Settings", group: str, topics: list[str], start: Start) -> None:
     from confluent_kafka import TopicPartition  # noqa: PLC0415
 
     from streamer.clients import KafkaClients  # noqa: PLC0415
-    from streamer.kafka import reader_config  # noqa: PLC0415
+    from streamer.kafka import partitions_of, reader_config  # noqa: PLC0415
     from streamer.state.changelog import Mark, metadata  # noqa: PLC0415
 
+    counts = partitions_of(settings, topics)
     consumer = KafkaClients().consumer({**reader_config(settings, committed=True), "group.id": group})
     try:
-        places = [TopicPartition(topic, partition) for topic in topics for partition in range(partitions)]
+        places = [TopicPartition(topic, partition) for topic in topics for partition in range(counts[topic] or 0)]
         offsets = [_offset(consumer, place, start) for place in consumer.committed(places, _TIMEOUT_S)]
-        moved = [
-            TopicPartition(at.topic, at.partition, offset, metadata(Mark(0))) for at, offset in zip(places, offsets, strict=True)
-        ]
+        # No id of the topic: it is whatever it is now.
+        said = metadata(Mark(0))
+        moved = [TopicPartition(at.topic, at.partition, offset, said) for at, offset in zip(places, offsets, strict=True)]
         consumer.commit(offsets=moved, asynchronous=False)
     finally:
         consumer.close()
 
 
 def _offset(consumer: Any, committed: "TopicPartition", start: Start) -> int:
+    from streamer.errors import StateError  # noqa: PLC0415
+
+    low, high = consumer.get_watermark_offsets(committed, timeout=_TIMEOUT_S)
+    if start is Start.COMMITTED and committed.offset > high:
+        raise StateError(
+            f"{committed.topic}/{committed.partition}: the committed offset {committed.offset} lies beyond the end of the log, "
+            f"{high}; say --to earliest or --to latest"
+        )
     if start is Start.COMMITTED and committed.offset >= 0:
         return int(committed.offset)
-    low, high = consumer.get_watermark_offsets(committed, timeout=_TIMEOUT_S)
     return int(high if start is Start.LATEST else low)
 
 

@@ -179,6 +179,20 @@ class TestLostOffsets:
             assert ids == [*range(4), *range(first, 14)]
 
 
+def test_an_offset_beyond_the_end_of_the_log_is_not_blamed_on_retention() -> None:
+    for policy in ("stop", "earliest", "latest"):
+        with flow(on_lost_offsets=policy) as test:
+            send(test, range(10))
+            test.run()
+            del test.log._topics[flows.SOURCE][0][6:]  # a leader that was behind
+            test.restart()
+            with pytest.raises(LostOffsetsError) as refusal:
+                test.turns(50)
+            assert "committed offset 10 lies beyond the end of the log, which is at 6" in str(refusal.value)
+            assert "on_lost_offsets" not in str(refusal.value)
+            assert "streamer state reset" in str(refusal.value)
+
+
 class TestStateAndOffsetsMustAgree:
     """Exactly-once starts only where the changelog ends."""
 

@@ -1,0 +1,24 @@
+"""`streamer state reset` sets back all flows of a topology."""
+
+from pathlib import Path
+
+from tests.kafka.test_service import Flow, models
+
+__all__ = ["models"]
+ROWS = 200
+
+
+def test_a_rekeyed_topology_is_read_again_from_its_source(kafka: str, models: Path) -> None:
+    topology = "tests/kafka/rekey_flow.py:flow"
+    flow = Flow({"bootstrap.servers": kafka}, models, topology)
+    flow.send(ROWS)
+    with flow.running():
+        assert len(flow.predictions(ROWS)) == ROWS
+    said = flow.command("state", "reset", topology, "--to", "earliest", "--yes", "--group", flow.prefix)
+    assert f"Group {flow.prefix}-by-site: offsets of {flow.prefix}.in will be set" in said
+    with flow.running():
+        rows = flow.predictions(2 * ROWS)
+    assert len(rows) == 2 * ROWS
+    again = {str(row["id"]): row["window_n"] for row in rows[ROWS:]}
+    assert len(again) == ROWS
+    assert sorted(map(str, again.values())) == sorted(str(row["window_n"]) for row in rows[:ROWS]), "the windows began anew"
