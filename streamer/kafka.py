@@ -3,16 +3,26 @@
 import uuid
 from typing import Any
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin._metadata import ClusterMetadata
 
 from streamer import limits
 from streamer.clients import KafkaClients
+from streamer.clock import SystemClock
 from streamer.errors import TopicError
 from streamer.settings import Settings
 from streamer.topics import Topics
 
 # Small requests leave at once, as with Java's client; librdkafka's default lets them wait for the last one's acknowledgement.
 _SOCKET = {"socket.nagle.disable": True}
+
+
+# Where waiting helps only if somebody does something, and what that is.
+_HINTS = {
+    KafkaError._RESOLVE: "check the name in bootstrap.servers, and how this machine resolves names;",  # noqa: SLF001 - the binding's
+    KafkaError._AUTHENTICATION: "check sasl.mechanism, sasl.username and the password;",  # noqa: SLF001 - names are all
+    KafkaError._SSL: "check security.protocol and the ssl.* keys;",  # noqa: SLF001 - private
+}
 
 
 def consumer_config(settings: Settings, group: str, *, ends: bool = False) -> dict[str, Any]:
@@ -119,21 +129,46 @@ def admin_config(settings: Settings) -> dict[str, Any]:
     return {"log_level": 0, **settings.admin_config()}
 
 
-def partitions_of(settings: Settings, topics: list[str], timeout_s: float = 15.0) -> dict[str, int | None]:
+def partitions_of(settings: Settings, topics: list[str]) -> dict[str, int | None]:
     """Number of partitions of each topic, None where it does not exist.
 
     Raises:
-        TopicError: the cluster does not answer.
+        TopicError: the cluster does not answer, with the reason as the client has it.
     """
-    admin = KafkaClients().admin(admin_config(settings))
-    try:
-        known = admin.list_topics(timeout=timeout_s).topics
-    except KafkaException as error:
-        raise TopicError(
-            f"no answer from {settings.bootstrap} within {timeout_s:g} s ({error.args[0].str()}); "
-            "is the broker up and its advertised listener reachable? streamer doctor looks closer"
-        ) from error
+    known = _metadata(settings).topics
     return {topic: len(known[topic].partitions) if topic in known else None for topic in topics}
+
+
+def _metadata(settings: Settings) -> ClusterMetadata:
+    """What the cluster says of itself, asked until somebody answers or it is clear that nobody will."""
+    reasons: list[KafkaError] = []
+    clock = SystemClock()
+    admin = KafkaClients().admin({**admin_config(settings), "error_cb": reasons.append})
+    started = clock.monotonic()
+    while True:
+        try:
+            return admin.list_topics(timeout=1.0)
+        except KafkaException as error:
+            admin.poll(0.1)  # hands over what the client was told meanwhile
+            waited = clock.monotonic() - started
+            if waited > limits.NO_BROKER_S or (waited > limits.NOBODY_THERE_S and any(_hopeless(reason) for reason in reasons)):
+                raise TopicError(_no_answer(settings, waited, reasons or [error.args[0]])) from error
+
+
+def _hopeless(reason: KafkaError) -> bool:
+    return reason.code() in _HINTS or reason.code() == KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001 - the binding's name
+
+
+def _no_answer(settings: Settings, waited_s: float, reasons: list[KafkaError]) -> str:
+    # What a name server or a broker says tells more than that all brokers are down, which follows from it.
+    told = next((reason for reason in reasons if reason.code() in _HINTS), reasons[0])
+    hint = _HINTS.get(told.code(), "is the broker up and its advertised listener reachable?")
+    return f"no answer from {settings.bootstrap} within {waited_s:.0f} s ({told.str()}); {hint} streamer doctor looks closer"
+
+
+def create_command(settings: Settings) -> str:
+    """The command that makes missing topics; with another group than the topology's name it must be said there too."""
+    return "streamer topics create" + (f" --group {settings.group}" if settings.group else "")
 
 
 def check_topics(settings: Settings, topics: Topics) -> int:
@@ -145,7 +180,7 @@ def check_topics(settings: Settings, topics: Topics) -> int:
     found = partitions_of(settings, topics.all())
     missing = [name for name, partitions in found.items() if partitions is None]
     if missing:
-        raise TopicError(f"missing on {settings.bootstrap}: {', '.join(missing)}. Create them with streamer topics create")
+        raise TopicError(f"missing on {settings.bootstrap}: {', '.join(missing)}. Create them with {create_command(settings)}")
     for name in topics.joined:
         if found[name] != found[topics.lead]:
             raise TopicError(apart(topics.lead, found[topics.lead], name, found[name]))

@@ -177,6 +177,11 @@ HTTP_KEEP_ALIVE_S = 15.0
 HTTP_CONNECTIONS_MAX = 64
 HTTP_HEAD_BYTES_MAX = 16 * 1024
 
+# At a start: a broker that is starting too, or far away, is waited for; where nobody listens, the name is unknown or a password
+# is refused, waiting longer tells a person only later.
+NO_BROKER_S = 10.0
+NOBODY_THERE_S = 3.0
+
 # A child of `--workers` has its drain budget, and this for what comes behind: leaving the group and closing clients, each
 # an answer of a broker that may be away. With the default budget that is 20 s, below the 30 s that Kubernetes gives.
 STOP_MARGIN_S = 10.0

@@ -161,12 +161,13 @@ class Settings(_Part):
         merged: Layer = {BOOTSTRAP: (DEFAULT_BOOTSTRAP, "default")}
         for layer in (file_layer(named), environment_layer(environment, _KNOWN, mistakes), flag_layer(flags)):
             overlay(merged, checked(layer, _KNOWN, mistakes))
-        if mistakes:
-            raise SettingsError("\n".join(mistakes))
+        settings = None
         try:
             settings = cls.model_validate(nested(merged))
         except ValidationError as error:
-            raise SettingsError("\n".join(_readable(error, merged))) from None
+            mistakes += _readable(error, merged)
+        if mistakes or settings is None:
+            raise SettingsError("\n".join(mistakes))
         know(settings.secrets())
         settings._origins.update({path: origin for path, (_, origin) in merged.items()})  # noqa: SLF001  # our own
         return settings

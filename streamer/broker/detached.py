@@ -1,4 +1,4 @@
-"""The broker that `streamer broker start` leaves behind: who it is, whether it lives, how to end it."""
+"""Brokers that `streamer broker start` leaves behind, one a port: who they are, whether they live, how to end them."""
 
 import fcntl
 import os
@@ -24,20 +24,33 @@ class Detached:
     log: Path
 
     @classmethod
-    def read(cls) -> Self | None:
-        """The broker that runs now, None if there is none; a record left by a crash counts as none."""
-        try:
-            record = msgspec.json.decode(_record().read_bytes(), type=cls, dec_hook=_path)
-        except (FileNotFoundError, msgspec.MsgspecError):
-            return None
-        return record if record.alive else None
+    def running(cls, port: int | None = None) -> list[Self]:
+        """The brokers that run now, or the one on a port; a record left by a crash counts as none."""
+        found = []
+        for record in sorted(cache_folder().glob("broker*.json")):
+            try:
+                broker = msgspec.json.decode(record.read_bytes(), type=cls, dec_hook=_path)
+            except (FileNotFoundError, msgspec.MsgspecError):
+                continue
+            if broker.alive and port in (None, broker.port):
+                found.append(broker)
+        return found
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.bootstrap.rpartition(":")[2])
 
     def write(self) -> None:
         """Remember this broker for the next command; the file appears whole or not at all."""
-        _record().parent.mkdir(parents=True, exist_ok=True)
-        fresh = _record().with_suffix(".new")
+        self._record.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self._record.with_suffix(".new")
         fresh.write_bytes(msgspec.json.encode(self, enc_hook=str))
-        fresh.replace(_record())
+        fresh.replace(self._record)
+
+    @property
+    def _record(self) -> Path:
+        return cache_folder() / f"broker-{self.port}.json"
 
     @property
     def alive(self) -> bool:
@@ -61,16 +74,12 @@ class Detached:
                 time.sleep(0.05)
         if self.alive:
             raise BrokerError(f"process {self.pid} does not end even after SIGKILL; its log is {self.log}")
-        _record().unlink(missing_ok=True)
+        self._record.unlink(missing_ok=True)
 
 
-def default_data() -> Path:
-    """Where `streamer broker start` keeps the data of the broker unless told otherwise."""
-    return cache_folder() / "broker"
-
-
-def _record() -> Path:
-    return cache_folder() / "broker.json"
+def default_data(port: int | None) -> Path:
+    """Where `streamer broker start` keeps the data of the broker on that port, None for the usual one, unless told otherwise."""
+    return cache_folder() / ("broker" if port is None else f"broker-{port}")
 
 
 def _path(_: type, value: str) -> Path:

@@ -18,21 +18,27 @@ NOT_ANSWERING, NOT_RUNNING = 1, 3  # the exit codes that init scripts use
 broker_app = typer.Typer(name="broker", help="Run a real Apache Kafka for development, without containers.", no_args_is_help=True)
 
 
+Port = Annotated[int | None, typer.Option(help="Which broker, where several run.")]
+
+
 @broker_app.command()
 def start(
-    port: Annotated[int | None, typer.Option(help=f"Port on 127.0.0.1 [default: {DEFAULT_PORT}].")] = None,
+    port: Annotated[
+        int | None, typer.Option(help=f"Port on 127.0.0.1 [default: {DEFAULT_PORT}]. Each has a broker of its own.")
+    ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder for its data, kept between runs [default: in the cache folder]."),
+        typer.Option(help="Folder for its data, kept between runs [default: in the cache folder, one a port]."),
     ] = None,
     *,
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay and stop it with Ctrl-C.")] = False,
 ) -> None:
     """Start the broker and print its address; it runs until `streamer broker stop`."""
-    if (running := Detached.read()) is not None:
-        _already_running(running, port, data)
+    if running := Detached.running(port):
+        _already_running(running[0], data)
         return
-    broker = DevBroker(data or default_data(), port=port or DEFAULT_PORT, tell=tell)
+    other = port if port != DEFAULT_PORT else None
+    broker = DevBroker(data or default_data(other), port=port or DEFAULT_PORT, tell=tell)
     if foreground:
         _run_in_foreground(broker)
         return
@@ -40,11 +46,11 @@ def start(
 
 
 @broker_app.command()
-def stop() -> None:
+def stop(port: Port = None) -> None:
     """Stop the broker; its data stays. Does nothing if none runs."""
-    running = Detached.read()
+    running = _the_one(port)
     if running is None:
-        tell("no broker runs")
+        tell("no broker runs" if port is None else f"no broker runs on port {port}")
         return
     try:
         running.stop()
@@ -54,13 +60,13 @@ def stop() -> None:
 
 
 @broker_app.command()
-def status() -> None:
+def status(port: Port = None) -> None:
     """Print what runs, a `name value` a line. Exit status: 0 answers, 1 does not answer, 3 none runs."""
-    running = Detached.read()
+    running = _the_one(port)
     if running is None:
         say("status stopped")
         raise typer.Exit(NOT_RUNNING)
-    healthy = answers(int(running.bootstrap.rpartition(":")[2]))
+    healthy = answers(running.port)
     say(f"status {'running' if healthy else 'not-answering'}")
     _show(running)
     if not healthy:
@@ -68,13 +74,19 @@ def status() -> None:
         raise typer.Exit(NOT_ANSWERING)
 
 
-def _already_running(running: Detached, port: int | None, data: Path | None) -> None:
+def _the_one(port: int | None) -> Detached | None:
+    """The broker that is meant; which one must be said where several run."""
+    running = Detached.running(port)
+    if len(running) > 1:
+        raise _failed(BrokerError("several brokers run; say which: " + ", ".join(f"--port {each.port}" for each in running)))
+    return running[0] if running else None
+
+
+def _already_running(running: Detached, data: Path | None) -> None:
     """Fine if it is the one asked for; an error if the caller would talk to another than it thinks."""
     tell(f"a broker already runs on {running.bootstrap}")
-    other_port = port is not None and not running.bootstrap.endswith(f":{port}")
-    other_data = data is not None and data.absolute() != running.data
-    if other_port or other_data:
-        tell(f"it has other settings (data in {running.data}): run `streamer broker stop` first")
+    if data is not None and data.absolute() != running.data:
+        tell(f"its data is in {running.data}: run `streamer broker stop` first, or start another one with --port")
         raise typer.Exit(1)
     _show(running)
 

@@ -137,7 +137,7 @@ def _brokers(settings: "Settings", topics: "Topics", group: str, plan: "Plan | M
     )
     for broker in cluster.brokers.values():
         yield reach(f"{broker.host}:{broker.port}", f"advertised listener of broker {broker.id}", advertised=True)
-    yield from _topics(admin, cluster, topics)
+    yield from _topics(admin, cluster, topics, settings)
     for source, reader in topics.readers(group).items():
         if source in cluster.topics:
             yield from _group(settings, source, reader)
@@ -191,12 +191,14 @@ def _resolved(host: str, port: int) -> list[Any] | OSError:
 # ---------------------------------------------------------------------- topics and group
 
 
-def _topics(admin: "AdminClient", cluster: "ClusterMetadata", topics: "Topics") -> "Iterator[Check]":
-    names = topics.all()
+def _topics(admin: "AdminClient", cluster: "ClusterMetadata", topics: "Topics", settings: "Settings") -> "Iterator[Check]":
+    from streamer.kafka import create_command  # noqa: PLC0415
+
+    names, command = topics.all(), create_command(settings)
     for name in names:
         known = cluster.topics.get(name)
         if known is None or known.error is not None:
-            yield Check(ok=False, what=f"topic {name}", fix="it does not exist; streamer topics create makes it")
+            yield Check(ok=False, what=f"topic {name}", fix=f"it does not exist; {command} makes it")
             continue
         leaderless = [number for number, partition in known.partitions.items() if partition.leader < 0]
         if leaderless:

@@ -132,10 +132,10 @@ def _run(settings: "Settings", topic: str, source: Source, pace: "Pace", shift: 
     from streamer.feeding.pace import shift_to_now_us  # noqa: PLC0415
     from streamer.feeding.rows import FeedError  # noqa: PLC0415
     from streamer.feeding.send import Feeder  # noqa: PLC0415
-    from streamer.kafka import partitions_of, producer_config  # noqa: PLC0415
+    from streamer.kafka import create_command, partitions_of, producer_config  # noqa: PLC0415
 
     if partitions_of(settings, [topic])[topic] is None:
-        raise TopicError(f"missing on {settings.bootstrap}: {topic}. Create it with streamer topics create")
+        raise TopicError(f"missing on {settings.bootstrap}: {topic}. Create it with {create_command(settings)}")
     clock = SystemClock()
     shift_us = shift_to_now_us(source.times_us(), pace, clock.wall_us()) if shift else 0
     feeder = Feeder(KafkaClients().producer(producer_config(settings, linger_ms=5)), topic, clock)

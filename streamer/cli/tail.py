@@ -90,11 +90,11 @@ def read_committed(
 
     from streamer.clients import KafkaClients  # noqa: PLC0415
     from streamer.errors import TopicError  # noqa: PLC0415
-    from streamer.kafka import partitions_of, reader_config  # noqa: PLC0415
+    from streamer.kafka import create_command, partitions_of, reader_config  # noqa: PLC0415
 
     partitions = partitions_of(settings, [topic])[topic]
     if partitions is None:
-        raise TopicError(f"missing on {settings.bootstrap}: {topic}. Create it with streamer topics create")
+        raise TopicError(f"missing on {settings.bootstrap}: {topic}. Create it with {create_command(settings)}")
     config = reader_config(settings, committed=True) | {"enable.partition.eof": False}
     consumer = KafkaClients().consumer(config)
     offset = OFFSET_END if latest else OFFSET_BEGINNING

@@ -39,7 +39,7 @@ def shell(broker: DevBroker, tmp_path: Path) -> Shell:
     return Shell(tmp_path)
 
 
-def test_start_status_stop(shell: Shell) -> None:
+def test_start_status_stop(shell: Shell, tmp_path: Path) -> None:
     (port,) = free_ports(1)
     try:
         code, started, err = shell("start", "--port", str(port))
@@ -52,7 +52,7 @@ def test_start_status_stop(shell: Shell) -> None:
         assert (code, again) == (0, started)
         assert f"a broker already runs on 127.0.0.1:{port}" in err
 
-        code, _, err = shell("start", "--port", str(port + 1))
+        code, _, err = shell("start", "--data", str(tmp_path / "other"))
         assert code == 1
         assert "streamer broker stop" in err
     finally:
@@ -60,6 +60,21 @@ def test_start_status_stop(shell: Shell) -> None:
     assert code == 0, err
     assert not answers(port)
     assert shell("status")[:2] == (3, {"status": "stopped"})
+
+
+def test_two_brokers_on_ports_and_folders_of_their_own(shell: Shell) -> None:
+    ports = free_ports(2)
+    try:
+        first, second = (shell("start", "--port", str(port))[1] for port in ports)
+        assert [first["bootstrap"], second["bootstrap"]] == [f"127.0.0.1:{port}" for port in ports]
+        assert first["data"] != second["data"]
+        code, _, err = shell("stop")
+        assert (code, f"--port {ports[0]}" in err, f"--port {ports[1]}" in err) == (1, True, True)
+        assert shell("status", "--port", str(ports[1])) == (0, {"status": "running", **second}, "")
+    finally:
+        ended = [shell("stop", "--port", str(port))[0] for port in ports]
+    assert ended == [0, 0]
+    assert shell("status")[0] == 3
 
 
 def test_a_record_left_by_a_crash_counts_as_stopped(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

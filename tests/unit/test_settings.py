@@ -134,6 +134,17 @@ class TestMistakes:
         for hint in ("'STREAMER_GROUP'", "'KAFKA_LINGER_MS'", "'start'", "'slot'"):
             assert f"did you mean {hint}?" in message
 
+    def test_values_that_are_wrong_are_told_beside_names_that_are(self, tmp_path: Path) -> None:
+        file = toml(
+            tmp_path,
+            'grup = "x"\nkeys_max = 0\ncommit_interval = 20\nguarantee = "twice"\n[kafka.common]\n"linger.mss" = 1\n[inference]\n'
+            'threads = "two"\n',
+        )
+        message = refused(file)
+        for name in ("'grup'", "keys_max", "commit_interval", "guarantee", "linger.mss", "inference.threads"):
+            assert sum(name in line for line in message.splitlines()) == 1, f"{name}: {message}"
+        assert len(message.splitlines()) == 6
+
     def test_toml_errors_name_file_and_line(self, tmp_path: Path) -> None:
         assert "line 2" in refused(toml(tmp_path, 'group = "x"\nslot = \n'))
         assert "absent.toml: No such file" in refused(tmp_path / "absent.toml")
