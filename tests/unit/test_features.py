@@ -82,7 +82,8 @@ def test_rows_that_are_only_bad_together_are_not_blamed_alone(caplog: pytest.Log
         return {"last": w.last("value")}
 
     says = failure(flow(jealous), [1.0, 13.0, 2.0, 3.0, 14.0, 4.0], caplog)
-    assert "takes each half of the rows 0 to 5 of them alone, and not both together" in says
+    assert "it takes each half of the rows" in says
+    assert "alone, and not both together" in says
 
 
 @pytest.mark.parametrize("answer", [1.0, np.ones(1), np.ones((1, 2)), {"nested": 1}])
