@@ -154,7 +154,7 @@ class Bases:
 
     def _take(self, partition: int, store: Stateful, seq: int, next_: list[int]) -> None:
         started = self._clock.monotonic()
-        snapshot = Snapshot(store.dump(), store.spec.fingerprint, seq, next_, uuid.uuid4().bytes)
+        snapshot = Snapshot(store.dump(), store.spec.fingerprint, seq, next_, uuid.uuid4().bytes, self.changelog.row_bytes_max)
         self._under_way = _UnderWay(partition, snapshot, self._bases[partition].blocks)
         stalled = self._clock.monotonic() - started
         self._metrics.add("streamer_snapshot_stall_seconds_total", stalled)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from streamer.batch import Batch, Records
 from streamer.clock import Clock
 from streamer.closing import Closing
+from streamer.errors import TopicError
 from streamer.inference.pool import Pool
 from streamer.join_plan import JoinInput
+from streamer.limits import CHANGELOG_FRAME_BYTES
 from streamer.match_plan import MatchPlan
 from streamer.message_sizes import MessageSizes
 from streamer.plan import Plan, RekeyPlan
@@ -27,7 +29,7 @@ from streamer.stages.match import MatchStage
 from streamer.stages.produce import Encoding, Matches, Results
 from streamer.stages.tables import DecodeTable
 from streamer.stages.window import WindowStage
-from streamer.state.changelog import ChangelogTopic
+from streamer.state.changelog import ChangelogTopic, row_bytes
 from streamer.state.join_spec import UNREAD, JoinSpec
 from streamer.state.store import StoreSpec
 
@@ -144,16 +146,18 @@ def stages_of(
         Infer(Pool(model, settings.inference.threads, clock)),
         Flag(plan.threshold, model.score_column),
         Results(Encoder(plan.topics.source, model, plan.publish_features, names), plan.topics, sizes),
-        _changelog(plan),
+        _changelog(plan, sizes),
     )
 
 
 def _matching(plan: MatchPlan, settings: Settings, sizes: MessageSizes) -> Stages:
     ahead_us, events = round(settings.max_ahead * 1e6), (plan.event, plan.label)
     decoders = [Decode(event, (), settings.record_bytes_max, ahead_us, keyed=True) for event in events]
-    window = MatchStage(plan.store, events, settings.keys_max, plan.idle_s)
+    changelog = _changelog(plan, sizes)
+    assert changelog is not None, "what waits is kept"
+    window = MatchStage(plan.store, events, settings.keys_max, plan.idle_s, changelog)
     decode = DecodeEach(dict(zip(plan.topics.sources, decoders, strict=True)))
-    return Stages(decode, window, Unscored(), Flag(None, 0), Matches(plan.topics, sizes), _changelog(plan))
+    return Stages(decode, window, Unscored(), Flag(None, 0), Matches(plan.topics, sizes), changelog)
 
 
 def _decode(plan: Plan, settings: Settings) -> Decode | DecodeEach | Receive:
@@ -191,8 +195,20 @@ def _window(plan: Plan, settings: Settings) -> WindowStage | RekeyedWindows | Jo
     return RekeyedWindows(stage, Grid.of(plan.store.window)) if plan.rekey and plan.store else stage
 
 
-def _changelog(plan: Plan | MatchPlan) -> ChangelogTopic | None:
-    """Where a flow writes its state; None without state."""
-    if plan.store is None or plan.topics.changelog is None:
+def _changelog(plan: Plan | MatchPlan, sizes: MessageSizes) -> ChangelogTopic | None:
+    """Where a flow writes its state; None without state.
+
+    Raises:
+        TopicError: the topic does not even take a row of it.
+    """
+    topic, store = plan.topics.changelog, plan.store
+    if store is None or topic is None:
         return None
-    return ChangelogTopic(plan.topics.changelog, plan.store.fingerprint, len(plan.store.fields))
+    # What a message has beside its rows, and what they grow by where they cannot be compressed.
+    most = (sizes.record(topic) - len(store.fingerprint.encode()) - CHANGELOG_FRAME_BYTES) * 255 // 256
+    if most < (row := row_bytes(len(store.fields))):
+        raise TopicError(
+            f"{topic} takes {most:,} bytes of state in a record (max.message.bytes, less its frame), and a row of it may have "
+            f"{row:,}: kafka-configs --alter --topic {topic} --add-config max.message.bytes=1048588"
+        )
+    return ChangelogTopic(topic, store.fingerprint, len(store.fields), row_bytes_max=most)

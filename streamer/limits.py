@@ -118,6 +118,9 @@ DEAD_LETTER_HEADERS_BYTES_MAX = 16 * 1024
 # One changelog message. Brokers accept 1 MiB by default; records of a transaction add headers.
 CHANGELOG_BYTES_MAX = 900 * 1024
 
+# What a message of the changelog has beside its rows and the fingerprint: offsets of inputs, numbers, lengths.
+CHANGELOG_FRAME_BYTES = 1024
+
 # The same before compression, when it is read back: a part of a commit, or one row that waits with the largest record there may
 # be (64 MiB), and what is known of the source's partitions. What claims to be larger is not inflated.
 CHANGELOG_PLAIN_BYTES_MAX = 72 * 1024 * 1024

@@ -120,7 +120,7 @@ class Committing:
             deltas = [batch.deltas[partition] for batch in transaction.batches if partition in batch.deltas]
             merged = merge(deltas, state.fields)
             transaction.blocks[partition] = 0
-            for value in changelog.encode(merged, state.fingerprint, reached.seq, covered, state.ids):
+            for value in changelog.encode(merged, state.fingerprint, reached.seq, covered, state.ids, state.row_bytes_max):
                 self._produce(outlets, state.topic, partition, value)
                 transaction.blocks[partition] += len(value)
         if transaction.share is not None:

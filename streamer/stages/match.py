@@ -18,7 +18,9 @@ from streamer.by_partition import partition_rows
 from streamer.event import Event
 from streamer.event_key import key_text
 from streamer.limits import JOIN_ROWS_AHEAD_MAX, ROWS_PER_BATCH_MAX
+from streamer.stages.oversize import TOO_LARGE
 from streamer.stages.reach import Reach
+from streamer.state.changelog import ChangelogTopic, row_bytes
 from streamer.state.match_store import LABEL, PREDICTION, MatchSpec, MatchStore, Name, Outcome
 from streamer.state.upstreams import NEVER
 
@@ -38,6 +40,7 @@ class MatchStage:
         events: class of the predictions and of the labels.
         waiting_max: rows of either input that may wait in a partition.
         idle_s: how long an input is waited for without a record.
+        changelog: where rows that wait are kept, and what that takes of one.
         stores: partition -> store.
         truncated, evicted: there are no windows, and nobody who waits is forgotten.
     """
@@ -46,6 +49,7 @@ class MatchStage:
     events: tuple[type[Event], type[Event]]
     waiting_max: int
     idle_s: float
+    changelog: ChangelogTopic
     stores: dict[int, MatchStore] = field(default_factory=dict)
     truncated: int = 0
     evicted: int = 0
@@ -84,8 +88,8 @@ class MatchStage:
     def __call__(self, batch: Batch) -> None:
         """Take in rows of one input; the batch then holds the predictions that leave."""
         stream = LABEL if batch.topic == self.spec.topics[LABEL] else PREDICTION
-        self._refuse(batch, stream)
-        names = self._namers[stream].names(batch)
+        names = self._small(batch, self._namers[stream].names(batch))
+        names = self._refuse(batch, stream, names)
         came: list[NDArray[np.int64]] = []
         outcomes, unused = list[Outcome](), 0
         for partition, rows in partition_rows(batch.partitions):
@@ -99,8 +103,22 @@ class MatchStage:
         batch.keep(np.concatenate(came) if came else np.empty(0, np.int64))
         _become(batch, outcomes, unused)
 
-    def _refuse(self, batch: Batch, stream: int) -> None:
-        """Rows for which there is no place to wait."""
+    def _small(self, batch: Batch, names: list[bytes]) -> list[bytes]:
+        """Names of the rows that the changelog takes; the others are refused, for they could never be kept."""
+        most = self.changelog.row_bytes_max - row_bytes(len(self.spec.fields), 0)
+        if (longest := max(map(len, names), default=0)) <= most:
+            return names
+        bad = np.array([len(name) > most for name in names])
+        detail = (
+            f"what waits of it has up to {longest:,} bytes, {self.changelog.topic} takes {most:,} of a row "
+            "(max.message.bytes of the topic, less its frame)"
+        )
+        batch.dead += batch.letters(bad, "window", TOO_LARGE, detail)
+        batch.keep(np.flatnonzero(~bad))
+        return [name for name in names if len(name) <= most]
+
+    def _refuse(self, batch: Batch, stream: int, names: list[bytes]) -> list[bytes]:
+        """Rows for which there is no place to wait; returns the names of the others."""
         bad = np.zeros(len(batch), np.bool_)
         for partition, rows in partition_rows(batch.partitions):
             room = self.waiting_max - self.stores[partition].waiting(stream)
@@ -110,6 +128,8 @@ class MatchStage:
             detail = f"keys_max = {self.waiting_max:,} {what} in the partition already; raise it, or add partitions"
             batch.dead += batch.letters(bad, "window", "too_many_waiting", detail)
             batch.keep(np.flatnonzero(~bad))
+            names = [name for name, refused in zip(names, bad.tolist(), strict=True) if not refused]
+        return names
 
     # ------------------------------------------------------------------ out
     def release(self, partition: int, silence_s: Sequence[float | None], now_us: int, now_s: float) -> Batch | None:

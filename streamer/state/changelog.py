@@ -16,7 +16,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from streamer.errors import StateError
-from streamer.limits import CHANGELOG_BYTES_MAX, CHANGELOG_PLAIN_BYTES_MAX
+from streamer.limits import CHANGELOG_BYTES_MAX, CHANGELOG_PLAIN_BYTES_MAX, KEY_BYTES_MAX
 from streamer.state.bounds import INPUTS_MAX, NUMBER_MAX, Damaged, inflated, shown
 from streamer.state.delta import TICK, Delta
 from streamer.state.names import Names
@@ -36,12 +36,21 @@ _Id = Annotated[str, msgspec.Meta(max_length=64)]
 
 @dataclass(frozen=True, slots=True)
 class ChangelogTopic:
-    """Where state changes go: topic, fingerprint of the store, number of its fields, ids of the input topics."""
+    """Where state changes go.
+
+    Attributes:
+        topic: its name.
+        fingerprint: of the store.
+        fields: how many the store has.
+        ids: of the input topics.
+        row_bytes_max: what the topic takes of a message before it is compressed, and so of a row, which cannot be cut.
+    """
 
     topic: str
     fingerprint: str
     fields: int
     ids: tuple[str, ...] = ()
+    row_bytes_max: int = CHANGELOG_PLAIN_BYTES_MAX
 
 
 class Block(msgspec.Struct, array_like=True):
@@ -117,19 +126,21 @@ UNREADABLE = (Damaged, msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def encode(
-    delta: Delta, fingerprint: str, seq: int, covered: Sequence[tuple[int, int]], ids: Sequence[str] = ()
+    delta: Delta, fingerprint: str, seq: int, covered: Sequence[tuple[int, int]], ids: Sequence[str] = (),
+    most: int = CHANGELOG_PLAIN_BYTES_MAX,
 ) -> Iterator[bytes]:  # fmt: skip
-    """Messages of one commit for one partition, each at most CHANGELOG_BYTES_MAX before compression.
+    """Messages of one commit for one partition, each at most CHANGELOG_BYTES_MAX before compression, and a row at the least.
 
     Args:
         delta: what entered the store.
         fingerprint: of the store.
         seq: number of the commit.
         covered: its offsets, `[first, next)` for each input.
-        ids: of the topics of the inputs.
+        ids: of the input topics.
+        most: bytes of a message that the topic takes, if that is less.
     """
     (first, next_), *others = covered
-    cuts, keys = _cuts(delta)
+    cuts, keys = _cuts(delta, min(CHANGELOG_BYTES_MAX, most))
     format_ = FORMAT_DELETES if np.isnan(delta.values).any() else FORMAT
     compressor = zstandard.ZstdCompressor(level=1)
     for part, (start, end) in enumerate(pairwise(cuts)):
@@ -143,12 +154,17 @@ def encode(
         yield compressor.compress(_ENCODER.encode(block))
 
 
+def row_bytes(fields: int, name: int = KEY_BYTES_MAX) -> int:
+    """What a row takes before compression: a key of `name` bytes gets a slot, and a sample of it comes."""
+    return 2 * (_ROW_BYTES + 8 * fields) + _KEY_BYTES + name
+
+
 def _bytes(array: NDArray[Any], kind: str) -> memoryview:
     """The numbers one after the other, little-endian."""
     return np.ascontiguousarray(array, kind).reshape(-1).view(np.uint8).data
 
 
-def _cuts(delta: Delta) -> tuple[list[int], list[int]]:
+def _cuts(delta: Delta, most: int) -> tuple[list[int], list[int]]:
     """Where the parts of a commit begin and the last one ends: as rows, and as new keys.
 
     A new key travels with the row that gives it a slot.
@@ -160,7 +176,8 @@ def _cuts(delta: Delta) -> tuple[list[int], list[int]]:
     taken = np.arange(rows + 1) * width + sizes[known]
     cuts = [0]
     while cuts[-1] < rows:
-        end = int(np.searchsorted(taken, taken[cuts[-1]] + CHANGELOG_BYTES_MAX, "right")) - 1
+        beside = 0 if cuts[-1] else delta.upstreams.nbytes  # they go with the first part
+        end = int(np.searchsorted(taken, taken[cuts[-1]] + most - beside, "right")) - 1
         cuts.append(max(end, cuts[-1] + 1))
     if not rows:
         cuts.append(0)

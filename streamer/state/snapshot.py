@@ -89,14 +89,18 @@ class Snapshot:
         seq: commit it stands for.
         next_: offset of each input after that commit.
         id_: unlike that of any other snapshot of the partition.
+        most: bytes of a message that the topic takes, if that is less than CHANGELOG_BYTES_MAX.
 
     Attributes:
         messages: how many there are, manifest included.
         written: bytes of those made so far, compressed.
     """
 
-    def __init__(self, dump: Dump, fingerprint: str, seq: int, next_: list[int], id_: bytes) -> None:
+    def __init__(
+        self, dump: Dump, fingerprint: str, seq: int, next_: list[int], id_: bytes, most: int = CHANGELOG_BYTES_MAX
+    ) -> None:
         self._format = SNAPSHOT_FORMAT_DELETES if dump.deletes else SNAPSHOT_FORMAT
+        self._chunk_bytes = min(most, CHANGELOG_BYTES_MAX)
         self._fingerprint, self._seq, self._next, self._id = fingerprint, seq, next_, id_
         named = {"keys": dump.keys.data, "key_ends": dump.keys.ends, **dump.arrays}
         columns = {name: np.asarray(array, order="C") for name, array in named.items()}
@@ -106,7 +110,7 @@ class Snapshot:
         # Each part begins at a multiple of a word, so that arrays can be used where they lie.
         self._starts = list(accumulate((_padded(part.nbytes) for part in self._parts), initial=0))
         self.size = self._starts[-1]
-        self._chunks = -(-self.size // CHANGELOG_BYTES_MAX)
+        self._chunks = -(-self.size // self._chunk_bytes)
         self.messages = self._chunks + 1
         self.written = 0
         self._digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
@@ -126,8 +130,8 @@ class Snapshot:
         return CHUNK, value
 
     def _piece(self, number: int) -> bytearray:
-        start = number * CHANGELOG_BYTES_MAX
-        piece = bytearray(min(CHANGELOG_BYTES_MAX, self.size - start))
+        start = number * self._chunk_bytes
+        piece = bytearray(min(self._chunk_bytes, self.size - start))
         for part, begin in zip(self._parts, self._starts, strict=False):
             low, high = max(start, begin), min(start + len(piece), begin + part.nbytes)
             if low < high:
@@ -146,7 +150,7 @@ class Assembly:
         self._fingerprint = fingerprint
         self._id: bytes | None = None
         self._buffer = bytearray()
-        self._size = 0
+        self._size = self._chunk_bytes = 0
         self._chunks = 0
         self._digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
 
@@ -168,11 +172,12 @@ class Assembly:
         if chunk.number != self._chunks:
             raise StateError(f"{where} is chunk {chunk.number} of a base snapshot, expected was {self._chunks}; {START_OVER}")
         # What a chunk says of the whole is not believed: memory is taken for what is there.
-        expected = min(CHANGELOG_BYTES_MAX, self._size - len(self._buffer))
+        expected = min(self._chunk_bytes, self._size - len(self._buffer)) if self._chunks else None
         try:
             piece = inflated(chunk.payload, CHANGELOG_BYTES_MAX, expected)
         except Damaged as error:
             raise StateError(f"{where} is a damaged chunk of a base snapshot ({error}); {START_OVER}") from error
+        self._chunk_bytes = self._chunk_bytes or len(piece)  # the first is as large as those behind it, but the last
         self._buffer += piece
         self._digest.update(chunk.payload)
         self._chunks += 1

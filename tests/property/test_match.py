@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from streamer import Event
 from streamer.batch import Batch
 from streamer.stages.match import MatchStage
+from streamer.state.changelog import ChangelogTopic
 from streamer.state.delta import Delta, merge
 from streamer.state.match_store import MatchSpec, MatchStore
 from streamer.state.names import Names
@@ -69,7 +70,7 @@ class Flow:
 
     def __post_init__(self) -> None:
         spec = MatchSpec(("p", "l"), WITHIN_S * SECOND, self.late_s * SECOND, self.on)
-        self.stage = MatchStage(spec, (P, L), 1000, 1.0)
+        self.stage = MatchStage(spec, (P, L), 1000, 1.0, ChangelogTopic("c", spec.fingerprint, 1))
         self.stage.open(0)
 
     @property

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 
 import pytest
 
-from streamer import Event, Model, Topology, tumbling
+from streamer import Event, Model, Topology, limits, tumbling
 from streamer.errors import TopicError
 from streamer.limits import LETTER_BYTES_MIN, MESSAGE_BYTES_DEFAULT, REKEY_ROOM_BYTES
 from streamer.memory_log import BATCH_BYTES, MemoryLog, Stored
+from streamer.state.snapshot import CHUNK, MANIFEST
 from streamer.testing import TopologyTest, constant
 from tests.unit import flows, rekeyed
 from tests.unit.schemas import headers, problems
@@ -184,3 +185,55 @@ def test_where_the_limits_may_not_be_read_the_default_of_a_broker_is_taken() -> 
         test.restart()
         send(test, range(1))
         assert len(test.read(flows.PREDICTIONS)) == 1
+
+
+CHANGELOG = "flow-flow-window-changelog"
+
+
+def test_state_is_cut_to_what_its_topic_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of many rows, chunks of base snapshots, and a restore from them."""
+    monkeypatch.setattr(limits, "SNAPSHOT_BLOCKS_RATIO", 0)
+    monkeypatch.setattr(limits, "SNAPSHOT_BLOCKS_MIN_BYTES", 1)
+    keys = [f"{n:03}{hashlib.sha256(str(n).encode()).hexdigest()}" for n in range(150)]
+    with flow({CHANGELOG: 4_000}) as test:
+        for start in range(0, 150, 50):
+            for key in keys[start : start + 50]:
+                send(test, range(3), key)
+            test.run()
+        for key in keys[:40]:  # a snapshot goes out a little with each commit
+            send(test, range(1), key)
+            test.run()
+        assert fits(test.log, CHANGELOG)
+        records = test.log.committed_records(CHANGELOG)
+        assert sum(record.key is None for record in records) > 5, "fifty new keys at once do not go into one record of this size"
+        assert sum(record.key == CHUNK for record in records) > 2
+        assert any(record.key == MANIFEST for record in records)
+        test.restart()
+        for key in keys:
+            send(test, range(1), key)
+        test.run()
+        assert flows.judge(test.log).exactly_once
+        assert test.worker.metrics.value("streamer_recoveries_total") == 0
+
+
+def test_a_changelog_that_takes_no_row_is_refused_at_the_start() -> None:
+    with pytest.raises(TopicError, match=f"{CHANGELOG} takes .* kafka-configs --alter --topic {CHANGELOG}"):
+        flow({CHANGELOG: 1_500})
+
+
+def test_what_could_not_wait_in_the_changelog_is_not_admitted() -> None:
+    """A row cannot be cut; with the prediction in state its block would be refused for ever."""
+    changelog = "labelled-labelled-match-changelog"
+    with TopologyTest(FLOW, partitions=1, message_bytes_max={changelog: 5_000}) as test:
+        start = test.now
+        for key, size in (("p1", 5), ("p2", 20_000), ("p3", 5)):
+            test.send(Scored("i" * size, key, start, 0.75, True), step="0s")
+            test.send(Label(key, start + 1, True, "r"), step="0s")
+        test.send(Label("p1", start + 1, True, "r" * 20_000), step="0s")
+        assert [row["key"] for row in test.read(MATCHED)] == ["p1", "p3"]
+        (prediction,), (label,) = test.read_records("scored.rejected"), test.read_records("labels.rejected")
+        assert (said(prediction), prediction.key) == (("window", "too_large"), b"p2")
+        assert (said(label), label.key) == (("window", "too_large"), b"p1")
+        assert changelog in headers(label)["streamer.error.detail"]
+        assert fits(test.log, changelog)
+        assert test.worker.metrics.value("streamer_recoveries_total") == 0
