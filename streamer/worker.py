@@ -99,8 +99,7 @@ class Worker:
         self._gather_s = max(_GATHER_S, _GATHER_SHARE * settings.commit_interval) if exactly_once else _GATHER_S
         self._stopping = threading.Event()
         self._failure: TransactionError | None = None
-        self._fences = Fences(clock)
-        self._behind = False
+        self._fences, self._behind = Fences(clock), False
         self._full_since: float | None = None
         self._polled_at = 0.0
         self.last_turn = clock.monotonic()
@@ -314,10 +313,10 @@ class Worker:
                 self._fail(failure)
         self._assignment.end(partitions)
         self._breaker.ill.forget()
-        stalled = self.clock.monotonic() - started
+        stalled, clean = self.clock.monotonic() - started, self._failure is None
         self.metrics.add("streamer_rebalance_stall_seconds_total", stalled)
-        lead, clean = self._consume.lead, self._failure is None
-        _log.info("partitions_revoked", topic=lead, partitions=partitions, stalled_ms=round(stalled * 1e3), clean=clean)
+        what = {"topic": self._consume.lead, "partitions": partitions}
+        _log.info("partitions_revoked", stalled_ms=round(stalled * 1e3), clean=clean, **what)
 
     def lost(self, partitions: list[int]) -> None:
         """Partitions are gone already: whatever they had open must not be committed."""
