@@ -83,6 +83,13 @@ class Event(msgspec.Struct, metaclass=_EventMeta):
 
 
 @cache
+def declared_types(event: type[Event]) -> dict[str, str]:
+    """Field -> its type, as one would write it."""
+    hints = get_type_hints(event)
+    return {f: hints[f].__name__ if isinstance(hints[f], type) else str(hints[f]) for f in event.__struct_fields__}
+
+
+@cache
 def numeric_fields(event: type[Event]) -> tuple[str, ...]:
     """Fields that can enter a window: declared float, int or bool, in order of declaration."""
     hints = get_type_hints(event)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from streamer.errors import TopologyError
-from streamer.event import Event, numeric_fields
+from streamer.event import Event, declared_types, numeric_fields
 from streamer.state.join_spec import JoinSpec, Stream
 from streamer.topology import Joined, Source, Windowed
 from streamer.windows import Needs, Rolling, TracingWindow
@@ -80,5 +80,6 @@ def tracers_of(joined: Sequence[Joined]) -> dict[type[Event], TracingWindow]:
     for step in joined:
         join, fields = step.join, numeric_fields(step.join.event)
         widths = tuple(sight.most or join.samples for sight in join.sights)
-        found[join.event] = TracingWindow(fields, fields, Rolling(join.samples, tuple(s.name for s in join.sights), widths))
+        rolling = Rolling(join.samples, tuple(s.name for s in join.sights), widths)
+        found[join.event] = TracingWindow(fields, fields, rolling, declared=declared_types(join.event))
     return found

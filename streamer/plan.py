@@ -12,7 +12,7 @@ from streamer.clock import Clock, SystemClock
 from streamer.closing import Closing, Emission
 from streamer.closing_plan import check_closing
 from streamer.errors import ModelError, TopologyError
-from streamer.event import Event, numeric_fields
+from streamer.event import Event, declared_types, numeric_fields
 from streamer.event_key import check_key
 from streamer.inference.model import LoadedModel
 from streamer.inference.repository import find
@@ -225,7 +225,7 @@ def _trace(
     """Call the feature function on two rows of ones and note what it reads and gives."""
     # Rows that wait for another input are state, and only numbers are kept there.
     fields = numeric_fields(event) if tracers else event.__struct_fields__
-    window = TracingWindow(numeric_fields(event), fields, windowed.window if windowed else None, tracers)
+    window = TracingWindow(numeric_fields(event), fields, windowed.window if windowed else None, tracers, declared_types(event))
     try:
         with np.errstate(all="ignore"):
             columns = features.function(window)

@@ -316,14 +316,14 @@ class Window(Look):
 class TracingLook(Look):
     """Stands in for a look-back of two rows and notes what a feature function asks of it."""
 
-    def __init__(self, numeric: tuple[str, ...], samples: int, *, in_panes: bool = False) -> None:
+    def __init__(self, numeric: tuple[str, ...], samples: int, declared: Mapping[str, str], *, in_panes: bool = False) -> None:
         super().__init__(np.ones(2), {}, {}, {})
         self.needs = Needs()
-        self._numeric, self._samples, self._in_panes = numeric, samples, in_panes
+        self._numeric, self._samples, self._declared, self._in_panes = numeric, samples, declared, in_panes
 
     def __getitem__(self, name: str) -> Column:
         self._need_each_sample(f"w[{name!r}]")
-        self.needs.matrices.add(_known(name, self._numeric))
+        self.needs.matrices.add(_known(name, self._numeric, self._declared))
         matrix = np.full((2, self._samples), np.nan)
         matrix[:, -1] = 1.0
         return matrix
@@ -333,12 +333,12 @@ class TracingLook(Look):
         self._need_each_sample(f"quantile({name!r}, {q})")
         if not 0 <= q <= 1:
             raise KeyError(f"quantile({name!r}, {q}): q is a share of the samples, from 0 to 1")
-        self.needs.quantiles.add((_known(name, self._numeric), float(q)))
+        self.needs.quantiles.add((_known(name, self._numeric, self._declared), float(q)))
         return np.ones(2)
 
     def _aggregate(self, name: str, aggregate: Aggregate) -> Column:
         (self._need_each_sample if aggregate == "distinct" else self._need_samples)(f"{aggregate}({name!r})")
-        self.needs.aggregates.add((_known(name, self._numeric), aggregate))
+        self.needs.aggregates.add((_known(name, self._numeric, self._declared), aggregate))
         return np.ones(2)
 
     def _need_samples(self, what: str) -> None:
@@ -360,12 +360,13 @@ class TracingWindow(Window):
         fields: Sequence[str],
         window: Rolling | Closing | None,
         joined: "Mapping[type[Event], TracingWindow] | None" = None,
+        declared: Mapping[str, str] | None = None,
     ) -> None:
-        self._numeric, self._fields, self._window = tuple(numeric), tuple(fields), window
+        self._numeric, self._fields, self._window, self._declared = tuple(numeric), tuple(fields), window, declared or {}
         self._tracers: dict[str | int, TracingLook] = {}
         for name, look in zip(window.names, window.looks, strict=True) if window else [(0, 0)]:
             samples, in_panes = (min(look, window.samples), window.resolution_us > 0) if window else (0, False)
-            self._tracers[name] = TracingLook(self._numeric, samples, in_panes=in_panes)
+            self._tracers[name] = TracingLook(self._numeric, samples, self._declared, in_panes=in_panes)
         super().__init__(self._tracers, {}, joined)
 
     @property
@@ -382,12 +383,15 @@ class TracingWindow(Window):
 
     def event(self, name: str) -> NDArray[Any]:
         """Note that the event's own field is wanted."""
-        _known(name, self._fields)
+        _known(name, self._fields, self._declared)
         self._events[name] = np.ones(2) if name in self._numeric else np.array([""] * 2, dtype=object)
         return self._events[name]
 
 
-def _known(name: str, allowed: tuple[str, ...]) -> str:
-    if name not in allowed:
-        raise KeyError(f"the event has no such field {name!r} here; there are: {', '.join(allowed)}")
-    return name
+def _known(name: str, allowed: tuple[str, ...], declared: Mapping[str, str]) -> str:
+    if name in allowed:
+        return name
+    why = f"the event has no such field {name!r} here"
+    if name in declared:
+        why = f"the field {name!r} is {declared[name]}, and only float, int and bool can be kept here"
+    raise KeyError(f"{why}; there are: {', '.join(allowed)}")

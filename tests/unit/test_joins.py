@@ -167,7 +167,9 @@ def test_mistakes_name_the_line() -> None:
     assert "is taken by topic=" in mistaken(both, latest(Login))
     assert "give Keyless one" in mistaken(latest(Keyless), reads=lambda w: {"n": w.of(Keyless).count})
     assert "of(Login) needs a join" in mistaken(latest(Card))
-    assert "no such field 'user'" in mistaken(both, reads=lambda w: {"n": w.event("user")})
+    assert "the field 'user' is str, and only float" in mistaken(both, reads=lambda w: {"n": w.event("user")})
+    assert "the field 'user' is str, and only float" in mistaken(both, reads=lambda w: {"n": w.of(Login).last("user")})
+    assert "no such field 'use' here" in mistaken(both, reads=lambda w: {"n": w.of(Login).last("use")})
     mistakes: list[Callable[[], Join]] = [
         lambda: interval(Login, before="10"),
         lambda: latest(Login, max_age="-1s"),
