@@ -197,6 +197,11 @@ class Assignment:
             for restored in self.restore.step(timeout_s, limits.RESTORE_ALONE_S if alone else limits.RESTORE_SHARE_S):
                 for topic, id_, offset in zip(self.consume.topics, restored.ids, restored.next, strict=False):
                     self.watch.check(topic, restored.partition, offset, Mark(None, id=id_))
+                if restored.forgotten:
+                    _log.warning(
+                        "offsets_forgotten", topic=self.consume.lead, partition=restored.partition, commit=restored.seq,
+                        next=restored.next, hint="the broker has lost them; the changelog says where each input goes on",
+                    )  # fmt: skip
                 self._ready[restored.partition] = restored
                 self.metrics.add("streamer_restored_rows_total", restored.rows)
             self._tell(self.restore)

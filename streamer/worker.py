@@ -91,8 +91,8 @@ class Worker:
         self._assignment = Assignment(
             self._consume, self._window, self._commit,
             Restore(clients.consumer(reader), state.topic, clock, strict=exactly_once) if state else None,
-            admin, self._watch, self._bases, state.topic if state else None,
-            settings.start, settings.on_lost_offsets, self.metrics, clock, tells_spares=config.get("group.protocol") != "consumer",
+            admin, self._watch, self._bases, state.topic if state else None, settings.start, settings.on_lost_offsets,
+            self.metrics, clock, tells_spares=config.get("group.protocol") != "consumer",
         )  # fmt: skip
         self._book = Bookkeeper(self.metrics, plan, DeadLetterAlarm(self.metrics, settings.dead_letters_stop), clock)
         self._drain_timeout_s = settings.drain_timeout

@@ -73,6 +73,11 @@ class Progress:
     applying: deque[Future[None]] = field(default_factory=deque)
 
     @property
+    def uncommitted(self) -> bool:
+        """Whether the group says nothing of this partition: it is new, or the broker has forgotten what was committed."""
+        return self.mark.seq is None and all(offset is None for offset in self.committed)
+
+    @property
     def share(self) -> float:
         """How much of the way is done, 0 to 1."""
         return (self.reached - self.start) / (self.end - self.start) if self.end > self.start else 1.0

@@ -45,6 +45,7 @@ class Restored:
         base: changelog offset of its base snapshot.
         base_bytes, block_bytes: of that snapshot, and of the blocks after it.
         ids: of the input topics at its last commit, as far as the changelog says.
+        forgotten: whether the group's offsets are gone, and only the changelog says where the inputs go on.
     """
 
     partition: int
@@ -55,6 +56,7 @@ class Restored:
     base_bytes: int = 0
     block_bytes: int = 0
     ids: tuple[str, ...] = ()
+    forgotten: bool = False
 
 
 class Restore:
@@ -186,6 +188,9 @@ class Restore:
                 f"{self._topic}/{message.partition()}: the base snapshot at offset {progress.start} is gone, the log goes on at "
                 f"{offset}: the changelog was cut. Start over with streamer state reset, or with a new --group"
             )
+        if key == CHUNK and progress.uncommitted and progress.reached == progress.start:
+            # Nobody says which base counts. Old records go only up to one that was named, so a log that begins with one does.
+            progress.mark, progress.assembly = progress.mark._replace(base=offset), Assembly(progress.store.spec.fingerprint)
         progress.reached = offset + 1
         if key == CHUNK and progress.assembly is not None:
             progress.assembly.add(value, where)
@@ -276,15 +281,20 @@ class Restore:
         return Restored(
             partition, list(progress.next or progress.committed), progress.applied, progress.rows,
             progress.mark.base, progress.base_bytes, progress.block_bytes, tuple(progress.ids),
+            forgotten=progress.uncommitted and bool(progress.next),
         )  # fmt: skip
 
     def _check_end(self, partition: int, progress: Progress) -> None:
-        """Whether chain and committed offsets tell the same; new windows (commit 0, or none at all) have no chain yet."""
-        seq, unread = progress.mark.seq, all(offset is None for offset in progress.committed)
+        """Whether chain and committed offsets tell the same.
+
+        New windows (commit 0, or none at all) have no chain yet. Where the broker has forgotten the offsets the chain is right:
+        its last block says how far each input was read.
+        """
+        seq = progress.mark.seq
         if progress.next:
-            agree = (seq, progress.committed) == (progress.applied, progress.next)
+            agree = progress.uncommitted or (seq, progress.committed) == (progress.applied, progress.next)
         else:
-            agree = seq == 0 or (seq is None and unread)
+            agree = seq == 0 or progress.uncommitted
         if self._strict and not agree:
             raise StateError(
                 f"{self._topic}/{partition} ends with commit {progress.applied} at input offset {_listed(progress.next)}, the "

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 from typer.testing import CliRunner, Result
 
 from streamer.cli import app
@@ -139,6 +140,15 @@ def test_old_records_really_go_and_windows_stay(life: Life) -> None:
     assert min(lows) > 0, "nothing was deleted"
     life.run(10)
     assert life.counts() == [min(n, 50) for n in range(1, 51)] * len(KEYS)
+
+
+def test_a_group_that_the_broker_has_forgotten_goes_on_where_the_changelog_ends(life: Life) -> None:
+    life.run(12)
+    admin = AdminClient({"bootstrap.servers": life.kafka})
+    for gone in admin.delete_consumer_groups([life.plan.group]).values():
+        gone.result(20)
+    life.run(3)
+    assert life.counts() == list(range(1, 16)) * len(KEYS)
 
 
 def test_looking_at_a_key_and_starting_over(life: Life) -> None:
