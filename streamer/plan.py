@@ -21,7 +21,6 @@ from streamer.rekey.grid import idle_s
 from streamer.settings import Settings
 from streamer.state.join_spec import JoinSpec
 from streamer.state.match_store import MatchSpec
-from streamer.state.panes import PaneSpec
 from streamer.state.store import StoreSpec
 from streamer.topics import Topics, topics_of
 from streamer.topology import (
@@ -156,7 +155,13 @@ def bind(
 
 
 def _spec_of(window: Rolling | Closing, needs: Needs, rekey: Rekey | None) -> StoreSpec:
-    spec = (PaneSpec if window.resolution_us else StoreSpec).of(window, needs)
+    kind = StoreSpec
+    if window.resolution_us:
+        # Compiling these kernels takes seconds on the first start of a machine, which flows without them need not wait for.
+        from streamer.state.panes import PaneSpec  # noqa: PLC0415
+
+        kind = PaneSpec
+    spec = kind.of(window, needs)
     return replace(spec, own_time=False) if rekey else spec
 
 

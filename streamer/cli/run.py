@@ -49,16 +49,19 @@ def run(  # noqa: PLR0913 - one parameter per flag
 
 def serve(name: str, settings: "Settings", stopper: "_Stopper") -> None:
     """Bind, check topics, run the flows of a topology with their web server."""
+    from streamer.telemetry.compiling import tell_of_compiling  # noqa: PLC0415
+    from streamer.telemetry.logs import configure_logs, get_logger, tell_of_bugs  # noqa: PLC0415
+
+    configure_logs(settings.log.level, settings.log.format, secrets=settings.secrets())
+    tell_of_bugs()
+    tell_of_compiling()
     from streamer.kafka import check_topics  # noqa: PLC0415
     from streamer.loading import load_topology  # noqa: PLC0415
     from streamer.match_plan import plan_of  # noqa: PLC0415
     from streamer.plan import Plan, check_memory  # noqa: PLC0415
     from streamer.service import Service  # noqa: PLC0415
-    from streamer.telemetry.logs import configure_logs, get_logger, tell_of_bugs  # noqa: PLC0415
     from streamer.web.server import serve_in_background  # noqa: PLC0415
 
-    configure_logs(settings.log.level, settings.log.format, secrets=settings.secrets())
-    tell_of_bugs()
     log = get_logger(__name__)
     for warning in settings.warnings():
         log.warning("unsafe_setting", problem=warning)

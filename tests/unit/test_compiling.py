@@ -1,0 +1,75 @@
+"""What the first rows need is compiled before they come: kernels that a flow uses are there once its stages stand."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Counts what numba compiles or loads from its cache: before the first row, and by the first rows with their commit.
+FIRST_ROWS = """
+import sys
+from numba.core.dispatcher import Dispatcher
+made, compile = [], Dispatcher.compile
+Dispatcher.compile = lambda self, sig: (made.append(self.py_func.__qualname__), compile(self, sig))[1]
+import msgspec
+from streamer import Event, Model, Topology, rolling, tumbling
+from streamer.testing import TopologyTest, constant
+
+class Reading(Event, topic="r", key="k", time="ts"):
+    k: str
+    ts: float
+    v: float
+
+windows = {"time": rolling("10s"), "panes": rolling("1h", resolution="1m"), "closing": tumbling("5s")}
+late = "late" if sys.argv[1] == "closing" else None
+flow = (
+    Topology("t").source(Reading, rejected="d").window(windows[sys.argv[1]])
+    .features(lambda w: {"m": w.mean("v")}).infer(Model("m")).publish(predictions="p", late=late)
+)
+with TopologyTest(flow, models=constant(1.0), partitions=1) as test:
+    before = len(made)
+    test.send(Reading("a", test.now, 1.0), times=30)
+    assert test.read("p"), "no result"
+    test.restart()
+    test.send(Reading("a", test.now, 1.0), times=30)
+    assert test.read("p"), "no result"
+print(before, made[before:])
+"""
+
+TOLD = """
+from streamer.telemetry.logs import configure_logs
+configure_logs("info", "json", secrets=[])
+from streamer.telemetry.compiling import tell_of_compiling
+tell_of_compiling()
+from numba import njit
+for step in (1, 2):
+    njit("int64(int64)")(lambda n: n + step)
+"""
+
+
+def python(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", text, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300, check=True
+    )
+
+
+@pytest.mark.parametrize("windows", ["time", "panes", "closing"])
+def test_nothing_is_left_to_compile_when_the_first_rows_come(windows: str) -> None:
+    before, _, after = python(FIRST_ROWS, windows).stdout.strip().partition(" ")
+    assert int(before) > 10
+    assert after == "[]"
+
+
+def test_the_log_says_once_that_kernels_are_compiled() -> None:
+    lines = [json.loads(line) for line in python(TOLD).stderr.splitlines() if line.startswith("{")]
+    assert [line["event"] for line in lines] == ["compiling_kernels"]
+
+
+def test_a_flow_does_not_wait_for_kernels_of_others() -> None:
+    loaded = python("import sys, streamer.worker; print(*sys.modules)").stdout.split()
+    assert "streamer.state.kernels" in loaded
+    assert {"streamer.state.pane_kernels", "streamer.state.closing"} & set(loaded) == set()
