@@ -87,8 +87,8 @@ class Outcome:
     def green(self) -> bool:
         return self.word in {"passed", "caught"}
 
-    def report(self) -> str:
-        """The run in a few lines, the replay line last."""
+    def report(self, replay: str = "") -> str:
+        """The run in a few lines, the command that does it again last; where that is not the torture's it is given."""
         verdict = self.verdict
         faults = ", ".join(f"{count} {kind}" for kind, count in sorted(self.faults.items())) or "none"
         what = f"seed {self.plan.seed}, {self.plan.flow} flow, {self.plan.protocol} group"
@@ -103,6 +103,6 @@ class Outcome:
             *(f"  FAILED: {what}" for what in self.failures),
             *(f"  violation: {what}" for what in verdict.get("first", ())),
             *(f"  kept: {what}" for what in self.kept),
-            f"  replay: {self.plan.replay}",
+            f"  replay: {replay or self.plan.replay}",
         ]
         return "\n".join(lines)

@@ -120,6 +120,7 @@ class Soak:
 
     def go(self) -> bool:
         """Whether all went well."""
+        start = time.monotonic()
         try:
             if all(run.carried_out(run.begin) for run in self.runs):
                 self._pass_the_time()
@@ -129,6 +130,7 @@ class Soak:
         finally:
             for run in self.runs:
                 run.crew.bury()
+                run.outcome.seconds = time.monotonic() - start
         return not self.wrong and all(run.outcome.word == "passed" for run in self.runs)
 
     def _pass_the_time(self) -> None:
@@ -215,7 +217,7 @@ class Soak:
 
     def report(self) -> str:
         """The soak in lines, a verdict for each flow."""
-        texts = [run.outcome.report() for run in self.runs]
+        texts = [run.outcome.report(f"python -m tests.faults.soak {' '.join(sys.argv[1:])}") for run in self.runs]
         return "\n".join([*texts, *(f"  seen: {fact}" for fact in self.facts), *(f"  WRONG: {what}" for what in self.wrong)])
 
 
