@@ -6,8 +6,9 @@ Comparing once per partition took 99 us for 256 rows of 64 partitions, this take
 from itertools import pairwise
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from streamer.kernel_cache import njit
 
 
 @njit("UniTuple(int64[::1], 3)(int32[::1])", cache=True, nogil=True)

@@ -1,9 +1,9 @@
 """Kafka's own choice of partition for a key, so that the internal topic is laid out as any Kafka client would lay it out."""
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from streamer.kernel_cache import njit
 from streamer.state.names import Names
 
 _SEED = np.uint32(0x9747B28C)

@@ -5,8 +5,8 @@ that read back as the same float32.
 """
 
 import numpy as np
-from numba import njit
 
+from streamer.kernel_cache import njit
 from streamer.stages.shortest import shortest
 
 # As people write numbers: up to so many places, and whole numbers of so many digits; others have an exponent.

@@ -13,7 +13,8 @@ import math
 from fractions import Fraction
 
 import numpy as np
-from numba import njit
+
+from streamer.kernel_cache import njit
 
 _K_MIN, _K_MAX = -31, 45
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import zstandard
-from numba import njit
 from numpy.typing import NDArray
 
+from streamer.kernel_cache import njit
 from streamer.limits import KEY_BYTES_MAX, UPSTREAMS_MAX
 from streamer.state.names import Names
 

@@ -8,8 +8,9 @@ State that only speeds things up (`armed` and the two heaps) is rebuilt from the
 """
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
+from streamer.kernel_cache import njit
 from streamer.state import kernels
 from streamer.state.deadlines import pop, push
 from streamer.state.kernels import FIRST, NEED_MATRIX, NEED_ORDER

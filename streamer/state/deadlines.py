@@ -4,7 +4,7 @@ Entries are lazy. One counts only while `current[slot]` is its number; the other
 or the heap is full. So a change costs the logarithm of the keys, and never a scan.
 """
 
-from numba import njit
+from streamer.kernel_cache import njit
 
 
 @njit("int64(int64[::1], int32[::1], int64, int64, int32)", cache=True, nogil=True)

@@ -9,9 +9,9 @@ import os
 from dataclasses import dataclass, field
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from streamer.kernel_cache import njit
 from streamer.state.growth import grown
 from streamer.state.names import Names
 from streamer.state.siphash import siphash

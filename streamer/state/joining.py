@@ -11,9 +11,9 @@ Stream 0 is the source. Its rows enter a ring too, if they have a window of thei
 """
 
 import numpy as np
-from numba import njit
 
 from streamer.joins import FAR
+from streamer.kernel_cache import njit
 from streamer.state.kernels import FIRST, NEED_MATRIX, NEED_ORDER, SUM, _aggregate, _in_order
 
 # Rows of values before the fields of an event: its stream, its offset and its record timestamp in milliseconds.

@@ -11,7 +11,8 @@ Signatures are eager and cached: importing this module compiles once per machine
 """
 
 import numpy as np
-from numba import njit
+
+from streamer.kernel_cache import njit
 
 # What a column is asked for, as bits, so that a pass nobody reads is not made.
 NEED_SUM, NEED_STD, NEED_RANGE, NEED_MATRIX, NEED_FIRST, NEED_ORDER = 1, 2, 4, 8, 16, 32

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from streamer.kernel_cache import njit
 from streamer.state.bounds import size_of
 from streamer.state.delta import TICK, Delta, opening
 from streamer.state.growth import grown, grown_capacity

@@ -9,8 +9,8 @@ the newest pane of the key says which one a cell holds.
 """
 
 import numpy as np
-from numba import njit
 
+from streamer.kernel_cache import njit
 from streamer.state.kernels import FIRST, MAX, MEAN, MIN, NEED_FIRST, NEED_RANGE, NEED_STD, NEED_SUM, STD, SUM
 
 # What a pane keeps of a field, as far as it is asked for; MIDDLE is (EXCESS + LOST) / n. An empty cell holds what changes

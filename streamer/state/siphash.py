@@ -5,8 +5,9 @@ end, as Python hashes bytes.
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from streamer.kernel_cache import njit
 
 _WORD = 8
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from streamer.kernel_cache import njit
 
 # Before any event time.
 NEVER = np.iinfo(np.int64).min
