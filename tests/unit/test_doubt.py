@@ -183,6 +183,7 @@ def test_a_thread_that_was_left_to_itself_touches_nothing_of_the_new_producer(mo
     monkeypatch.setattr(FaultyClients, "commit_stuck_s", COMMIT_STUCK_S)
     monkeypatch.setattr("streamer.stages.commit._MEND_TIMEOUT_S", 0.05)
     entered, go_on, polled = threading.Event(), threading.Event(), list[LateProducer]()
+    left = list[threading.Thread]()
     poll = LateProducer.poll
 
     with late() as test:
@@ -191,6 +192,7 @@ def test_a_thread_that_was_left_to_itself_touches_nothing_of_the_new_producer(mo
         stuck = test.clients.producers[0]
 
         def hang() -> None:
+            left.append(threading.current_thread())
             again = entered.is_set()
             entered.set()
             assert go_on.wait(10.0), "nobody lets the commit go on"
@@ -198,7 +200,7 @@ def test_a_thread_that_was_left_to_itself_touches_nothing_of_the_new_producer(mo
                 raise kafka_error("retriable")
 
         def note(self: LateProducer, timeout: float = 0) -> int:
-            if threading.current_thread().name == "streamer-commit":
+            if threading.current_thread() in left:
                 polled.append(self)
             return poll(self, timeout)
 
