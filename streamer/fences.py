@@ -12,9 +12,15 @@ _WITHIN_S = 60.0
 
 @dataclass(slots=True)
 class Fences:
-    """Counts them."""
+    """Counts them.
+
+    Attributes:
+        clock: for how long ago.
+        slot: name of ours, None where it has none.
+    """
 
     clock: Clock
+    slot: str | None
     _times: deque[float] = field(default_factory=deque)
 
     def __len__(self) -> int:
@@ -31,7 +37,8 @@ class Fences:
         while self._times[0] < now - _WITHIN_S:
             self._times.popleft()
         if len(self._times) >= _MAX:
+            ours = f"slot {self.slot!r}" if self.slot else "transactional id"
             raise FencedError(
-                f"our transactional id was taken over {_MAX} times within {_WITHIN_S:g} s: another worker runs "
+                f"our {ours} was taken over {_MAX} times within {_WITHIN_S:g} s: another worker runs "
                 "with the same group and slot. Give each worker its own --slot (or none)"
             )

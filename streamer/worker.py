@@ -99,7 +99,7 @@ class Worker:
         self._gather_s = max(_GATHER_S, _GATHER_SHARE * settings.commit_interval) if exactly_once else _GATHER_S
         self._stopping = threading.Event()
         self._failure: TransactionError | None = None
-        self._fences, self._behind = Fences(clock), False
+        self._fences, self._behind = Fences(clock, settings.slot_name), False
         self._full_since: float | None = None
         self._polled_at = 0.0
         self.last_turn = clock.monotonic()

@@ -71,10 +71,8 @@ class Committing:
             started = self._clock.monotonic()
             try:
                 self._commit(transaction, outlets)
-            except KafkaException as failure:
-                transaction.error = _broken(failure)
             except Exception as error:  # noqa: BLE001 - it is raised again where the worker reaps it
-                transaction.error = error
+                transaction.error = _sorted(error)
             transaction.committed = self._clock.monotonic()
             transaction.took_s = transaction.committed - started
             transaction.finished.set()
@@ -160,8 +158,8 @@ def guarded(outlets: Outlets, clock: Clock, what: str, call: Callable[[], Any], 
         try:
             call()
             return
-        except KafkaException as failure:
-            error = failure.args[0]
+        except (KafkaException, SystemError) as failure:
+            error = _said(failure)
             if error.retriable() and clock.monotonic() < deadline:
                 # The client may have sent it twice by now: finish, then replace the producer.
                 outlets.doubt.failed(what, error)
@@ -194,11 +192,26 @@ def served(producer: Producer, wait_s: float) -> None:
     """
     try:
         producer.poll(wait_s)
-    except KafkaException as failure:
+    except (KafkaException, SystemError) as failure:
         raise _broken(failure) from failure
 
 
-def _broken(failure: KafkaException) -> TransactionError:
+def _said(failure: KafkaException | SystemError) -> KafkaError:
+    """The client's error. A call that reports deliveries too wraps it: the binding makes these reports with the error raised."""
+    cause = failure.__cause__ if isinstance(failure, SystemError) else failure
+    if not isinstance(cause, KafkaException):
+        raise failure
+    error: KafkaError = cause.args[0]
+    return error
+
+
+def _sorted(error: Exception) -> Exception:
+    """A failure of a commit as the worker knows it; what is none of the client's stays as it is."""
+    client = isinstance(error, KafkaException) or isinstance(error.__cause__, KafkaException)
+    return _broken(error) if client and isinstance(error, KafkaException | SystemError) else error
+
+
+def _broken(failure: KafkaException | SystemError) -> TransactionError:
     """What to make of an error that a producer tells of by the way, in whichever call comes next: it is past use."""
-    error = failure.args[0]
+    error = _said(failure)
     return TransactionError("fenced" if error.code() in _FENCES else "producer", error, replace=True)

@@ -38,7 +38,7 @@ def test_a_result_too_large_for_its_topic_is_a_dead_letter_and_whole_batches_pas
     limit(kafka, f"{flow.prefix}.predictions", 1_000)
     limit(kafka, f"{flow.prefix}.rejected", 1_024)
     value = json.dumps({"sensor_id": LONG, "ts": 1.7e9, "value": 1.0, "note": "n" * 2_000}).encode()
-    flow._producer.produce(f"{flow.prefix}.in", value, LONG.encode())
+    flow.producer.produce(f"{flow.prefix}.in", value, LONG.encode())
     flow.send(500)
     with flow.running():
         assert same(seen(flow.predictions(500)), expected(500))

@@ -47,7 +47,7 @@ class Flow:
         self.environment = {**os.environ, **names, "FLOW_PREFIX": self.prefix, "KAFKA_SESSION_TIMEOUT_MS": "6000"}
         self.command("topics", "create", topology, "--partitions", str(PARTITIONS), "--group", self.prefix)
         # idempotent: without it a retry, after a broker has died, changes the order or writes a reading twice
-        self._producer = Producer({**kafka, "partitioner": "murmur2_random", "linger.ms": 5, "enable.idempotence": True})
+        self.producer = Producer({**kafka, "partitioner": "murmur2_random", "linger.ms": 5, "enable.idempotence": True})
         self.sent = 0
         self.log = Path()
 
@@ -92,8 +92,8 @@ class Flow:
         for number in range(self.sent, self.sent + count):
             key = f"s{number % 5}"
             value = json.dumps({"sensor_id": key, "site": f"t{number % 3}", "ts": 1.7e9 + number, "value": float(number)})
-            self._producer.produce(f"{self.prefix}.in", value.encode(), key.encode())
-        assert self._producer.flush(20) == 0
+            self.producer.produce(f"{self.prefix}.in", value.encode(), key.encode())
+        assert self.producer.flush(20) == 0
         self.sent += count
 
     def predictions(self, count: int) -> list[dict[str, object]]:
@@ -199,3 +199,28 @@ def test_the_new_group_protocol(kafka: str, models: Path) -> None:
     flow.send(50)
     with flow.running("--slot", "a"), flow.running("--slot", "b"):
         assert same(seen(flow.predictions(50)), expected(50))
+
+
+def test_of_two_workers_with_one_slot_the_loser_says_so(kafka: str, models: Path, tmp_path: Path) -> None:
+    flow = Flow({"bootstrap.servers": kafka}, models)
+    words = ["run", flow.topology, "--group", flow.prefix, "--models", str(models), "--http", "off", "--slot", "a-7"]
+    workers, logs = list["subprocess.Popen[bytes]"](), [tmp_path / "one", tmp_path / "two"]
+    try:
+        for log in logs:
+            with log.open("wb") as stderr:
+                command = [sys.executable, "-m", "streamer", *words]
+                workers.append(subprocess.Popen(command, cwd=ROOT, env=flow.environment, stderr=stderr))
+        deadline = time.monotonic() + WAIT_S
+        while all(worker.poll() is None for worker in workers) and time.monotonic() < deadline:
+            for partition in range(PARTITIONS):  # both have work: who begins is fenced, and fences
+                value = json.dumps({"sensor_id": "s", "ts": 1.7e9, "value": 1.0}).encode()
+                flow.producer.produce(f"{flow.prefix}.in", value, b"s", partition)
+            flow.producer.flush(20)
+            time.sleep(0.1)
+        ended = next(n for n, worker in enumerate(workers) if worker.poll() is not None)
+        assert workers[ended].returncode == 7
+        assert "our slot 'a-7' was taken over 3 times" in logs[ended].read_text()
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()

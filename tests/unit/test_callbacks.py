@@ -93,22 +93,32 @@ def test_losing_partitions_does_not_forget_that_the_producer_is_past_use() -> No
         assert flows.judge(test.log).exactly_once
 
 
-@pytest.mark.parametrize("kind", ["fatal", "fenced"])
-def test_a_producer_that_tells_of_its_end_by_the_way_is_replaced(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client raises it out of whichever poll comes next, also where nothing was asked."""
+def wrapped(error: KafkaException) -> SystemError:
+    """As it comes out of the binding where deliveries were to be reported in the same call."""
+    failure = SystemError("<report> returned a result with an exception set")
+    failure.__cause__ = error
+    return failure
+
+
+@pytest.mark.parametrize("error", [kafka_error("fatal"), kafka_error("fenced"), wrapped(kafka_error("fenced"))])
+@pytest.mark.parametrize("call", ["poll", "flush"])
+def test_a_producer_that_tells_of_its_end_by_the_way_is_replaced(
+    call: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client raises it out of whichever call comes next, also where nothing was asked."""
     with flow() as test:
         feed(test, 10)
         test.run()
-        poll, told = FaultyProducer.poll, list[FaultyProducer]()
+        real, told = getattr(FaultyProducer, call), list[FaultyProducer]()
 
         def tell(self: FaultyProducer, timeout: float = 0) -> int:
             if not told:
                 told.append(self)
                 self.broken = "fatal"
-                raise kafka_error(kind)
-            return poll(self, timeout)
+                raise error
+            return int(real(self, timeout))
 
-        monkeypatch.setattr(FaultyProducer, "poll", tell)
+        monkeypatch.setattr(FaultyProducer, call, tell)
         feed(test, 10)
         test.run()
         assert told

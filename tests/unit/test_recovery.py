@@ -99,12 +99,15 @@ def test_a_fence_counts_once_while_the_broker_is_away() -> None:
         assert flows.judge(test.log).exactly_once
 
 
-def test_a_worker_that_is_fenced_again_and_again_says_why() -> None:
-    with flow() as test:
+@pytest.mark.parametrize(("slot", "named"), [("a-7", "our slot 'a-7' was taken over 3 times"), (None, "our transactional id")])
+def test_a_worker_that_is_fenced_again_and_again_says_why(slot: str | None, named: str) -> None:
+    settings: dict[str, object] = {"slot": slot} if slot else {}
+    with flow(None, **settings) as test:
         test.script.fail_next("commit", "fenced", times=3)
         send(test, range(3))
-        with pytest.raises(FencedError, match="Give each worker its own --slot"):
+        with pytest.raises(FencedError, match=f"{named}.*Give each worker its own --slot") as stopped:
             test.run()
+        assert stopped.value.exit_code == 7
 
 
 def test_fences_far_apart_are_no_reason_to_stop() -> None:
