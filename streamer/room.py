@@ -14,6 +14,10 @@ _IDLE_S = 0.1
 _WAITED_FOR_S = 0.01
 # While a commit runs: it is noticed this much late, and the thread that runs it gets the processor meanwhile.
 _COMMITTING_S = 0.001
+# After a first record, what else arrives within this joins its batch: fewer, larger batches at a moderate rate. With
+# transactions a record waits for its commit anyway, so a share of that wait is spent gathering.
+_GATHER_S = 0.001
+_GATHER_SHARE = 0.2
 # Keeping up, a batch is scored at once rather than a turn later; a slow model is not waited for.
 _SCORING_S = 0.001
 
@@ -25,12 +29,14 @@ class Room:
     Attributes:
         infer, produce, commit: stages that hold rows.
         bases: may hold rows back for a snapshot; None for a flow without windows.
+        interval_s: age at which a transaction commits.
     """
 
     infer: Scoring
     produce: Produce
     commit: Commit
     bases: Bases | None
+    interval_s: float
 
     @property
     def scored(self) -> bool:
@@ -74,6 +80,12 @@ class Room:
         due = self.commit.due_in(behind=behind)
         rest = _WAITED_FOR_S if awaited else _IDLE_S
         return rest if due is None else min(rest, due)
+
+    def gather_s(self, *, behind: bool) -> float:
+        """Seconds in which more records may join a first one."""
+        most = max(_GATHER_S, _GATHER_SHARE * self.interval_s) if self.commit.transactional else _GATHER_S
+        due = self.commit.due_in(behind=behind)
+        return most if due is None else min(due, most)
 
     def patience(self, *, behind: bool) -> float:
         """Seconds to wait for the pool: none at all while input is behind (the next batch is decoded meanwhile)."""

@@ -36,10 +36,6 @@ from streamer.topic_watch import TopicWatch, roles_of
 
 _log = get_logger(__name__)
 
-# After a first record, what else arrives within this joins its batch: fewer, larger batches at a moderate rate. With
-# transactions a record waits for its commit anyway, so a share of that wait is spent gathering.
-_GATHER_S = 0.001
-_GATHER_SHARE = 0.2
 # A turn takes milliseconds, a rebalance or a broker time-out up to half a minute.
 _STUCK_AFTER_S = 120.0
 _MEND_PAUSE_S = 0.5
@@ -86,7 +82,7 @@ class Worker:
             self._bases, Timing(settings.commit_interval, clients.rest_after_commit_s, clients.commit_stuck_s), clock,
             self.metrics, transactional=exactly_once, marks=stages.marks,
         )  # fmt: skip
-        self._room = Room(self._infer, self._produce, self._commit, self._bases)
+        self._room = Room(self._infer, self._produce, self._commit, self._bases, settings.commit_interval)
         reader = reader_config(settings, committed=True)
         self._assignment = Assignment(
             self._consume, self._window, self._commit,
@@ -96,7 +92,6 @@ class Worker:
         )  # fmt: skip
         self._book = Bookkeeper(self.metrics, plan, DeadLetterAlarm(self.metrics, settings.dead_letters_stop), clock)
         self._drain_timeout_s = settings.drain_timeout
-        self._gather_s = max(_GATHER_S, _GATHER_SHARE * settings.commit_interval) if exactly_once else _GATHER_S
         self._stopping = threading.Event()
         self._failure: TransactionError | None = None
         self._fences, self._behind = Fences(clock, settings.slot_name), False
@@ -213,8 +208,7 @@ class Worker:
         self._book.start()
         awaited = self.held_back or self._assignment.awaited
         timeout = 0.0 if self._assignment.busy else self._room.idle_for(behind=self._behind, awaited=awaited)
-        due = self._commit.due_in(behind=self._behind)
-        records = self._consume.poll(rows, timeout, self._gather_s if due is None else min(due, self._gather_s))
+        records = self._consume.poll(rows, timeout, self._room.gather_s(behind=self._behind))
         self._behind = sum(map(len, records)) == rows
         self._polled_at = self._book.lap("consume" if timeout == 0 else None)
         return records if self._failure is None else []  # a rebalance may have come with them
