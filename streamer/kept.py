@@ -3,7 +3,6 @@
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from streamer.clock import Clock
-from streamer.errors import StateError
 from streamer.state.changelog import decode
 from streamer.state.snapshot import CHUNK, MANIFEST
 
@@ -22,43 +21,49 @@ def check_kept(consumer: Consumer, topic: str, partitions: int, fingerprint: str
         partitions: how many it has.
         fingerprint: of the store that is to be restored.
         clock: for the time-out.
-        timeout_s: of everything.
+        timeout_s: without a record, or the end of a partition.
 
     Returns:
         Partitions that hold windows.
 
     Raises:
         StateError: a block was written for other windows, or cannot be read.
-        KafkaException: the broker does not answer, or refuses.
+        KafkaException: the broker refuses.
+        TimeoutError: it does not answer.
     """
-    until, held = clock.monotonic() + timeout_s, 0
-    for partition in range(partitions):
-        place, back = TopicPartition(topic, partition), _BACK
-        low, high = consumer.get_watermark_offsets(place, timeout=timeout_s, cached=False)
-        while low < high:
-            start = max(low, high - back)
-            if (last := _last(consumer, TopicPartition(topic, partition, start), clock, until)) is not None:
-                offset, value = last
-                decode(value, fingerprint, f"{topic}/{partition}/{offset}")
-                held += 1
-                break
-            if start == low:
-                break
-            back *= _FARTHER
+    bounds = {
+        partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout_s, cached=False)
+        for partition in range(partitions)
+    }
+    left, back, held = {partition for partition, (low, high) in bounds.items() if low < high}, _BACK, 0
+    while left:
+        starts = {partition: max(bounds[partition][0], bounds[partition][1] - back) for partition in left}
+        found = _last(consumer, topic, starts, clock, timeout_s)
+        for partition, (offset, value) in sorted(found.items()):
+            decode(value, fingerprint, f"{topic}/{partition}/{offset}")
+        held += len(found)
+        left = {partition for partition in left - found.keys() if starts[partition] > bounds[partition][0]}
+        back *= _FARTHER
     return held
 
 
-def _last(consumer: Consumer, place: TopicPartition, clock: Clock, until: float) -> tuple[int, bytes] | None:
-    """Offset and value of the last block between a place and the end of its partition."""
-    found = None
-    consumer.assign([place])
-    while clock.monotonic() < until:
+def _last(consumer: Consumer, topic: str, starts: dict[int, int], clock: Clock, timeout_s: float) -> dict[int, tuple[int, bytes]]:
+    """Partition -> offset and value of the last block between a place and its end."""
+    found: dict[int, tuple[int, bytes]] = {}
+    reading, until = set(starts), clock.monotonic() + timeout_s
+    places = [TopicPartition(topic, partition, start) for partition, start in starts.items()]
+    consumer.incremental_assign(places)
+    while reading:
         for message in consumer.consume(_MESSAGES, 0.1):
-            error, offset = message.error(), message.offset()
+            until = clock.monotonic() + timeout_s
+            error, partition, offset = message.error(), message.partition(), message.offset()
             if error is not None and error.code() == error._PARTITION_EOF:  # noqa: SLF001 - the name the binding gives it
-                return found
-            if error is not None and not error.retriable():
+                reading.discard(-1 if partition is None else partition)
+            elif error is not None and not error.retriable():
                 raise KafkaException(error)
-            if error is None and offset is not None and message.key() not in (CHUNK, MANIFEST):
-                found = offset, message.value() or b""
-    raise StateError(f"{place.topic}/{place.partition} cannot be read to its end: a transaction is open, or the broker is slow")
+            elif error is None and partition is not None and offset is not None and message.key() not in (CHUNK, MANIFEST):
+                found[partition] = offset, message.value() or b""
+        if reading and clock.monotonic() > until:
+            raise TimeoutError(f"no answer for {timeout_s:g} s from {topic}/{min(reading)}")
+    consumer.incremental_unassign(places)
+    return found

@@ -346,8 +346,9 @@ def _state(settings: "Settings", changelog: str, partitions: int, plan: "Plan | 
         yield Check(ok=True, what=f"{changelog} keeps windows of this topology in {held} of {partitions} partitions")
     except StateError as error:
         yield Check(ok=False, what="kept windows", fix=str(error))
-    except KafkaException as error:
-        yield Check(ok=True, warning=True, what=f"{changelog} cannot be read ({error.args[0].str()})")
+    except (KafkaException, TimeoutError) as error:
+        why = error.args[0].str() if isinstance(error, KafkaException) else str(error)
+        yield Check(ok=True, warning=True, what=f"{changelog} cannot be read ({why})")
     finally:
         consumer.close()
 
