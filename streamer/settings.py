@@ -183,6 +183,16 @@ class Settings(_Part):
         instance = self.consumer_config().get("group.instance.id")
         return self.slot or (str(instance) if instance else None)
 
+    def named(self, name: str, role: str | None) -> "Settings":
+        """The same settings for clients that name themselves to the brokers, in their logs, metrics and quotas.
+
+        A `client.id` that a person has set stays.
+        """
+        if any("client.id" in section for section in (self.kafka.common, self.kafka.consumer, self.kafka.producer)):
+            return self
+        common = {**self.kafka.common, "client.id": f"{name}-{role}" if role else name}
+        return self.model_copy(update={"kafka": self.kafka.model_copy(update={"common": common})})
+
     def consumer_config(self) -> dict[str, KafkaValue]:
         """Librdkafka keys for a consumer, as set by the user; guarantees are laid on top by the caller."""
         return self._client("consumer")

@@ -210,7 +210,7 @@ class Worker:
         timeout = 0.0 if self._assignment.busy else self._room.idle_for(behind=self._behind, awaited=awaited)
         records = self._consume.poll(rows, timeout, self._room.gather_s(behind=self._behind))
         self._behind = sum(map(len, records)) == rows
-        self._polled_at = self._book.lap("consume" if timeout == 0 else None)
+        self._polled_at = self._book.polled(records, waited=timeout > 0)
         return records if self._failure is None else []  # a rebalance may have come with them
 
     def _merge(self) -> None:

@@ -75,7 +75,7 @@ def examine(name: str, settings: "Settings") -> "Iterator[Check]":
 
     try:
         topology, folder = load_topology(name)
-        topics = topics_of(topology, settings.group)
+        topics, settings = topics_of(topology, settings.group), settings.named(topology.name, "doctor")
     except StreamerError as error:
         yield Check(ok=False, what=f"topology {name}", fix=str(error))
         return

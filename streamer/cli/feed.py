@@ -62,7 +62,8 @@ def feed(  # noqa: PLR0913 - the options of a command
     from streamer.settings import Settings  # noqa: PLC0415
 
     settings = Settings.load(config, bootstrap=bootstrap)
-    event = source_of(load_topology(topology)[0])
+    declared, _ = load_topology(topology)
+    event, settings = source_of(declared), settings.named(declared.name, "feed")
     check_key(event, event.__event__.key, f"class {event.__name__}")
     if speed is not None and event.__event__.time is None:
         raise typer.BadParameter(f"--speed needs event times, and {event.__name__} has no time field; use --rate")

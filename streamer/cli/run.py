@@ -66,6 +66,7 @@ def serve(name: str, settings: "Settings", stopper: "_Stopper") -> None:
     for warning in settings.warnings():
         log.warning("unsafe_setting", problem=warning)
     topology, folder = load_topology(name)
+    settings = settings.named(topology.name, settings.slot_name)
     plan = plan_of(topology, settings, settings.models or folder / "models")
     partitions = check_topics(settings, plan.topics)
     if plan.store is not None:

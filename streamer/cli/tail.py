@@ -58,7 +58,8 @@ def tail(
     from streamer.topics import topics_of  # noqa: PLC0415
 
     settings = Settings.load(config, bootstrap=bootstrap)
-    topic = _topic(topics_of(load_topology(topology)[0], settings.group), what)
+    declared, _ = load_topology(topology)
+    topic, settings = _topic(topics_of(declared, settings.group), what), settings.named(declared.name, "tail")
     show = (_dead_letter_json if what in (What.REJECTED, What.LATE) else _json_line) if as_json else _READABLE[what]
     if start is From.LATEST and sys.stderr.isatty():
         tell(f"waiting for new records in {topic}; --from earliest shows the old ones too")

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Protocol
 
+from streamer.batch import Records
 from streamer.clock import Clock
 from streamer.match_plan import MatchPlan
 from streamer.plan import Plan, RekeyPlan
 from streamer.stages.transaction import Transaction
 from streamer.telemetry.alarm import DeadLetterAlarm
+from streamer.telemetry.lag import Lag
 from streamer.telemetry.metrics import Metrics
 
 _GAUGES_EVERY_S = 1.0
@@ -47,6 +49,7 @@ class Bookkeeper:
         self._metrics, self._plan, self._alarm, self._clock = metrics, plan, alarm, clock
         self._lap_start = 0.0
         self._gauges_at = 0.0
+        self._lag = Lag(metrics, clock)
 
     def start(self) -> None:
         """Begin a lap."""
@@ -59,6 +62,11 @@ class Bookkeeper:
             self._metrics.add("streamer_stage_busy_seconds_total", now - self._lap_start, stage)
         self._lap_start = now
         return now
+
+    def polled(self, records: list[Records], *, waited: bool) -> float:
+        """Book a poll, on no stage where it waited for records; returns now, monotonic seconds."""
+        self._lag.read(records)
+        return self.lap(None if waited else "consume")
 
     def blocked(self, stage: str, wait: Callable[[float], object], seconds: float) -> None:
         """Book the time that `wait(seconds)` takes as waiting for a full stage."""
@@ -131,6 +139,4 @@ class Bookkeeper:
         metrics.set("streamer_paused", int(source.paused))
         metrics.set("streamer_deadline_missed_total", metrics.ledger.deadline_missed)
         metrics.set("streamer_timestamps_unusable_total", metrics.ledger.unbelieved)
-        metrics.clear("streamer_consumer_lag_records")
-        for (topic, partition), lag in source.lag().items():
-            metrics.set("streamer_consumer_lag_records", lag, topic, str(partition))
+        self._lag.show(source.lag())
