@@ -15,7 +15,7 @@ Layer = dict[SettingPath, tuple[object, str]]
 BOOTSTRAP: Final[SettingPath] = ("kafka", "common", "bootstrap.servers")
 
 # Names under our prefixes that are not settings of a running service.
-_OURS: Final = frozenset({"STREAMER_CONFIG", "STREAMER_CACHE", "STREAMER_TEST_KAFKA"})
+_OURS: Final = frozenset({"STREAMER_CONFIG", "STREAMER_CACHE", "STREAMER_TEST_KAFKA", "STREAMER_STATUS"})
 # Set by Kafka's own images and scripts, often in a shell that starts this service too.
 _KAFKA_SCRIPTS: Final = frozenset(
     {

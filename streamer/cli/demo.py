@@ -1,9 +1,7 @@
 """`streamer demo`: recorded sensor data through the real worker, with a live view, on a broker inside this process."""
 
-import io
 import signal
 import sys
-from collections import deque
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
 
 _PLAYS_S = 20.0
 _PARTITIONS = 4
-_LOG_LINES_SHOWN = 20
 _PLAIN_EVERY_S = 1.0
 
 
@@ -45,9 +42,10 @@ def demo(
 ) -> None:
     """Score recorded sensor data and watch it live; ends by itself when every event has its outcome."""
     from streamer.demo.summary import lines  # noqa: PLC0415 - --help stays quick
+    from streamer.live.line import LastLines  # noqa: PLC0415
     from streamer.telemetry.logs import configure_logs  # noqa: PLC0415
 
-    log = _Tail()
+    log = LastLines()
     configure_logs("warning", "json", stream=log)
     tell("starting (the first start compiles the window kernels, which takes some seconds)")
     with _broker(broker) as (settings, make_topics, notice):
@@ -147,19 +145,3 @@ class _Plain:
                 say(f"{frame.title}. {frame.notice}")
             self._told = frame.seconds
             say(line(frame))
-
-
-class _Tail(io.StringIO):
-    """A stream that keeps the last lines: logs would tear the picture, and are wanted only when it ends badly."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lines: deque[str] = deque(maxlen=_LOG_LINES_SHOWN)
-
-    def write(self, text: str, /) -> int:
-        """Keep the lines of a text."""
-        self._lines.extend(text.splitlines())
-        return len(text)
-
-    def __str__(self) -> str:
-        return "\n".join(self._lines)

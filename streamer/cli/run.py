@@ -2,7 +2,6 @@
 
 import gc
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
@@ -14,9 +13,12 @@ from streamer.first_instant import stops_held
 from streamer.limits import YOUNG_OBJECTS_MAX
 
 if TYPE_CHECKING:
+    import subprocess
+
+    from streamer.cli.foot import ParentFoot
     from streamer.match_plan import MatchPlan
     from streamer.plan import Plan
-    from streamer.settings import HttpAddress, Settings
+    from streamer.settings import Settings
 
 
 def run(  # noqa: PLR0913 - one parameter per flag
@@ -29,30 +31,39 @@ def run(  # noqa: PLR0913 - one parameter per flag
     guarantee: Annotated[str | None, typer.Option(help="exactly-once or at-least-once.")] = None,
     models: Models = None,
     http: Annotated[str | None, typer.Option(help="HOST:PORT of health and metrics, or off.")] = None,
+    live: Annotated[bool, typer.Option("--live", help="Show the live view in place of the log and its status line.")] = False,
     config: Config = None,
 ) -> None:
     """Run a topology until SIGTERM or Ctrl-C; both finish what was read and commit it."""
     if workers > 1 and slot is not None:
         raise typer.BadParameter("--slot names one replica; with --workers each child gets its own number")
+    if workers > 1 and live:
+        raise typer.BadParameter("--live shows one worker; with --workers the status line shows all of them")
     stopper = _Stopper()
     from streamer.settings import Settings  # noqa: PLC0415 - --help stays quick
 
     settings = Settings.load(config, bootstrap=bootstrap, group=group, slot=slot, guarantee=guarantee, models=models, http=http)
     if workers > 1:
+        from streamer.cli.foot import ParentFoot  # noqa: PLC0415
         from streamer.cli.supervise import supervise  # noqa: PLC0415
         from streamer.telemetry.logs import configure_logs  # noqa: PLC0415
 
-        configure_logs(settings.log.level, settings.log.format, secrets=settings.secrets())
-        raise typer.Exit(supervise(_child_of(settings.http), workers, settings.drain_timeout))
-    serve(topology, settings, stopper)
+        foot = ParentFoot(workers)
+        configure_logs(settings.log.level, settings.log.format, foot.logs, secrets=settings.secrets())
+        with foot.shown():
+            status = supervise(_child_of(settings, foot), workers, settings.drain_timeout)
+        raise typer.Exit(status)
+    serve(topology, settings, stopper, live=live)
 
 
-def serve(name: str, settings: "Settings", stopper: "_Stopper") -> None:
+def serve(name: str, settings: "Settings", stopper: "_Stopper", *, live: bool) -> None:
     """Bind, check topics, run the flows of a topology with their web server."""
+    from streamer.cli.foot import Foot  # noqa: PLC0415
     from streamer.telemetry.compiling import tell_of_compiling  # noqa: PLC0415
     from streamer.telemetry.logs import configure_logs, get_logger, tell_of_bugs  # noqa: PLC0415
 
-    configure_logs(settings.log.level, settings.log.format, secrets=settings.secrets())
+    foot = Foot(live=live)
+    configure_logs(settings.log.level, settings.log.format, foot.logs, secrets=settings.secrets())
     tell_of_bugs()
     tell_of_compiling()
     from streamer.kafka import check_topics  # noqa: PLC0415
@@ -78,7 +89,7 @@ def serve(name: str, settings: "Settings", stopper: "_Stopper") -> None:
     _spare_the_collector()
     stopper.hand_over(service.stop)
     _announce(plan, settings, partitions)
-    with serve_in_background(service, settings.http):
+    with serve_in_background(service, settings.http), foot.below(service, f"streamer run: {plan.name}"):
         service.run()
     log.info("stopped")
 
@@ -128,9 +139,9 @@ def _announce(plan: "Plan | MatchPlan", settings: "Settings", partitions: int) -
     )  # fmt: skip
 
 
-def _child_of(http: "HttpAddress | None") -> "Callable[[int], subprocess.Popen[bytes]]":
+def _child_of(settings: "Settings", foot: "ParentFoot") -> "Callable[[int], subprocess.Popen[bytes]]":
     """Makes child processes of this command: slots 0..n-1, on ports one apart."""
-    arguments = _without_workers(sys.argv[1:])
+    arguments, http = _without_workers(sys.argv[1:]), settings.http
 
     def start(number: int) -> "subprocess.Popen[bytes]":
         # Port 0 takes any free one; a fixed port is the first child's, the others follow it.
@@ -138,7 +149,7 @@ def _child_of(http: "HttpAddress | None") -> "Callable[[int], subprocess.Popen[b
         address = f"{http.host}:{port}" if http else "off"
         command = [sys.executable, "-m", "streamer", *arguments, "--slot", str(number), "--http", address]
         with stops_held():
-            return subprocess.Popen(command)
+            return foot.start(number, command, console=settings.log.format == "auto")
 
     return start
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.telemetry.ledger import PARTS, Histogram, Ledger
-from streamer.telemetry.metrics import STAGES, Metrics
+from streamer.telemetry.metrics import STAGES, Metrics, Together
 
 # The way from event time to record time is the producer's, not ours; what is shown here has no internal topic.
 SHOWN_PARTS = tuple(part for part in PARTS if part not in ("source", "hold", "rekey"))
@@ -27,11 +27,14 @@ class Snapshot:
     """The metrics at one instant; counters since the start, gauges as they are."""
 
     at: float
+    done: float
     predicted: float
     dead: float
     anomalies: float
     recoveries: float
     lag: float
+    lag_s: float | None
+    catch_up_s: float
     assigned: float
     restoring: float
     paused: bool
@@ -44,11 +47,15 @@ class Snapshot:
         """Look at the metrics; `now` is monotonic seconds."""
         return Snapshot(
             now,
+            # Input records with an outcome; those forwarded with another key are input once more, and counted then.
+            metrics.value("streamer_records_total") - metrics.value("streamer_records_total", "rekeyed"),
             metrics.value("streamer_records_total", "predicted"),
             metrics.value("streamer_records_total", "dead"),
             metrics.value("streamer_anomalies_total"),
             metrics.value("streamer_recoveries_total"),
             metrics.value("streamer_consumer_lag_records"),
+            max(metrics.by_label("streamer_consumer_lag_seconds").values(), default=None),
+            max(metrics.by_label("streamer_catch_up_seconds").values(), default=0.0),
             metrics.value("streamer_partitions_assigned"),
             metrics.value("streamer_partitions_restoring"),
             metrics.value("streamer_paused") > 0,
@@ -56,11 +63,6 @@ class Snapshot:
             {stage: metrics.value("streamer_stage_blocked_seconds_total", stage) for stage in STAGES},
             _counts(metrics.ledger),
         )
-
-    @property
-    def done(self) -> float:
-        """Input records with an outcome."""
-        return self.predicted + self.dead
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +96,17 @@ class Watch:
     """Looks at metrics again and again and keeps the last ten seconds.
 
     Args:
-        metrics: of the worker.
+        metrics: of the worker, or of the workers of one process.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    def __init__(self, *metrics: Metrics) -> None:
+        self._metrics = Together(metrics)
         self._seen: deque[Snapshot] = deque()
         self._last_done = 0.0
 
     def look(self, now: float) -> Snapshot:
         """Take note of the present."""
-        snapshot = Snapshot.take(self._metrics, now)
+        snapshot = Snapshot.take(self._metrics.whole(), now)
         if not self._seen or snapshot.done > self._seen[-1].done:
             self._last_done = now
         self._seen.append(snapshot)

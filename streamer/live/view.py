@@ -28,16 +28,16 @@ class Frame:
     Attributes:
         title, notice: what runs, and what a person must know about it.
         seconds: since the start.
-        fed, total: events sent so far, and how many there will be (None: no end).
+        fed, total: events sent so far, and how many there will be (None: not sent by us, no end).
         status, rates, shares, lag, latency: see `Watch`.
         predicted, anomalous, dead: records so far.
-        anomalies: newest first, as published.
+        anomalies: newest first, as published; None where they are not read back.
     """
 
     title: str
     notice: str
     seconds: float
-    fed: int
+    fed: int | None
     total: int | None
     status: Status
     rates: Rates
@@ -47,7 +47,7 @@ class Frame:
     predicted: int
     anomalous: int
     dead: int
-    anomalies: list[dict[str, Any]]
+    anomalies: list[dict[str, Any]] | None
 
     @staticmethod
     def of(watch: Watch, now: float, **more: Any) -> "Frame":
@@ -80,7 +80,7 @@ def line(frame: Frame) -> str:
     of = "" if frame.total is None else f" of {frame.total:,}"
     p50, p99 = frame.latency[END_TO_END]
     return plain(
-        f"{frame.seconds:3.0f} s  {frame.status.word}: {frame.status.cause}; fed {frame.fed:,}{of}, "
+        f"{frame.seconds:3.0f} s  {frame.status.word}: {frame.status.cause}; fed {frame.fed or 0:,}{of}, "
         f"in {frame.rates.done:,.0f}/s, predictions {frame.predicted:,}, "
         f"anomalies {frame.anomalous:,}, dead letters {frame.dead:,}, lag {frame.lag:,}, "
         f"end to end p50 {duration(p50)} p99 {duration(p99)}"
@@ -110,7 +110,8 @@ def drivers(anomaly: dict[str, Any], most: int) -> str:
 
 def _head(frame: Frame, width: int) -> Text:
     of = "" if frame.total is None else f" of {frame.total:,}"
-    right = f"{frame.fed:,}{of} events  {int(frame.seconds) // 60:02d}:{int(frame.seconds) % 60:02d} "
+    events = f"{frame.fed:,}{of} events  " if frame.fed is not None else ""
+    right = f"{events}{int(frame.seconds) // 60:02d}:{int(frame.seconds) % 60:02d} "
     left = f" {plain(frame.title)}"
     return Text.assemble((left, "bold"), " " * max(1, width - len(left) - len(right)), right, no_wrap=True)
 
@@ -189,6 +190,8 @@ def _ledger(latency: dict[str, tuple[float, float]]) -> Text:
 
 def _anomalies(frame: Frame, width: int, lines: int) -> Text:
     text = Text("newest anomalies\n", style="bold", no_wrap=True, overflow="ellipsis")
+    if frame.anomalies is None:
+        return text.append("streamer tail FILE:TOPOLOGY anomalies", style=f"not bold {_IDLE}")
     most = 3 if width > 80 else 1
     key_width = min(36, width - 22 - 15 * most)
     for anomaly in frame.anomalies[: lines - 1]:

@@ -153,10 +153,13 @@ class Together(Collector):
         self._parts = parts
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:
-        """What Prometheus sees. Rows are booked in the latency ledger where they end: in the last flow."""
+        """What Prometheus sees."""
+        yield from self.whole().collect()
+
+    def whole(self) -> Metrics:
+        """All of it at this instant. Rows are booked in the latency ledger where they end: in the last flow."""
         if len(self._parts) == 1:
-            yield from self._parts[0].collect()
-            return
+            return self._parts[0]
         whole = Metrics()
         whole.ledger = self._parts[-1].ledger
         for metric in TABLE:
@@ -164,7 +167,7 @@ class Together(Collector):
                 for labels, value in part.by_label(metric.name).items():
                     before = whole.value(metric.name, *labels)
                     whole.set(metric.name, max(before, value) if metric.name in _ALARMS else before + value, *labels)
-        yield from whole.collect()
+        return whole
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
