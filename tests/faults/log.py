@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.faults.names import Names
 
 Position = tuple[str, int]
+KNOWN_WITHIN_S = 20.0
 BROKER_AWAY = (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE)
 
 
@@ -116,12 +117,18 @@ class LogReader:
         )
         self._partitions: set[Position] = set()
         for topic in topics:
-            found = self._consumer.list_topics(topic, timeout=10.0).topics[topic]
-            if found.error is not None:
-                raise KafkaException(found.error)
-            self._partitions |= {(topic, number) for number in found.partitions}
+            self._partitions |= {(topic, number) for number in self._numbers(topic)}
         self._consumer.assign([TopicPartition(t, p, 0) for t, p in sorted(self._partitions)])
         self._at_end: dict[Position, int] = {}
+
+    def _numbers(self, topic: str) -> Iterable[int]:
+        """Its partitions; a topic that was just made is not known at once."""
+        deadline = time.monotonic() + KNOWN_WITHIN_S
+        while (found := self._consumer.list_topics(topic, timeout=10.0).topics[topic]).error is not None:
+            if found.error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART or time.monotonic() > deadline:
+                raise KafkaException(found.error)
+            time.sleep(0.1)
+        return list(found.partitions)
 
     def poll(self, timeout_s: float = 0.2) -> Sequence[Record]:
         """What has arrived since the last call; notes the partitions whose end was met."""

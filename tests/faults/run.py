@@ -173,7 +173,7 @@ class Run:
         checker = self._crew.start_module("checker", "verify", *flags)
         wait_for("the checker's verdict", lambda: not checker.running, VERDICT_S + self._plan.seconds)
         text = checker.log.read_text()
-        if checker.process.returncode not in {0, 1}:
+        if checker.process.returncode not in {0, 1} or "{" not in text:
             self.outcome.failures.append(f"the checker gave no verdict:\n{checker.tail()}")
             return
         self.outcome.verdict = json.loads(text[text.index("{") :])
