@@ -14,6 +14,8 @@ from streamer.settings import Settings
 from streamer.topics import Topics
 
 # Small requests leave at once, as with Java's client; librdkafka's default lets them wait for the last one's acknowledgement.
+# Group of clients that read by hand: it is named, and nothing is committed in it.
+READERS = "streamer-reader"
 _SOCKET = {"socket.nagle.disable": True}
 
 
@@ -115,7 +117,7 @@ def reader_config(settings: Settings, *, committed: bool) -> dict[str, Any]:
         # Of each partition a mebibyte at a time, as is the default: so those that are restored together advance together.
         "fetch.max.bytes": limits.FETCH_BYTES_MAX,
         **user,
-        "group.id": "streamer-reader",
+        "group.id": READERS,
         "group.protocol": "classic",
         "enable.auto.commit": False,
         "enable.partition.eof": True,

@@ -275,7 +275,9 @@ def _timestamps(source: str, kind: str | None) -> Check:
 
 
 def _retention(changelog: str, config: dict[str, str | None]) -> "Iterator[Check]":
-    """The state is what the changelog says: it must not be deleted by age or size, nor compacted."""
+    """The state is what the changelog says: it must not be deleted by age or size, nor compacted; what it sheds must go."""
+    from streamer.cli.topics import SEGMENTS  # noqa: PLC0415
+
     kept = config.get("retention.ms") == "-1" and config.get("retention.bytes") == "-1"
     if kept and config.get("cleanup.policy") == "delete":
         yield Check(ok=True, what=f"{changelog} is kept for ever")
@@ -286,18 +288,29 @@ def _retention(changelog: str, config: dict[str, str | None]) -> "Iterator[Check
             f"{config.get('retention.bytes')}, cleanup.policy={config.get('cleanup.policy')})",
             fix="windows could not be rebuilt; set retention.ms=-1, retention.bytes=-1, cleanup.policy=delete",
         )
+    wide = {name: config[name] for name, most in SEGMENTS.items() if int(config.get(name) or 0) > int(most)}
+    if wide:
+        better = ",".join(f"{name}={SEGMENTS[name]}" for name in wide)
+        yield Check(
+            ok=True,
+            warning=True,
+            what=f"{changelog} has segments of {', '.join(f'{name}={value}' for name, value in wide.items())}",
+            fix=f"records that are deleted keep their disk until a segment is full or old: kafka-configs --alter --topic "
+            f"{changelog} --add-config {better}",
+        )
 
 
 def _group(settings: "Settings", source: str, group: str) -> "Iterator[Check]":
-    from confluent_kafka import KafkaException, TopicPartition  # noqa: PLC0415
+    from confluent_kafka import KafkaError, KafkaException, TopicPartition  # noqa: PLC0415
 
+    from streamer.cli.groups import members_of  # noqa: PLC0415
     from streamer.clients import KafkaClients  # noqa: PLC0415
 
     config = settings.admin_config() | {"log_level": 0}
     admin = KafkaClients().admin(config)
     consumer = KafkaClients().consumer(config | {"group.id": group, "enable.auto.commit": False})
     try:
-        described = admin.describe_consumer_groups([group], request_timeout=TIMEOUT_S)[group].result(TIMEOUT_S)
+        state, members = members_of(admin, group, TIMEOUT_S)
         partitions = consumer.list_topics(source, timeout=TIMEOUT_S).topics[source].partitions
         places = consumer.committed([TopicPartition(source, number) for number in partitions], timeout=TIMEOUT_S)
         lag = started = 0
@@ -305,16 +318,17 @@ def _group(settings: "Settings", source: str, group: str) -> "Iterator[Check]":
             low, high = consumer.get_watermark_offsets(place, timeout=TIMEOUT_S, cached=False)
             started += place.offset >= 0
             lag += high - (place.offset if place.offset >= 0 else low)
-        state = described.state.name.lower()
         yield Check(
             ok=True,
-            what=f"group {group}: {state}, {len(described.members)} members; {source}: committed in {started} of "
+            what=f"group {group}: {state}, {members} members; {source}: committed in {started} of "
             f"{len(places)} partitions, lag {lag:,} records",
         )
     except (KafkaException, TimeoutError) as error:
-        why = error.args[0].str() if isinstance(error, KafkaException) else "no answer"
-        fix = f"{why}; the group needs the rights that streamer topics plan lists"
-        yield Check(ok=False, what=f"group {group}", fix=fix)
+        reason = error.args[0] if isinstance(error, KafkaException) else None
+        why = f"{reason.name()} {reason.str()}".strip() if reason is not None else "no answer"
+        refused = reason is not None and reason.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+        fix = "grant the rights that streamer topics plan lists" if refused else "look at the brokers, and try again"
+        yield Check(ok=False, what=f"group {group}", fix=f"{why}; {fix}")
     finally:
         consumer.close()
 

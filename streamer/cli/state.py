@@ -193,18 +193,12 @@ def _behind(start: Start) -> Start:
 
 
 def _refuse_members(admin: "AdminClient", group: str) -> None:
-    from confluent_kafka import KafkaError, KafkaException  # noqa: PLC0415
-
+    from streamer.cli.groups import members_of  # noqa: PLC0415
     from streamer.errors import StateError  # noqa: PLC0415
 
-    try:
-        described = admin.describe_consumer_groups([group], request_timeout=_TIMEOUT_S)[group].result()
-    except KafkaException as error:
-        if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-            return
-        raise
-    if described.members:
-        raise StateError(f"group {group} has {len(described.members)} members; stop all workers first (a killed one leaves "
+    _, members = members_of(admin, group, _TIMEOUT_S)
+    if members:
+        raise StateError(f"group {group} has {members} members; stop all workers first (a killed one leaves "
                          "the group after its session time-out)")  # fmt: skip
 
 

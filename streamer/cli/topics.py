@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from streamer.settings import Settings
     from streamer.topics import Topics
 
+# Of a changelog: Kafka's defaults, 1 GiB and a week, would keep a partition of a few megabytes a thousand times over.
+SEGMENTS = {"segment.bytes": str(64 * 2**20), "segment.ms": str(6 * 3600 * 1000)}
+
 topics_app = typer.Typer(help="Plan or create the topics of a topology.", no_args_is_help=True)
 
 Partitions = Annotated[int, typer.Option(min=1, help="Partitions of each topic; replicas cannot exceed it.")]
@@ -108,19 +111,25 @@ def _configs(topics: "Topics", record_bytes_max: int) -> dict[str, dict[str, str
         # A record of the source, however large, passes with its header in front.
         configs[topics.rekeyed] = plain | {"max.message.bytes": str(rekeyed_bytes_max(record_bytes_max))}
     if topics.changelog:
-        # The state is what the log says: nothing may be deleted by age.
-        configs[topics.changelog] = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
+        # The state is what the log says: nothing may be deleted by age. What is deleted by offset frees its disk only by whole
+        # segments, and of a log that is hardly written to only once its segment has been closed.
+        configs[topics.changelog] = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete", **SEGMENTS}
     return configs
 
 
 def acls(topics: "Topics", group: str) -> list[str]:
     """The rights a worker needs, no more, one a line."""
+    from streamer.kafka import READERS  # noqa: PLC0415
+
     readers = topics.readers(group)
     lines = [f"allow read,describe topic {name}" for name in readers]
     # Their configuration says how large a record they take.
     lines += [f"allow write,describe,describe_configs topic {name}" for name in topics.outputs()]
     if topics.changelog:
         lines.append(f"allow read,delete topic {topics.changelog}")
-    lines += [f"allow read group {name}" for name in dict.fromkeys(readers.values())]
+    groups = dict.fromkeys(readers.values())
+    if topics.changelog:
+        groups |= {READERS: None}  # nothing is committed in it, but a client that reads has to name one
+    lines += [f"allow read group {name}" for name in groups]
     lines.append(f"allow write,describe transactional-id prefix {group}-")
     return lines

@@ -14,7 +14,7 @@ from threading import Semaphore
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streamer.clock import Clock
-from streamer.errors import StateError
+from streamer.errors import StateError, TopicError
 from streamer.state.bounds import check_lines, slots_after
 from streamer.state.changelog import START_OVER, Block, Mark, decode
 from streamer.state.delta import Delta
@@ -31,6 +31,7 @@ _MESSAGES = 16
 _THREADS = 2
 # Deltas that may wait for a thread, of a megabyte at most.
 _AHEAD = 32
+_REFUSALS = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,7 @@ class Restore:
 
         Raises:
             StateError: the changelog does not match the committed offsets.
+            TopicError: it cannot be read.
         """
         until = self._clock.monotonic() + spend_s
         while not self._all_read() and (messages := self._consumer.consume(_MESSAGES, timeout_s)):
@@ -164,20 +166,24 @@ class Restore:
 
     def _take(self, message: Message) -> None:
         partition, offset, error = message.partition(), message.offset(), message.error()
+        at_end = error is not None and error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001 - the name the binding gives it
+        if error is not None and not at_end:
+            if not error.retriable():  # it may be of the client, and have no place
+                rights = ". Grant the rights that streamer topics plan lists" if error.code() in _REFUSALS else ""
+                raise TopicError(f"changelog {self._topic} cannot be read: {error.str()}{rights}")
+            return
         assert partition is not None, "a consumed message has a place"
         assert offset is not None, "a consumed message has a place"
         progress = self._under_way.get(partition)
         if progress is None or progress.ended:
             return
         progress.asleep = False
-        if error is None:
-            self._read(progress, message, offset)
-        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the name the binding gives it
+        if at_end:
             # A pending transaction hides the rest of the log; only the end that was asked for is the end.
             progress.reached = offset
             progress.ended = progress.reached >= progress.end
-        elif not error.retriable():
-            raise KafkaException(error)
+        else:
+            self._read(progress, message, offset)
 
     def _read(self, progress: Progress, message: Message, offset: int) -> None:
         """One message: a block, or part of a base snapshot."""

@@ -6,13 +6,20 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
+from streamer.broker import DevBroker
 from streamer.cli.doctor import TIMEOUT_S, examine, reach
+from streamer.cli.topics import create_topics
+from streamer.loading import load_topology
 from streamer.settings import KafkaSettings, Settings
+from streamer.topics import topics_of
 
 ROOT = Path(__file__).resolve().parents[2]
 TOPOLOGY = f"{ROOT / 'topologies' / 'sensor.py'}:sensor"
@@ -99,3 +106,31 @@ def test_missing_topics_on_a_real_broker(kafka: str) -> None:
     assert any("nobody-ever-ran-this-sensor-anomaly-window-changelog" in check.what for check in failed)
     assert all("streamer topics create" in check.fix for check in failed)
     assert any(check.ok and check.what.startswith("advertised listener") for check in checks)
+
+
+def test_a_broker_that_has_never_had_a_group(tmp_path: Path) -> None:
+    """It makes the topic of committed offsets when it is first asked, which takes a moment."""
+    with DevBroker(tmp_path) as broker:
+        topology, _ = load_topology(TOPOLOGY)
+        create_topics(Settings.load(None, bootstrap=broker.bootstrap), topics_of(topology, None), partitions=2)
+        checks = list(examine(TOPOLOGY, settings(broker.bootstrap)))
+    (group,) = [check for check in checks if check.what.startswith("group ")]
+    assert group.ok, group.fix
+    assert "committed in 0 of 2 partitions" in group.what
+    (segments,) = [check for check in checks if check.what.endswith("is kept for ever")]
+    assert segments.ok
+    assert not [check for check in checks if "has segments of" in check.what]
+
+
+def test_a_changelog_that_keeps_what_is_deleted(kafka: str) -> None:
+    own = settings(kafka, group=f"wide-{uuid.uuid4().hex[:8]}")
+    topology, _ = load_topology(TOPOLOGY)
+    topics = topics_of(topology, own.group)
+    changelog = NewTopic(str(topics.changelog), 1, config={"retention.ms": "-1", "retention.bytes": "-1"})
+    admin = AdminClient({"bootstrap.servers": kafka})
+    for made in admin.create_topics([changelog]).values():
+        made.result(20)
+    (wide,) = [check for check in examine(TOPOLOGY, own) if "has segments of" in check.what]
+    assert wide.warning
+    assert "segment.bytes=67108864" in wide.fix
+    assert "segment.ms=21600000" in wide.fix

@@ -1,0 +1,62 @@
+"""A broker that grants nothing but what `streamer topics plan` prints: a worker starts, is killed, and starts again."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
+from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
+
+from streamer.broker import DevBroker
+from tests.faults.make_model import write_model
+from tests.kafka.test_service import FLOW, Flow, expected, same, seen
+
+ROWS = 200
+KINDS = {"topic": ResourceType.TOPIC, "group": ResourceType.GROUP, "transactional-id": ResourceType.TRANSACTIONAL_ID}
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevBroker]:
+    """A broker with ACLs: all is allowed on the listener without a password, nothing on the other one."""
+    authorizer = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
+    settings = {"authorizer.class.name": authorizer, "super.users": "User:ANONYMOUS"}
+    with DevBroker(tmp_path_factory.mktemp("acls"), sasl=True, settings=settings) as broker:
+        yield broker
+
+
+def grants(plan: str, user: str) -> list[AclBinding]:
+    """The lines of the plan as a cluster's administrator would enter them."""
+    found = []
+    for line in plan.splitlines():
+        if line.startswith("allow "):
+            _, operations, kind, *prefix, name = line.split()
+            pattern = ResourcePatternType.PREFIXED if prefix else ResourcePatternType.LITERAL
+            found += [
+                AclBinding(KINDS[kind], name, pattern, f"User:{user}", "*", AclOperation[word.upper()], AclPermissionType.ALLOW)
+                for word in operations.split(",")
+            ]
+    return list(dict.fromkeys(found))
+
+
+@pytest.mark.parametrize(("topology", "guarantee"), [(FLOW, "exactly-once"), ("tests/kafka/rekey_flow.py:flow", "at-least-once")])
+def test_the_rights_that_are_printed_suffice(guarded: DevBroker, tmp_path: Path, topology: str, guarantee: str) -> None:
+    write_model(tmp_path)
+    flow = Flow({"bootstrap.servers": guarded.bootstrap}, tmp_path, topology)
+    plan = flow.command("topics", "plan", topology, "--group", flow.prefix)
+    admin = AdminClient({"bootstrap.servers": guarded.bootstrap})
+    for answer in admin.create_acls(grants(plan, str(guarded.sasl_config["sasl.username"]))).values():
+        answer.result(20)
+    flow.environment |= {"KAFKA_" + key.upper().replace(".", "_"): str(value) for key, value in guarded.sasl_config.items()}
+    assert os.environ.get("KAFKA_SASL_USERNAME") is None
+    flow.send(ROWS)
+    with flow.running("--guarantee", guarantee, ends=signal.SIGKILL):
+        assert len(flow.predictions(ROWS)) >= ROWS
+    flow.send(ROWS)
+    with flow.running("--guarantee", guarantee):
+        rows = flow.predictions(2 * ROWS)
+    if topology == FLOW and guarantee == "exactly-once":
+        assert same(seen(rows), expected(2 * ROWS))
+    assert len({str(row["id"]) for row in rows}) == 2 * ROWS
