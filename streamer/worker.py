@@ -65,7 +65,7 @@ class Worker:
         self.plan, self.clock, self.metrics = plan, clock, metrics or Metrics()
         exactly_once = settings.guarantee == "exactly-once"
         config = consumer_config(settings, plan.group, ends=waits_for_ends(plan))
-        self._consume = Consume(clients.consumer(config), plan.topics.sources, clock, clients.silence_between_polls_s)
+        self._consume = Consume(lambda: clients.consumer(config), plan.topics.sources, clock, clients.silence_between_polls_s)
         admin = clients.admin(admin_config(settings))
         self._watch = TopicWatch(roles_of(plan), admin, clock, lambda: self._commit.places)
         sizes = message_sizes(admin, settings, plan.topics)
@@ -143,6 +143,8 @@ class Worker:
         """None when rows can flow; otherwise what is waited for."""
         if (trouble := self.live() or self._breaker.describe()) is not None:
             return trouble
+        if (left := self._consume.left()) is not None:
+            return left
         if not self._assignment.member:
             return "joining the group: it has not said yet which partitions are ours"
         if (failure := self._failure) is not None:

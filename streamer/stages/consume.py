@@ -17,6 +17,7 @@ from streamer.batch import Records
 from streamer.by_partition import partition_rows
 from streamer.clock import Clock
 from streamer.errors import FencedError, TopicError
+from streamer.stages.rejoin import Rejoin
 from streamer.stages.transaction import TransactionError
 from streamer.telemetry.logs import get_logger
 
@@ -25,7 +26,7 @@ _log = get_logger(__name__)
 # Nothing else moves meanwhile; a coordinator that is away is asked again.
 _COMMITTED_TIMEOUT_S = 5.0
 # The binding hands on the code that says "fatal" and forgets the flag.
-_HOPELESS = (KafkaError._FATAL, KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)  # noqa: SLF001
+_HOPELESS = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)
 _ELSEWHERE = (
     KafkaError._AUTO_OFFSET_RESET, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
 )  # fmt: skip
@@ -51,16 +52,19 @@ class Consume:
     """The consumer of one topic, or of several with equal partitions.
 
     Args:
-        consumer: see `kafka.consumer_config`.
+        make: makes a consumer, see `kafka.consumer_config`.
         topics: input topics, the lead first.
         clock: stamps polls.
         between_polls_s: how much of the time between two polls counts as silence of an input.
     """
 
-    def __init__(self, consumer: Consumer, topics: Sequence[str], clock: Clock, between_polls_s: float) -> None:
+    def __init__(self, make: Callable[[], Consumer], topics: Sequence[str], clock: Clock, between_polls_s: float) -> None:
         self.topics, self._clock, self._between_polls_s = tuple(topics), clock, between_polls_s
         self._listened = clock.monotonic()
-        self._consumer = consumer
+        self._make, self._consumer = make, make()
+        self._rejoin = Rejoin(clock)
+        self._listener: Listener | None = None
+        self._owned: set[int] = set()
         self._position: dict[Place, int] = {}
         self._sought: dict[Place, int] = {}
         self._ended: dict[Place, float] = {}
@@ -74,11 +78,18 @@ class Consume:
 
     def subscribe(self, listener: Listener) -> None:
         """Join the group."""
+        self._listener, consumer = listener, self._consumer
 
         def relay(act: Callable[[list[int]], None]) -> Callable[[Any, list[TopicPartition]], None]:
-            return lambda _consumer, partitions: act([tp.partition for tp in partitions if tp.topic == self.lead])
+            def tell(_: Any, partitions: list[TopicPartition]) -> None:
+                if consumer is self._consumer:  # one that has ended tells nothing more
+                    act([tp.partition for tp in partitions if tp.topic == self.lead])
+
+            return tell
 
         def assigned(partitions: list[int]) -> None:
+            self._rejoin.joined()
+            self._owned |= set(partitions)
             self._consumer.incremental_assign(self._at(self._places(partitions), OFFSET_BEGINNING))
             # Nothing is fetched before the windows are restored and the offset is known.
             self._consumer.pause(self._at(self._places(partitions)))
@@ -87,6 +98,7 @@ class Consume:
         def given_up(act: Callable[[list[int]], None]) -> Callable[[list[int]], None]:
             def handle(partitions: list[int]) -> None:
                 act(partitions)
+                self._owned -= set(partitions)
                 self._forget(partitions)
                 self._consumer.incremental_unassign(self._at(self._places(partitions)))
 
@@ -107,8 +119,15 @@ class Consume:
         Rebalance callbacks run in here. With `rows` 0 only they run (the consumer must be polled to stay in the group).
         """
         self._discount_deafness()
+        if self._rejoin.due() and self._listener is not None:
+            self.subscribe(self._listener)
         try:
             return self._poll(rows, timeout_s, gather_s)
+        except KafkaException as failure:
+            if not (failure.args[0].fatal() or failure.args[0].code() == KafkaError._FATAL):  # noqa: SLF001
+                raise
+            self._renew(failure.args[0].str())
+            return []
         finally:
             self._listened = self._clock.monotonic()
 
@@ -122,6 +141,22 @@ class Consume:
             if messages and rows > 1 and gather_s > 0:
                 messages += self._consumer.consume(rows - 1, gather_s)
         return self._records(messages) if messages else []
+
+    def left(self) -> str | None:
+        """Why we are not in the group at the moment; None when we are, or were never."""
+        return None if self._rejoin.reason is None else f"joining the group again after: {self._rejoin.reason}"
+
+    def _renew(self, why: str) -> None:
+        """This consumer is past use. Another one may be let in, as a new member: all that was ours is lost."""
+        _log.warning("consumer_ended", topic=self.lead, error=why)
+        self._rejoin.ended(why)
+        ended, self._consumer = self._consumer, self._make()
+        with suppress(KafkaException, RuntimeError):
+            ended.close()
+        owned, self._owned = sorted(self._owned), set()
+        if self._listener is not None:
+            self._listener.lost(owned)
+        self._position, self._sought, self._ended, self._waiting, self._paused = {}, {}, {}, set(), False
 
     def _discount_deafness(self) -> None:
         """Time in which nobody polled for long (a stopped process, a paused machine) is no silence of the inputs."""
@@ -224,7 +259,9 @@ class Consume:
                 f"{error.str()}. Does another replica run with our group.instance.id? Give each its own. If this one crashed "
                 "a moment ago, the group keeps its name until the session time-out is over: start it again then"
             )
-        if error.fatal() or error.code() in _HOPELESS:
+        if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001
+            raise KafkaException(error)
+        if error.code() in _HOPELESS:
             raise TopicError(f"input topic {topic}: {error.str()}")
         return False
 

@@ -37,6 +37,7 @@ def kafka_error(kind: str) -> KafkaException:
         "lost_answer": KafkaError(KafkaError._TIMED_OUT, "scripted", retriable=True),
         "fatal": KafkaError(KafkaError._FATAL, "scripted", fatal=True),
         "fenced": KafkaError(KafkaError._FENCED, "scripted", fatal=True),
+        "gone": KafkaError(KafkaError._FATAL, "Fatal error: Broker: The group id does not exist"),
         "plain": KafkaError(KafkaError._TRANSPORT, "scripted"),
         "epoch": KafkaError(KafkaError.FENCED_LEADER_EPOCH, "Leader epoch is older than broker epoch"),
         "stale": KafkaError(KafkaError.ILLEGAL_GENERATION, "not a member any more", txn_requires_abort=True),
@@ -181,6 +182,11 @@ class FaultyConsumer(MemoryConsumer):
 
     def consume(self, num_messages: int, timeout: float) -> list[Message]:
         """Run the rebalance callbacks that are due, then read; or the other way about, as librdkafka may within one call."""
+        kind = self._script.take("consume") if self._topics else None
+        if kind == "raised":
+            raise kafka_error("gone")
+        if kind == "told":
+            return [Message(error=kafka_error("gone").args[0])]
         if not self._topics or not self.moves:
             return super().consume(num_messages, timeout)
         fetched = super().consume(num_messages, timeout) if self.fetches_first else []

@@ -6,6 +6,7 @@ import pytest
 from confluent_kafka import KafkaException
 
 from streamer import limits
+from streamer.errors import StreamerError
 from tests.unit import flows, rekeyed
 from tests.unit.faulty import FaultTest, FaultyConsumer, FaultyProducer, kafka_error, short_waits
 from tests.unit.second import Second
@@ -154,3 +155,33 @@ def test_a_part_that_cannot_be_closed_leaves_no_thread_of_the_others(monkeypatch
     with pytest.raises(KafkaException):
         again.worker.close()
     assert set(threading.enumerate()) - before == set()
+
+
+@pytest.mark.parametrize("how", ["told", "raised"])
+def test_a_consumer_that_has_ended_is_followed_by_another(how: str) -> None:
+    """A broker that has lost the group says so once, for good, to this consumer."""
+    with flow() as test:
+        feed(test, 20)
+        test.turns(4)
+        test.script.fail_next("consume", how)
+        test.turns(2)
+        assert len(test.clients.consumers[0]._handlers) == 3
+        assert "joining the group again after: " in (test.worker.ready() or "")
+        assert "The group id does not exist" in (test.worker.ready() or "")
+        feed(test, 20)
+        test.clock.advance(1.0)
+        test.settle(fail=True)
+        assert test.worker.metrics.value("streamer_recoveries_total", "lost") == 1
+        assert flows.judge(test.log).exactly_once
+
+
+def test_consumers_that_end_one_after_the_other_are_not_made_for_ever() -> None:
+    def turn_on() -> None:
+        for _ in range(100):
+            test.turns(1)
+            test.clock.advance(30.0)
+
+    with flow() as test:
+        test.script.fail_next("consume", "told", times=100)
+        with pytest.raises(StreamerError, match=r"20 consumers have ended one after the other: .*group id does not exist"):
+            turn_on()

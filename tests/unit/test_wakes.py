@@ -88,7 +88,7 @@ def test_partitions_start_awake_and_where_they_were_sought_to() -> None:
     for partition in (0, 0, 1, 1, 1):
         producer.produce("in", b"v", b"k", partition=partition)
     dozer = Dozer(log)
-    consume = Consume(cast("Consumer", dozer), ["in"], clock, 1.0)
+    consume = Consume(lambda: cast("Consumer", dozer), ["in"], clock, 1.0)
     dozer.incremental_assign([TopicPartition("in", 0, 0), TopicPartition("in", 1, 0)])
     consume.hold([0, 1])
     consume.seek(0, {"in": 1})

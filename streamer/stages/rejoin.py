@@ -1,0 +1,49 @@
+"""A consumer that has ended is followed by another one, after a pause that grows from one to the next."""
+
+from dataclasses import dataclass
+
+from streamer.clock import Clock
+from streamer.errors import StreamerError
+
+_PAUSE_S = 1.0
+_PAUSE_MAX_S = 30.0
+# About eight minutes, as long as a start of brokers may take.
+_TRIES_MAX = 20
+
+
+@dataclass(slots=True)
+class Rejoin:
+    """When to join the group again.
+
+    Attributes:
+        clock: for the pauses.
+        reason: why the last consumer ended; None once partitions have come since.
+    """
+
+    clock: Clock
+    reason: str | None = None
+    _tries: int = 0
+    _at: float | None = None
+
+    def ended(self, reason: str) -> None:
+        """A consumer has ended; begin a pause.
+
+        Raises:
+            StreamerError: so have many before it.
+        """
+        if self._tries >= _TRIES_MAX:
+            raise StreamerError(f"the group cannot be joined, {_TRIES_MAX} consumers have ended one after the other: {reason}")
+        self._at = self.clock.monotonic() + min(_PAUSE_S * 2.0**self._tries, _PAUSE_MAX_S)
+        self._tries += 1
+        self.reason = reason
+
+    def due(self) -> bool:
+        """Whether the pause is over; true once."""
+        if self._at is None or self.clock.monotonic() < self._at:
+            return False
+        self._at = None
+        return True
+
+    def joined(self) -> None:
+        """The group has let us in."""
+        self.reason, self._tries = None, 0
