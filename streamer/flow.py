@@ -13,6 +13,7 @@ from streamer.join_plan import JoinInput
 from streamer.limits import CHANGELOG_FRAME_BYTES
 from streamer.match_plan import MatchPlan
 from streamer.message_sizes import MessageSizes
+from streamer.partitioners import Partitioners
 from streamer.plan import Plan, RekeyPlan
 from streamer.rekey.grid import Grid
 from streamer.rekey.receive import Receive, RekeyedWindows
@@ -32,6 +33,7 @@ from streamer.stages.window import WindowStage
 from streamer.state.changelog import ChangelogTopic, row_bytes
 from streamer.state.join_spec import UNREAD, JoinSpec
 from streamer.state.store import StoreSpec
+from streamer.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -127,7 +129,7 @@ def waits_for_ends(flow: Flow) -> bool:
 
 
 def stages_of(
-    plan: Flow, settings: Settings, clock: Clock, sizes: MessageSizes, partitions_of: "Callable[[str], int]"
+    plan: Flow, settings: Settings, clock: Clock, sizes: MessageSizes, partitions_of: "Callable[[str], int]", metrics: Metrics
 ) -> Stages:  # fmt: skip
     """Build the stages of a flow with outputs of these sizes; `partitions_of` asks how many partitions a topic has."""
     if isinstance(plan, RekeyPlan):
@@ -136,12 +138,14 @@ def stages_of(
         ahead_us = round(settings.max_ahead * 1e6)
         decode = Decode(plan.event, (), settings.record_bytes_max, ahead_us, keyed=False, new_key=plan.field)
         return Stages(decode, Progress(plan.align_us, plan.idle_s), Unscored(), Flag(None, 0), forward, None, forward.marks)
+    stop = settings.on_partitioner_mismatch == "stop"
+    look = Partitioners(plan.topics.sources, partitions_of, clock, metrics, stop=stop)
     if isinstance(plan, MatchPlan):
-        return _matching(plan, settings, sizes)
+        return _matching(plan, settings, sizes, look)
     model = plan.model
     names = tuple(name for name in (model.facts.features or plan.feature_shapes) if plan.feature_shapes[name] == ())
     return Stages(
-        _decode(plan, settings),
+        _decode(plan, settings, look),
         _window(plan, settings),
         Infer(Pool(model, settings.inference.threads, clock)),
         Flag(plan.threshold, model.score_column),
@@ -150,17 +154,17 @@ def stages_of(
     )
 
 
-def _matching(plan: MatchPlan, settings: Settings, sizes: MessageSizes) -> Stages:
+def _matching(plan: MatchPlan, settings: Settings, sizes: MessageSizes, look: Partitioners) -> Stages:
     ahead_us, events = round(settings.max_ahead * 1e6), (plan.event, plan.label)
     decoders = [Decode(event, (), settings.record_bytes_max, ahead_us, keyed=True) for event in events]
     changelog = _changelog(plan, sizes)
     assert changelog is not None, "what waits is kept"
     window = MatchStage(plan.store, events, settings.keys_max, plan.idle_s, changelog)
-    decode = DecodeEach(dict(zip(plan.topics.sources, decoders, strict=True)))
+    decode = DecodeEach(dict(zip(plan.topics.sources, decoders, strict=True)), look)
     return Stages(decode, window, Unscored(), Flag(None, 0), Matches(plan.topics, sizes), changelog)
 
 
-def _decode(plan: Plan, settings: Settings) -> Decode | DecodeEach | Receive:
+def _decode(plan: Plan, settings: Settings, look: Partitioners) -> Decode | DecodeEach | Receive:
     """The decoder of a flow, or those of its inputs."""
     ahead_us = _ANY_TIME_US if plan.rekey else round(settings.max_ahead * 1e6)
     bytes_max = settings.record_bytes_max
@@ -170,7 +174,7 @@ def _decode(plan: Plan, settings: Settings) -> Decode | DecodeEach | Receive:
     if plan.joins is None:
         return source
     others = [_decode_input(each, bytes_max, ahead_us) for each in plan.joins.inputs]
-    return DecodeEach(dict(zip(plan.topics.sources, [source, *others], strict=True)))
+    return DecodeEach(dict(zip(plan.topics.sources, [source, *others], strict=True)), look)
 
 
 def _decode_input(each: JoinInput, bytes_max: int, ahead_us: int) -> Decode | DecodeTable:

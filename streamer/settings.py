@@ -115,6 +115,8 @@ class Settings(_Part):
     """Where a group without committed offsets begins."""
     on_lost_offsets: Literal["stop", "earliest", "latest"] = "stop"
     """What to do when retention removed records that were not processed yet."""
+    on_partitioner_mismatch: Literal["warn", "stop"] = "warn"
+    """What to do when inputs that meet by key were put on their partitions by different rules."""
     models: Path | None = None
     """Model repository. None: the `models` folder beside the topology."""
     memory: Annotated[Bytes, Field(ge=1024**2)] = parse_bytes("1GiB")

@@ -71,7 +71,7 @@ class Worker:
         sizes = message_sizes(admin, settings, plan.topics)
         self._breaker = Breaker(clock, sizes)
         refusals = self._breaker.refusals
-        stages = stages_of(plan, settings, clock, sizes, self._watch.partitions)
+        stages = stages_of(plan, settings, clock, sizes, self._watch.partitions, self.metrics)
         state = replace(stages.changelog, ids=self._watch.ids) if stages.changelog else None
         self._bases = Bases(state, admin, clock, self.metrics) if state else None
         self._decode, self._window, self._infer, self._flag = stages.decode, stages.window, stages.infer, stages.flag

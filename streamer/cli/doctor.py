@@ -2,12 +2,13 @@
 
 import socket
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from streamer.cli.check import TIMEOUT_S, Check
 from streamer.cli.options import Bootstrap, Config, Group, Models, TopologyName
+from streamer.cli.partitioner import same_partitioner
 from streamer.cli.say import say, tell
 
 if TYPE_CHECKING:
@@ -23,23 +24,8 @@ if TYPE_CHECKING:
     from streamer.settings import Settings
     from streamer.topics import Topics
 
-TIMEOUT_S = 5.0
 # Dead letters carry up to 64 KiB and their headers, changelog blocks up to 900 KiB.
 _MESSAGE_BYTES_MIN = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One line: what is well, or what is wrong and how to mend it."""
-
-    ok: bool
-    what: str
-    fix: str = ""
-    warning: bool = False
-
-    def __str__(self) -> str:
-        word = "warn" if self.warning else "ok  " if self.ok else "FAIL"
-        return f"{word} {self.what}" + (f": {self.fix}" if self.fix else "")
 
 
 class _CannotGoOnError(Exception):
@@ -141,6 +127,8 @@ def _brokers(settings: "Settings", topics: "Topics", group: str, plan: "Plan | M
     for source, reader in topics.readers(group).items():
         if source in cluster.topics:
             yield from _group(settings, source, reader)
+    if len(topics.sources) > 1 and all(source in cluster.topics for source in topics.sources):
+        yield same_partitioner(settings, {source: len(cluster.topics[source].partitions) for source in topics.sources})
     if topics.changelog in cluster.topics:
         yield from _state(settings, topics.changelog, len(cluster.topics[topics.changelog].partitions), plan)
 

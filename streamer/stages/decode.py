@@ -166,12 +166,19 @@ class Decode:
 
 @dataclass(frozen=True, slots=True)
 class DecodeEach:
-    """Decodes records of several inputs, each by its own rules: topic -> decoder."""
+    """Decodes records of several inputs, each by its own rules.
+
+    Attributes:
+        inputs: topic -> decoder.
+        look: sees the records too.
+    """
 
     inputs: Mapping[str, Callable[[Records], Batch]]
+    look: Callable[[Records], None]
 
     def __call__(self, records: Records) -> Batch:
         """Decode records of one of them."""
+        self.look(records)
         return self.inputs[records.topic](records)
 
 

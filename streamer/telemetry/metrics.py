@@ -80,6 +80,8 @@ TABLE = (
     Metric("streamer_join_inputs_waiting", "gauge", (),
            "Partitions of inputs that are not read because another input is behind: see its lag."),
     Metric("streamer_paused", "gauge", (), "1 while input is paused."),
+    Metric("streamer_partitioner_mismatch", "gauge", (),
+           "1 while inputs that meet by key were put on partitions by different rules, so that they do not: see the log."),
     Metric("streamer_dead_letter_alarm", "gauge", (), "1 while dead letters are a large share of the input of the last minute."),
 )  # fmt: skip
 NAMES = {metric.name: metric for metric in TABLE}

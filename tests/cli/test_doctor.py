@@ -15,7 +15,8 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from streamer.broker import DevBroker
-from streamer.cli.doctor import TIMEOUT_S, examine, reach
+from streamer.cli.check import TIMEOUT_S
+from streamer.cli.doctor import examine, reach
 from streamer.cli.topics import create_topics
 from streamer.loading import load_topology
 from streamer.settings import KafkaSettings, Settings

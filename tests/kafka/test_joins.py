@@ -3,6 +3,8 @@
 import itertools
 import json
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +15,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
-from tests.kafka.test_service import Flow, models  # noqa: F401 - a fixture
+from tests.kafka.test_service import ROOT, Flow, models  # noqa: F401 - a fixture
 
 FLOW = "tests/kafka/join_flow.py:flow"
 START_S = 1_700_000_000
@@ -123,3 +125,24 @@ def test_partition_counts_must_agree(kafka: str, models: Path) -> None:  # noqa:
     with pytest.raises(AssertionError, match="has 4 partitions") as caught:
         flow.command("run", FLOW, "--group", flow.prefix, "--models", str(models), "--http", "off")
     assert f"{flow.prefix}.logins, which is joined to it, has 6" in str(caught.value)
+
+
+def test_the_doctor_sees_that_producers_have_different_partitioners(kafka: str, models: Path) -> None:  # noqa: F811
+    """One as it should be, one as confluent-kafka and kcat have it unless told otherwise."""
+    flow = Flow({"bootstrap.servers": kafka}, models, FLOW)
+    flow.environment["STREAMER_KEYS_MAX"] = "1000"
+    for topic, more in (("paid", {"partitioner": "murmur2_random"}), ("logins", {})):
+        producer = Producer({**flow.kafka, **more})
+        for n in range(100):
+            key = f"u{n}"
+            value = json.dumps({"user": key, "ts": START_S, "amount": 1.0, "risk": 1.0}).encode()
+            producer.produce(f"{flow.prefix}.{topic}", value, key.encode())
+        assert producer.flush(20) == 0
+    words = ["doctor", FLOW, "--group", flow.prefix, "--models", str(models)]
+    done = subprocess.run(
+        [sys.executable, "-m", "streamer", *words], cwd=ROOT, env=flow.environment, capture_output=True, text=True, check=False
+    )
+    failed = [line for line in done.stdout.splitlines() if line.startswith("FAIL partitioner")]
+    assert done.returncode == 1
+    assert len(failed) == 1, done.stdout
+    assert f"{flow.prefix}.logins by crc32, {flow.prefix}.paid by murmur2" in failed[0]

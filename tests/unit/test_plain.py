@@ -16,7 +16,7 @@ from confluent_kafka import Message
 from rich.console import Console
 
 from streamer import cli
-from streamer.cli.doctor import Check
+from streamer.cli.check import Check
 from streamer.cli.tail import _READABLE, What, _dead_letter_json, _json_line
 from streamer.errors import StreamerError
 from streamer.live.numbers import Share, Status, Watch

@@ -127,7 +127,7 @@ MISTAKES = {
     "ttl within the span": (changed(WINDOW, '.window(rolling("60s", ttl="59s"))'), "would forget samples that are still inside"),
     "features is no function": (changed(FEATURES, '.features({"mean": 1})'), "takes a function of a window"),
     "unknown field": (changed(FEATURES, '.features(lambda w: {"m": w.mean("b")})'), "no such field 'b' here; there are: ts, a"),
-    "text in a window": (changed(FEATURES, '.features(lambda w: {"m": w.mean("note")})'), "the field 'note' is str, and only float"),
+    "text in a window": (changed(FEATURES, '.features(lambda w: {"m": w.mean("note")})'), "the field 'note' is str"),
     "null in a window": (
         changed(FEATURES, '.features(lambda w: {"m": w["n"]})').replace('note: str = ""', "n: float | None = None"),
         "the field 'n' is float | None, and only float, int and bool can be kept here; there are: ts, a",
