@@ -4,6 +4,7 @@ import uuid
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._metadata import ClusterMetadata
 
 from streamer import limits
@@ -124,6 +125,14 @@ def reader_config(settings: Settings, *, committed: bool) -> dict[str, Any]:
         "auto.offset.reset": "earliest",
         "isolation.level": "read_committed" if committed else "read_uncommitted",
     }
+
+
+def cluster_is_embedded(admin: AdminClient) -> bool:
+    """Whether the brokers are the mock cluster of librdkafka, which knows few requests; False when nobody answers."""
+    try:
+        return (admin.list_topics(timeout=15.0).cluster_id or "").startswith("mockCluster")
+    except KafkaException:
+        return False
 
 
 def admin_config(settings: Settings) -> dict[str, Any]:

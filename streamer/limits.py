@@ -89,6 +89,10 @@ FEED_LINE_CHARS_MAX = 16 * 1024 * 1024
 # Dead letters keep this much of a record; the rest is a digest.
 DEAD_LETTER_BYTES_MAX = 64 * 1024
 
+# A partition that has been at its end for so long, with nothing under way, commits the place there: once per rest, so that
+# tools which compare it to the end of the log show no lag.
+REST_S = 5.0
+
 # What a topic takes where its configuration may not be read: the default of Kafka's brokers.
 MESSAGE_BYTES_DEFAULT = 1_048_588
 

@@ -61,8 +61,7 @@ class MemoryLog:
     def __init__(self, partitions: int, clock: Clock, message_bytes_max: Mapping[str, int] | None = None) -> None:
         self.partitions, self._clock = partitions, clock
         self.message_bytes_max: dict[str, int] = dict(message_bytes_max or {})
-        self.refusals: dict[str, int] = {}
-        self.undescribed: set[str] = set()
+        self.refusals, self.undescribed = dict[str, int](), set[str]()
         self._topics: dict[str, list[list[Stored]]] = defaultdict(lambda: [[] for _ in range(partitions)])
         self._made: dict[str, int] = defaultdict(int)
         self.deleted: set[str] = set()
@@ -272,6 +271,9 @@ class MemoryConsumer:
     def seek(self, partition: TopicPartition) -> None:
         self._position[partition.topic, partition.partition] = partition.offset
         self._at_end.pop((partition.topic, partition.partition), None)
+
+    def position(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        return [TopicPartition(tp.topic, tp.partition, self._position.get((tp.topic, tp.partition), -1001)) for tp in partitions]
 
     def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
         found = []

@@ -1,7 +1,8 @@
 """Several inputs of one flow: which of them wait, and which rows may go on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
+from streamer.at_rest import AtRest
 from streamer.batch import Batch
 from streamer.clock import Clock
 from streamer.flow import Keyed
@@ -12,6 +13,7 @@ from streamer.stages.close import CloseStage
 from streamer.stages.consume import Consume
 from streamer.stages.join import JoinStage
 from streamer.stages.match import MatchStage
+from streamer.stages.transaction import Place
 from streamer.telemetry.metrics import Metrics
 
 
@@ -47,10 +49,15 @@ class Merging:
         return not self._consume.reading() or self._window.due(self._clock.wall_us())
 
 
-def merging_of(consume: Consume, window: Keyed, clock: Clock, metrics: Metrics) -> Merging | Idle | Pace | None:
-    """What lets inputs meet, closes windows by silence, or keeps partitions beside each other; None where nothing is wanted."""
+def merging_of(
+    consume: Consume, window: Keyed, clock: Clock, metrics: Metrics, places: Callable[[], Mapping[int, Place]]
+) -> AtRest:  # fmt: skip
+    """What lets inputs meet, closes windows by silence, or keeps partitions beside each other; and commits the ends of all."""
+    inner: Merging | Idle | Pace | None = None
     if isinstance(window, JoinStage | MatchStage):
-        return Merging(consume, window, clock, metrics)
-    if isinstance(window, CloseStage) and window.idle_s:
-        return Idle(consume, window, clock, metrics)
-    return Pace(consume, window, clock, metrics) if isinstance(window, Progress) else None
+        inner = Merging(consume, window, clock, metrics)
+    elif isinstance(window, CloseStage) and window.idle_s:
+        inner = Idle(consume, window, clock, metrics)
+    elif isinstance(window, Progress):
+        inner = Pace(consume, window, clock, metrics)
+    return AtRest(consume, inner, places, clock)

@@ -10,7 +10,7 @@ from confluent_kafka.admin._config import ConfigResource
 
 from streamer import limits
 from streamer.errors import TopicError
-from streamer.kafka import rekeyed_bytes_max
+from streamer.kafka import cluster_is_embedded, rekeyed_bytes_max
 from streamer.settings import Settings
 from streamer.telemetry.logs import get_logger
 from streamer.topics import Topics
@@ -78,14 +78,16 @@ def message_sizes(admin: AdminClient, settings: Settings, topics: Topics) -> Mes
 def _asked(admin: AdminClient, topics: list[str]) -> dict[str, int]:
     """The limit of each topic; the default of a broker where it cannot be had."""
     sizes = dict.fromkeys(topics, limits.MESSAGE_BYTES_DEFAULT)
+    if cluster_is_embedded(admin):
+        return sizes  # it has no such limits, and would let us wait for an answer
     resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in sizes]
     for resource, answer in admin.describe_configs(resources, request_timeout=_TIMEOUT_S).items():
         try:
             sizes[resource.name] = int(answer.result()[SETTING].value)
         except KafkaException as failure:
             error = failure.args[0]
-            if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNSUPPORTED_FEATURE):  # noqa: SLF001
-                continue  # a topic that is missing is told of elsewhere; the embedded broker has no such limits
+            if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                continue  # told of elsewhere
             taken = limits.MESSAGE_BYTES_DEFAULT
             _log.warning(
                 "message_size_unknown", topic=resource.name, error=error.str(), taken=taken, hint="grant describe_configs on it"

@@ -75,7 +75,7 @@ class Worker:
         state = replace(stages.changelog, ids=self._watch.ids) if stages.changelog else None
         self._bases = Bases(state, admin, clock, self.metrics) if state else None
         self._decode, self._window, self._infer, self._flag = stages.decode, stages.window, stages.infer, stages.flag
-        self._merging = merging_of(self._consume, self._window, clock, self.metrics)
+        self._merging = merging_of(self._consume, self._window, clock, self.metrics, lambda: self._commit.places)
         self._produce = Produce(stages.encoding, plan.topics, clock, sizes, lambda: refusals.report if exactly_once else None)
         self._commit = Commit(
             outlets_of(clients, settings, plan.group, sizes, refusals, forwards=isinstance(plan, RekeyPlan)), self._watch.marks,
@@ -217,7 +217,7 @@ class Worker:
 
     def _merge(self) -> None:
         """Stages 3 and 4 where inputs meet: rows for which all of them have been read go to the pool."""
-        for batch in self._merging.released(self._room.rows) if self._merging else ():
+        for batch in self._merging.released(self._room.rows):
             self._infer.submit(batch)
 
     def _deliver(self, wait_s: float) -> None:
@@ -267,7 +267,7 @@ class Worker:
     @property
     def held_back(self) -> bool:
         """Whether rows wait only until it is certain that nothing comes before them."""
-        return self._merging is not None and self._merging.due
+        return self._merging.due
 
     def let_commit(self, timeout_s: float) -> None:
         """Wait for a commit under way, if there is one."""

@@ -283,10 +283,18 @@ class Consume:
         """Topic and partition -> offset after the last record that was read."""
         return dict(self._position)
 
+    def reached(self) -> dict[Place, int]:
+        """Topic and partition -> offset where the client stands: behind the last record, and behind what holds none.
+
+        After a seek it stands nowhere until something came.
+        """
+        found = self._consumer.position(self._at(self._position)) if self._position else []
+        return {(tp.topic, tp.partition): max(tp.offset, self._position[tp.topic, tp.partition]) for tp in found}
+
     def lag(self) -> dict[Place, int]:
-        """Records between our position and the end of the log as last fetched, per topic and partition."""
+        """Offsets between where the client stands and the end of the log as last fetched, per topic and partition."""
         behind = {}
-        for place, position in list(self._position.items()):
+        for place, position in self.reached().items():
             _, high = self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True)
             behind[place] = max(0, high - position)
         return behind
