@@ -32,6 +32,8 @@ _log = get_logger(__name__)
 _MEND_TIMEOUT_S = 2.0
 # Between turns, while rows wait for a new producer; a healthy broker needs 10 to 100 ms.
 _OPEN_TRY_S = 0.2
+# Longer than that is worth telling whoever sends traffic here.
+_OPEN_SOON_S = 1.0
 # A client that was not let in for so long may have lost its way.
 _OPEN_MAX_S = 30.0
 
@@ -118,8 +120,10 @@ class Commit:
         return self._opened(_OPEN_TRY_S)
 
     def describe(self) -> str | None:
-        """What a new producer waits for; None when there is one."""
-        return None if self._outlets.ready else f"transactions cannot begin yet: {self._outlets.waits_for}"
+        """What a new producer waits for; None when there is one, or it was made a moment ago, as after every doubt."""
+        if self._outlets.ready or self._clock.monotonic() - self._made_at < _OPEN_SOON_S:
+            return None
+        return f"transactions cannot begin yet: {self._outlets.waits_for}"
 
     def serve(self, wait_s: float = 0.0) -> None:
         """Let the producer tell what happened: deliveries, the state of connections.
