@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from streamer.batch import Batch
     from streamer.outlets import Outlets
-    from streamer.stages.transaction import Step, Transaction
+    from streamer.stages.transaction import Transaction
 
 FAULT_VARIABLE = "MUTANT_FAULT"
 HIT = "scripted fault hit"
@@ -47,17 +47,22 @@ class Live:
     """The stages of this process, noted as they are made; a process has one worker."""
 
     consume: Consume
+    commit: Commit
     plain: Producer
     before_joining: Any
 
 
 def _note_the_stages() -> None:
-    make_consume, make_producer = Consume.__init__, KafkaClients.producer
+    make_consume, make_commit, make_producer = Consume.__init__, Commit.__init__, KafkaClients.producer
 
     def consume(self: Consume, *args: Any, **settings: Any) -> None:
         make_consume(self, *args, **settings)
         Live.consume = self
         Live.before_joining = self._consumer.consumer_group_metadata()
+
+    def commit(self: Commit, *args: Any, **settings: Any) -> None:
+        make_commit(self, *args, **settings)
+        Live.commit = self
 
     def producer(self: KafkaClients, config: dict[str, Any]) -> Producer:
         plain = {key: value for key, value in config.items() if not key.startswith("transaction")}
@@ -65,6 +70,7 @@ def _note_the_stages() -> None:
         return make_producer(self, config)
 
     Consume.__init__ = consume  # type: ignore[method-assign]
+    Commit.__init__ = commit  # type: ignore[method-assign]
     KafkaClients.producer = producer  # type: ignore[method-assign]
 
 
@@ -83,15 +89,18 @@ def no_rewind_after_abort() -> None:
 
 def position_committed() -> None:
     """Commits cover what was polled instead of what was finished."""
-    steps = Commit._steps
+    commit = Committing._commit
 
-    def cover_the_polled(self: Commit, transaction: Transaction) -> dict[int, Step]:
+    def cover_the_polled(self: Committing, transaction: Transaction, outlets: Outlets) -> None:
+        # Said when the commit is carried out: the worker has gone on polling since it was started.
         position = Live.consume._position
         for batch in transaction.batches:
             batch.owed = {p: max(offset, position.get((batch.topic, p), 0)) for p, offset in batch.owed.items()}
-        return steps(self, transaction)
+        transaction.steps = Live.commit._steps(transaction)
+        transaction.committing = Live.commit._numbered(transaction)
+        commit(self, transaction, outlets)
 
-    Commit._steps = cover_the_polled  # type: ignore[method-assign]
+    Committing._commit = cover_the_polled  # type: ignore[method-assign]
 
 
 def outputs_outside_the_transaction() -> None:

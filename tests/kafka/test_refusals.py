@@ -7,11 +7,11 @@ import uuid
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from streamer import Event, Model, Topology
+from streamer.errors import TopicError
 from streamer.match_plan import plan_of
 from streamer.settings import Settings
 from streamer.testing import constant, stand_in
@@ -69,9 +69,7 @@ def test_a_limit_that_is_lowered_makes_it_wait_and_name_the_record(kafka: str, m
         assert same(seen(flow.predictions(40)), expected(40))
 
 
-@pytest.mark.parametrize("guarantee", ["exactly-once", "at-least-once"])
-def test_a_topic_that_is_not_there_is_an_answer(kafka: str, topic: TopicFactory, guarantee: str) -> None:
-    """It is the client that finds out: it asks for the topic for a while before it gives its records up."""
+def test_a_topic_that_is_not_there_is_told_before_anything_is_read(kafka: str, topic: TopicFactory) -> None:
     source, rejected, missing = topic("in", 1), topic("rejected", 1), f"missing-{uuid.uuid4().hex}"
 
     class Reading(Event, topic=source, key="id"):
@@ -82,18 +80,7 @@ def test_a_topic_that_is_not_there_is_an_answer(kafka: str, topic: TopicFactory,
         Topology("refused").source(Reading, rejected=rejected).features(lambda w: {"v": w.event("value")})
         .infer(Model("any")).publish(predictions=missing)
     )  # fmt: skip
-    common = {"bootstrap.servers": kafka, "topic.metadata.propagation.max.ms": 300}
-    settings = Settings.model_validate({"guarantee": guarantee, "kafka": {"common": common}, "group": missing})
-    producer = Producer({"bootstrap.servers": kafka})
-    producer.produce(source, b'{"id":"a","value":1}', b"a")
-    assert producer.flush(20) == 0
-    worker = Worker(plan_of(flow, settings, Path(), model=stand_in(constant(0.0))), settings)
-    said, until = list[str | None](), time.monotonic() + WAIT_S
-
-    def named() -> bool:
-        said.append(worker.ready())
-        return missing in (said[-1] or "") or time.monotonic() > until
-
-    worker.run(named)
-    assert f"{missing} refuses a record (id '{source}/0/0'" in str(said[-1])
-    assert "streamer topics create" in str(said[-1])
+    settings = Settings.model_validate({"kafka": {"common": {"bootstrap.servers": kafka}}, "group": missing})
+    plan = plan_of(flow, settings, Path(), model=stand_in(constant(0.0)))
+    with pytest.raises(TopicError, match=f"{missing}.*streamer topics create"):
+        Worker(plan, settings)

@@ -236,7 +236,7 @@ def test_exactly_once_refuses_a_gap_a_repetition_and_a_wrong_end() -> None:
         ([0, 1], end, 3),  # cut short
         ([0, 1, 2], end, 2),  # another number than committed
         ([0, 1, 2], end - 1, 3),  # another offset than committed
-        ([0, 1, 2], None, None),  # never committed
+        ([1, 2], None, None),  # never committed, as far as the group knows, and the first is gone
         ([0, 1, 2], end, 0),  # new windows, and old blocks
         ([1, 2], end, 3),  # the first is gone
         ([], end, 3),  # deleted
@@ -246,6 +246,15 @@ def test_exactly_once_refuses_a_gap_a_repetition_and_a_wrong_end() -> None:
             log.append(TOPIC, None, messages[number], partition=0)
         with pytest.raises(StateError, match="or with a new --group"):
             restore(log, committed, seq)
+
+
+def test_exactly_once_goes_on_where_the_blocks_end_when_the_group_has_lost_its_offsets() -> None:
+    writer = Writer()
+    for n in range(3):
+        writer.commit([[(n, n, 1.0)]])
+    store, done = restore(writer.log, None, None)
+    assert store.dump() == writer.store.dump()
+    assert (done.next, done.seq) == ([writer.next], 3)
 
 
 def test_at_least_once_skips_what_a_zombie_wrote() -> None:
