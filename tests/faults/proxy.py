@@ -70,8 +70,7 @@ class Link:
             for done in await asyncio.gather(*pumps, return_exceptions=True):
                 if isinstance(done, Exception) and not isinstance(done, CLOSED):
                     self._proxy.errors.append(repr(done))
-            self._client[1].close()
-            self._broker[1].close()
+            self._proxy.end(self._broker[1])
 
     async def forward(self, request: Request) -> None:
         """To the broker."""
@@ -154,11 +153,19 @@ class Proxy:
         self._thread.join()
         self._loop.close()
 
-    def spawn(self, work: Coroutine[None, None, None]) -> None:
+    def spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Let something happen later; called from rules."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._over)
+        return task
+
+    def end(self, writer: StreamWriter) -> None:
+        """Close a connection once what was written is through; at the end of the proxy at once, for its peer may not read."""
+        if self._down.is_set():
+            writer.transport.abort()
+        else:
+            writer.close()
 
     def _over(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -169,22 +176,36 @@ class Proxy:
         server = await asyncio.start_server(self._accept, "127.0.0.1", self._listen, limit=BUFFER_BYTES)
         self._up.set()
         await self._down.wait()
+        # All of them, not only links: what was accepted a moment ago gets its link first. A server that is closed before would
+        # leave it lying about.
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
         server.close()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for _ in range(2):  # the tasks' last words, then what these asked to be closed
+            await asyncio.sleep(0)
 
     def _accept(self, reader: StreamReader, writer: StreamWriter) -> None:
-        self.spawn(self._link(reader, writer))
+        # Not within the link, which may be cancelled before its first step.
+        self.spawn(self._link(reader, writer)).add_done_callback(lambda _: self.end(writer))
 
     async def _link(self, reader: StreamReader, writer: StreamWriter) -> None:
+        connecting = self._loop.create_task(asyncio.open_connection("127.0.0.1", self._target, limit=BUFFER_BYTES))
         try:
-            broker = await asyncio.open_connection("127.0.0.1", self._target, limit=BUFFER_BYTES)
+            broker = await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            connecting.add_done_callback(self._refused)
+            raise
         except OSError:  # the broker is away, and so is what stands in front of it
             writer.transport.abort()
             return
         await Link(self, (reader, writer), broker).run()
+
+    def _refused(self, connecting: asyncio.Task[tuple[StreamReader, StreamWriter]]) -> None:
+        """The end of the proxy came before this connection."""
+        if connecting.exception() is None:
+            self.end(connecting.result()[1])
 
 
 async def _frame(reader: StreamReader) -> bytes:
