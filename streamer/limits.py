@@ -172,7 +172,7 @@ TRANSACTION_TIMEOUT_S = 10.0
 
 # A client may lose the reply to a commit and never end it, whatever time-out its call was given: seen when a broker came back
 # from SIGKILL. By then the coordinator has ended the transaction either way, and a new producer finds out which.
-COMMIT_STUCK_S = 2 * TRANSACTION_TIMEOUT_S
+COMMIT_STUCK_S = 1.2 * TRANSACTION_TIMEOUT_S
 
 # A rebalance waits this long for rows in flight; what is not finished is redone by the next owner.
 REVOKE_BUDGET_S = 3.0

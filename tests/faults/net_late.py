@@ -1,7 +1,8 @@
 """A request of a transaction that arrives late (KAFKA-17754).
 
 A request is kept, the client's connection is reset, and what the client sends instead passes. The kept copy reaches the broker
-inside the next transaction of the same producer: behind its TxnOffsetCommit, or a moment after it has begun.
+inside the next transaction of the same producer: behind its first records, behind its TxnOffsetCommit, or later in one that
+has begun long since.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ LATER_S = 0.3
 # A broker ends the transaction of a client that has not come back by then, and the copy says nothing any more.
 KEPT_S_MAX = 9.0
 ANSWERED_S = 1.0
+BEHIND = (Api.PRODUCE, Api.TXN_OFFSET_COMMIT, None)
 INSIDE = frozenset({Api.PRODUCE, Api.ADD_PARTITIONS, Api.ADD_OFFSETS, Api.TXN_OFFSET_COMMIT})
 
 
@@ -38,7 +40,7 @@ class Copy:
     Attributes:
         link: on whose broker's side it will arrive.
         request: itself.
-        behind: whether it follows a TxnOffsetCommit; else it comes a moment after the next transaction has begun.
+        behind: which request it follows; None: whichever comes a moment later.
         ended_at: when the transaction it belongs to was over, 0.0 before.
         resent: whether its like came again.
         due: whether it is on its way.
@@ -48,7 +50,7 @@ class Copy:
 
     link: Link
     request: Request
-    behind: bool
+    behind: Api | None
     ended_at: float = 0.0
     resent: bool = False
     due: bool = False
@@ -103,7 +105,7 @@ class Late(Aimed):
         return f"{held} arrived inside the next transaction, {self.resent} of them sent again before; answered {answers}"
 
     def _keep(self, link: Link, request: Request) -> None:
-        copy = self._copies[request.producer] = Copy(link, request, self._dice.random() < 0.5)
+        copy = self._copies[request.producer] = Copy(link, request, self._dice.choice(BEHIND))
         self.open += 1
         self._next()
         self._proxy.spawn(self._expire(copy))
@@ -111,8 +113,8 @@ class Late(Aimed):
 
     def _inside(self, copy: Copy, request: Request) -> bool:
         """Whether the copy follows this request, which belongs to a later transaction."""
-        if copy.behind:
-            return request.api == Api.TXN_OFFSET_COMMIT
+        if copy.behind is not None:
+            return request.api == copy.behind
         return request.api in INSIDE and time.monotonic() > copy.ended_at + LATER_S
 
     async def _deliver(self, copy: Copy) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 import pytest
 
 from streamer.broker.process import free_ports
+from tests.faults import net_late
 from tests.faults.cluster import wait_for
 from tests.faults.net_late import Late, Twice
 from tests.faults.net_rules import Aimed, Cut, Delay, Drop, HalfOpen, Hold, HoldFind
@@ -135,19 +136,18 @@ def test_what_nobody_breaks_passes(bed: Bed) -> None:
     assert bed.broker.seen == [(Api.FETCH, 1), (Api.PRODUCE, 2)]
 
 
-@pytest.mark.parametrize("behind", [True, False])
-def test_a_late_copy_arrives_inside_the_next_transaction(bed: Bed, behind: bool) -> None:
-    rule = Late(bed.proxy, dice(3 if behind else 1), "group", (Api.END_TXN,))
+@pytest.mark.parametrize("behind", net_late.BEHIND)
+def test_a_late_copy_arrives_inside_the_next_transaction(bed: Bed, behind: Api | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(net_late, "BEHIND", (behind,))
+    rule = Late(bed.proxy, dice(), "group", (Api.END_TXN,))
     bed.set(rule)
     with bed.connect() as first:
         bed.ask(first, Api.TXN_OFFSET_COMMIT)
         assert bed.ask(first, Api.END_TXN) is None  # reset
     rule.stopping = True
-    assert rule._copies[PRODUCER].behind is behind
     with bed.connect() as second:
         assert bed.ask(second, Api.END_TXN) is not None  # sent again
-        later = Api.TXN_OFFSET_COMMIT if behind else Api.PRODUCE
-        wait_for("the copy", lambda: bed.ask(second, later) is not None and rule.hits == 1, WAIT_S, 0.05)
+        wait_for("the copy", lambda: bed.ask(second, behind or Api.PRODUCE) is not None and rule.hits == 1, WAIT_S, 0.05)
         bed.ask(second, Api.END_TXN)
     numbers = [number for api, number in bed.broker.seen if api == Api.END_TXN]
     assert numbers == [3, 2, bed._number]  # its like, the copy, that of the next transaction

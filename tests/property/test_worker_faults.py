@@ -93,6 +93,7 @@ def test_exactly_once_whatever_fails(steps: list[Step]) -> None:
 @settings(max_examples=100)
 @given(steps=st.lists(st.one_of(good, good, good, bad, turn, turn, restart, fault, request), max_size=40))
 @example(steps=[("good", "a", 1), ("fault", "produce_changelog", "fatal"), ("turn", 6, None), ("good", "a", 2)])
+@example(steps=[("good", "a", 750), ("fault", "produce_changelog", "abortable")])
 def test_at_least_once_repeats_but_never_loses(steps: list[Step]) -> None:
     with FaultTest(flows.topology(), models=flows.score, partitions=2, settings={"guarantee": "at-least-once"}) as test:
         play(test, steps)

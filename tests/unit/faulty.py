@@ -150,6 +150,8 @@ class FaultyProducer(MemoryProducer):
     def _do(self, call: str, act: Callable[[], None], *, enqueues: bool = False) -> None:
         """Carry out a call, unless the script or the state of the producer says otherwise."""
         kind = self._script.take(call)
+        if kind == ABORTABLE and self._id is None:
+            kind = "retriable"  # without transactions there is nothing to abort
         if self.broken:
             raise kafka_error("state" if enqueues and self.broken == ABORTABLE else self.broken)
         if kind == "full" and enqueues:
