@@ -32,7 +32,7 @@ RULES: dict[NetworkKind, tuple[type[Aimed], tuple[Api, ...], int]] = {
     "late-end": (Late, (Api.END_TXN,), 8),
     "late-offsets": (Late, (Api.TXN_OFFSET_COMMIT,), 8),
     "late-add-offsets": (Late, (Api.ADD_OFFSETS,), 8),
-    # Few: after many of them the client never sends its TxnOffsetCommit, and only 20 s later the worker gives that commit up.
+    # Few: after many of them the client never sends its TxnOffsetCommit, and only 12 s later the worker gives that commit up.
     "late-produce": (Late, (Api.PRODUCE,), 3),
     "hold-fetch": (Hold, (Api.FETCH,), 5),
     "hold-find": (HoldFind, (), 6),

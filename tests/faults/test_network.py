@@ -29,9 +29,10 @@ def test_every_event_counts_once_on_a_bad_network(broker: DevBroker, tmp_path: P
     assert outcome.faults == dict.fromkeys(NETWORK, 1)
 
 
+@pytest.mark.again
 @pytest.mark.timeout(120)
 def test_a_resend_that_is_no_doubt_is_caught(broker: DevBroker, tmp_path: Path) -> None:
-    """`make torture` does this with ten seeds; see `docs/guarantees.md`."""
+    """On a real broker what `tests/unit/test_mutants.py` shows in memory; with ten seeds see `docs/guarantees.md`."""
     plan = Plan(1, ("late-end",), hits=0.75, workers=1, mutant="resend_is_no_doubt", **SMALL)
     outcome = torture(plan, broker.bootstrap, tmp_path, broker)
     assert outcome.word == "caught", outcome.report()

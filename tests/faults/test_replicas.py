@@ -190,7 +190,7 @@ def test_a_static_member_that_restarts_moves_nothing(kafka: str, tmp_path: Path,
         group.cluster.delete_topics()
 
 
-@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+@pytest.mark.parametrize("protocol", ["classic", pytest.param("consumer", marks=pytest.mark.again)])
 def test_two_replicas_with_one_name_do_not_both_go_on(kafka: str, tmp_path: Path, protocol: str) -> None:
     """Under `classic` the newcomer takes the name, under `consumer` its holder keeps it; never is one of them just idle."""
     group = Group.of(kafka, _names("name"), tmp_path, protocol, static=True)

@@ -32,7 +32,7 @@ def closed(flow: Flow, count: int) -> dict[tuple[str, int], tuple[int, float]]:
     return found
 
 
-@pytest.mark.parametrize("ends", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("ends", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.again)])
 def test_silence_closes_windows_once_and_a_replay_repeats_it(kafka: str, models: Path, ends: int) -> None:
     flow = Flow({"bootstrap.servers": kafka}, models, FLOW)
     flow.send(60)

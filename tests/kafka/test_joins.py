@@ -94,7 +94,7 @@ def results(flow: Flow, count: int) -> dict[tuple[str, int], list[float]]:
     return found
 
 
-@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+@pytest.mark.parametrize("protocol", ["classic", pytest.param("consumer", marks=pytest.mark.again)])
 def test_a_worker_is_killed(kafka: str, models: Path, protocol: str) -> None:  # noqa: F811
     flow = Flow({"bootstrap.servers": kafka}, models, FLOW)
     flow.environment["STREAMER_KEYS_MAX"] = "1000"
