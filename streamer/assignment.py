@@ -38,6 +38,8 @@ _LEADERS_CHANGED = (KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EP
 _REFRESH_S = 1.0
 _ASK_AGAIN_S = 0.2
 _TELL_AGAIN_S = 10.0
+# Until then it may be the transaction of a worker that was killed; the broker takes 10 to 20 s to end that.
+_OPEN_SOON_S, _OPEN_LONG_S = 1.0, 3 * limits.TRANSACTION_TIMEOUT_S
 
 
 @dataclass(slots=True)
@@ -178,9 +180,11 @@ class Assignment:
         if len(self._new) == self._waiting:
             return f"Kafka is asked where to go on: {len(self._new)} of {len(self.partitions)} partitions wait"
         share, left = self.restore.progress() if self.restore is not None else (1.0, 0.0)
+        waiting = f"windows are being restored: {self._waiting} of {len(self.partitions)} partitions wait"
+        if self.restore is not None and (hidden := self.restore.hidden()) is not None and hidden[1] > _OPEN_SOON_S:
+            return f"{waiting}; {_open_transaction(*hidden)}"
         return (
-            f"windows are being restored: {self._waiting} of {len(self.partitions)} partitions wait, {share:.0%} is read, "
-            f"{f'about {left:.0f} s are left' if left < float('inf') else 'nothing has come yet'}"
+            f"{waiting}, {share:.0%} is read, {f'about {left:.0f} s are left' if left < float('inf') else 'nothing has come yet'}"
         )
 
     def step(self, timeout_s: float) -> None:
@@ -321,6 +325,8 @@ class Assignment:
         if len(restore) and self.clock.monotonic() >= self._progress_at:
             self._progress_at = self.clock.monotonic() + _PROGRESS_EVERY_S
             _log.info("restoring", partitions=len(restore), read=f"{share:.0%}", bytes=restore.bytes, seconds_left=round(left, 1))
+            if (hidden := restore.hidden()) is not None and hidden[1] > _OPEN_LONG_S:
+                _log.warning("transaction_open", what=_open_transaction(*hidden))
 
     def _offset(self, topic: str, partition: int, reached: int | None, low: int, high: int) -> int:
         """Where an input goes on, the policy for lost offsets applied."""
@@ -352,3 +358,12 @@ class Assignment:
     def _gauges(self) -> None:
         self.metrics.set("streamer_partitions_assigned", len(self.partitions))
         self.metrics.set("streamer_partitions_restoring", self._waiting)
+
+
+def _open_transaction(where: str, seconds: float) -> str:
+    """What keeps a restore waiting that has read all it may."""
+    return (
+        f"a transaction that was left open has hidden changelog {where} for {seconds:.0f} s. The broker ends it "
+        f"{limits.TRANSACTION_TIMEOUT_S:g} s after it began, and looks every 10 s; one that stays longer hangs: find and abort "
+        "it with kafka-transactions.sh, see docs/operations.md"
+    )

@@ -171,7 +171,8 @@ STATISTICS_EVERY_S = 0.25
 TRANSACTION_TIMEOUT_S = 10.0
 
 # A client may lose the reply to a commit and never end it, whatever time-out its call was given: seen when a broker came back
-# from SIGKILL. By then the coordinator has ended the transaction either way, and a new producer finds out which.
+# from SIGKILL, and where a connection broke while records were on their way. By then the transaction has outlived its time, and a
+# new producer ends it or finds out how it ended.
 COMMIT_STUCK_S = 1.2 * TRANSACTION_TIMEOUT_S
 
 # A rebalance waits this long for rows in flight; what is not finished is redone by the next owner.

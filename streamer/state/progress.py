@@ -38,6 +38,7 @@ class Progress:
         base_bytes, block_bytes: read so far.
         reached: how far the changelog was read.
         asleep: whether nothing has come of it yet.
+        hidden_since: monotonic seconds when only a transaction that is still open kept the rest away; None: nothing does.
         slots: in use after the blocks so far, and
         slots_meanwhile: with the parts of the commit that is being read.
         parts: of that commit.
@@ -65,6 +66,7 @@ class Progress:
     block_bytes: int = 0
     reached: int = 0
     asleep: bool = True
+    hidden_since: float | None = None
     slots: int = 0
     slots_meanwhile: int = 0
     parts: list[Delta] = field(default_factory=list)

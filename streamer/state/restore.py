@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import cycle
+from operator import itemgetter
 from threading import Semaphore
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -128,6 +129,16 @@ class Restore:
         took = self._clock.monotonic() - min(p.since for p in under_way)
         return share, took * (1 - share) / share if share else float("inf")
 
+    def hidden(self) -> tuple[str, float] | None:
+        """Where a transaction that is still open hides the rest, and for how many seconds; the one that does so longest."""
+        since = {
+            f"{p.where} from offset {p.reached}": p.hidden_since for p in self._under_way.values() if p.hidden_since is not None
+        }
+        if not since:
+            return None
+        where, first = min(since.items(), key=itemgetter(1))
+        return where, self._clock.monotonic() - first
+
     def step(self, timeout_s: float, spend_s: float = 0.1) -> list[Restored]:
         """Apply what arrives within `timeout_s`, then what is there for `spend_s`; returns the partitions that are complete.
 
@@ -182,6 +193,8 @@ class Restore:
             # A pending transaction hides the rest of the log; only the end that was asked for is the end.
             progress.reached = offset
             progress.ended = progress.reached >= progress.end
+            if not progress.ended and progress.hidden_since is None:
+                progress.hidden_since = self._clock.monotonic()
         else:
             self._read(progress, message, offset)
 
@@ -189,6 +202,7 @@ class Restore:
         """One message: a block, or part of a base snapshot."""
         value, key, where = message.value() or b"", message.key(), self._where(message)
         self.bytes += len(value)
+        progress.hidden_since = None
         if progress.assembly is not None and progress.reached == progress.start != offset:
             raise StateError(
                 f"{self._topic}/{message.partition()}: the base snapshot at offset {progress.start} is gone, the log goes on at "

@@ -4,6 +4,8 @@ from collections import Counter
 
 import pytest
 
+from streamer import limits
+from streamer.memory_log import MemoryProducer
 from tests.unit import flows
 from tests.unit.faulty import FaultTest, short_waits
 
@@ -75,4 +77,32 @@ def test_epochs_from_before_a_restart_of_the_brokers_are_learned_anew() -> None:
         feed(test, 50)
         test.run()
         assert not test.script.restarted, "the client was never told to ask for the leaders again"
+        assert flows.judge(test.log).exactly_once
+
+
+def test_a_transaction_that_hangs_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    with flow() as test:
+        feed(test, 50)
+        test.run()
+        changelog = test.worker.plan.topics.changelog
+        assert changelog is not None
+        test.restart()
+        lost = MemoryProducer(test.log, {"transactional.id": "lost"})
+        lost.init_transactions()
+        lost.begin_transaction()
+        lost.produce(changelog, b"?", partition=3)
+        offset = test.log.end(changelog, 3) - 1
+        test.turns(5)
+        test.clock.advance(2.0)
+        ready = test.worker.ready()
+        assert ready is not None
+        assert f"left open has hidden changelog {changelog}/3 from offset {offset} for 2 s" in ready
+        assert committed(test) == set(range(PARTITIONS)), "the others go on"
+        test.clock.advance(limits.TRANSACTION_TIMEOUT_S * 3)
+        test.turns(2)
+        assert "kafka-transactions.sh" in caplog.text
+        lost.abort_transaction()
+        feed(test, 50)
+        test.run()
+        assert test.worker.ready() is None
         assert flows.judge(test.log).exactly_once
