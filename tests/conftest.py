@@ -1,5 +1,6 @@
 """One real broker for the whole run, topics on it, and an order that lets a broken unit test speak first."""
 
+import logging
 import os
 import shutil
 import time
@@ -119,3 +120,14 @@ def _wait_for_leaders(admin: AdminClient, topic: str, partitions: int) -> None:
             return
         time.sleep(0.02)
     raise TimeoutError(f"topic {topic} has no leader for each of its {partitions} partitions")
+
+
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """What a test does to the logging of the process ends with it."""
+    root = logging.getLogger()
+    before = (root.handlers[:], root.level)
+    yield
+    root.handlers[:], level = before
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)

@@ -7,16 +7,16 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import msgspec
 
 from streamer.cli.say import tell
 from streamer.clock import SystemClock
 from streamer.live.brief import MARK, Brief, together
-from streamer.live.line import LastLines, StatusLine
+from streamer.live.line import LastLines, StatusLine, every
 from streamer.live.numbers import Watch
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Foot:
         if self._line is not None:
             return self._line.refreshed(lambda: str(Brief.of(watch, clock.monotonic())))
         if CHILD in os.environ:
-            return _every(_EVERY_S, lambda: _tell_parent(Brief.of(watch, clock.monotonic())))
+            return every(_EVERY_S, lambda: _tell_parent(Brief.of(watch, clock.monotonic())))
         return nullcontext()
 
     @contextmanager
@@ -75,7 +75,7 @@ class Foot:
             picture.update(draw(frame, console.width, console.height), refresh=True)
 
         try:
-            with Live(console=console, screen=True, auto_refresh=False) as picture, _every(_PICTURE_EVERY_S, show):
+            with Live(console=console, screen=True, auto_refresh=False) as picture, every(_PICTURE_EVERY_S, show):
                 yield
         finally:
             tell(str(self._kept))
@@ -131,21 +131,3 @@ class ParentFoot:
 def _tell_parent(brief: Brief) -> None:
     sys.stderr.write(MARK + msgspec.json.encode(brief).decode() + "\n")
     sys.stderr.flush()
-
-
-@contextmanager
-def _every(seconds: float, act: Callable[[], Any]) -> Iterator[None]:
-    """Do something again and again, on a thread of its own, while the block runs."""
-    over = threading.Event()
-
-    def work() -> None:
-        while not over.wait(seconds):
-            act()
-
-    thread = threading.Thread(target=work, name="streamer-foot", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(2.0)

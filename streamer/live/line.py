@@ -12,6 +12,7 @@ from streamer.telemetry.plain import plain
 
 _ERASE = "\r\x1b[K"
 _EVERY_S = 1.0
+_LET_GO_S = 2.0
 _LINES_KEPT = 20
 
 
@@ -64,19 +65,10 @@ class StatusLine:
     @contextmanager
     def refreshed(self, line: Callable[[], str]) -> Iterator[None]:
         """Show `line()` every second while the block runs, and nothing behind it."""
-        over = threading.Event()
-
-        def refresh() -> None:
-            while not over.wait(_EVERY_S):
-                self.show(line())
-
-        thread = threading.Thread(target=refresh, name="streamer-status", daemon=True)
-        thread.start()
         try:
-            yield
+            with every(_EVERY_S, lambda: self.show(line())):
+                yield
         finally:
-            over.set()
-            thread.join(2 * _EVERY_S)
             self.show("")
 
 
@@ -94,3 +86,21 @@ class LastLines(io.StringIO):
 
     def __str__(self) -> str:
         return "\n".join(self._lines)
+
+
+@contextmanager
+def every(seconds: float, act: Callable[[], object]) -> Iterator[None]:
+    """Do something again and again, on a thread of its own, while the block runs."""
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.wait(seconds):
+            act()
+
+    thread = threading.Thread(target=work, name="streamer-foot", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(_LET_GO_S)

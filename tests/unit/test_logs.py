@@ -6,7 +6,6 @@ import logging
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,17 +14,8 @@ from streamer.kafka_keys import Secret
 from streamer.settings import Settings
 from streamer.telemetry.logs import configure_logs, get_logger
 
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 CANARY = "canary-91ce-Pa55"
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    before = (root.handlers[:], root.level)
-    yield
-    root.handlers[:], level = before
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)
 
 
 class Terminal(io.StringIO):

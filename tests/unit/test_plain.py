@@ -6,7 +6,6 @@ import json
 import logging
 import re
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -124,17 +123,7 @@ def test_the_live_view() -> None:
     assert_safe(line(frame()))
 
 
-@pytest.fixture
-def _logging_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    before = (root.handlers[:], root.level)
-    yield
-    root.handlers[:], level = before
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)
-
-
-@pytest.mark.usefixtures("_logging_as_before")
+@pytest.mark.usefixtures("logging_as_before")
 @pytest.mark.parametrize("fmt", ["json", "console"])
 def test_logs(fmt: Literal["json", "console"]) -> None:
     stream = io.StringIO()
