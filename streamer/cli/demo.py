@@ -55,7 +55,10 @@ def demo(
 
         rate = rate or recording.total / _PLAYS_S
         within_s = None if keep else _limit_s(recording.total / rate)
-        run = Demo(plan, settings, recording, rate=rate, within_s=within_s, title=f"streamer demo: {plan.name}", notice=notice)
+        run = Demo(
+            plan, settings, recording, rate=rate, within_s=within_s, takes_back=broker is Broker.REAL,
+            title=f"streamer demo: {plan.name}", notice=notice,
+        )  # fmt: skip
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: run.stop())
         with _screen() as show:

@@ -49,6 +49,10 @@ def lines(outcome: Outcome, metrics: Metrics) -> Iterator[str]:
     yield f"flags         {outcome.flagged:,}"
     yield f"dead letters  {outcome.dead:,}"
     yield from _reasons(metrics)
+    if outcome.rolled_back:
+        yield f"rolled back   {outcome.rolled_back:,}"
+        yield "              a pause (a stopped process, a busy machine) cost a transaction; this broker cannot take back"
+        yield "              what it had written, so that stays in its topic and counts as no outcome: --broker real can"
     yield f"end to end    p50 {duration(p50)}, p99 {duration(p99)} (from record to commit)"
     for key, of_key in spells(outcome.anomalies).items():
         best = sorted(of_key, key=lambda spell: -spell.score)[:_SPELLS_SHOWN]

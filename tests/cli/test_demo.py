@@ -22,6 +22,7 @@ from topologies.sensor import Reading
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "streamer", "demo"]
+PAUSE_S = 14.0  # longer than the session of its consumer, and than a transaction may take
 
 
 def number(text: str, name: str) -> int:
@@ -72,6 +73,33 @@ class TestWithoutTerminal:
         assert done.returncode == 1, done.stdout
         assert "error: not every event had its outcome within 2 s" in done.stderr
         assert "every event has its outcome" not in done.stdout
+
+    @pytest.mark.again
+    def test_keep_goes_on_after_a_pause_longer_than_its_session(self) -> None:
+        process = subprocess.Popen([*COMMAND, "--keep"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+        assert process.stdout is not None
+        shown = iter(process.stdout)
+
+        def predictions() -> int:
+            return next(int(found[1].replace(",", "")) for line in shown if (found := re.search(r"predictions ([\d,]+),", line)))
+
+        try:
+            while predictions() == 0:
+                pass
+            before = predictions()
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(PAUSE_S)
+            process.send_signal(signal.SIGCONT)
+            while predictions() < before + 5_000:
+                pass
+            process.send_signal(signal.SIGINT)
+            rest, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            process.wait()
+        assert process.returncode == 0, rest
+        outcomes = number(rest, "predictions") + number(rest, "dead letters")
+        assert number(rest, "events in") - outcomes == (number(rest, "rolled back") if "rolled back" in rest else 0)
 
     def test_keep_goes_on_until_told_to_stop(self) -> None:
         process = subprocess.Popen([*COMMAND, "--keep"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
