@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from confluent_kafka import KafkaError, Message
 
 from streamer.message_sizes import SETTING
+from streamer.topic_changes import CREATE
 
 DeliveryReport = Callable[[KafkaError | None, Message], None]
 
@@ -23,8 +24,8 @@ FINAL = {
     KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT: _SETTING,
     KafkaError.UNSUPPORTED_COMPRESSION_TYPE: "choose another compression.type in [kafka.producer]",
     KafkaError.INVALID_REQUIRED_ACKS: _SETTING,
-    KafkaError.UNKNOWN_TOPIC_OR_PART: "create the topic with streamer topics create",
-    KafkaError._UNKNOWN_TOPIC: "create the topic with streamer topics create",  # noqa: SLF001 - the name the binding gives it
+    KafkaError.UNKNOWN_TOPIC_OR_PART: f"create the topic with {CREATE}",
+    KafkaError._UNKNOWN_TOPIC: f"create the topic with {CREATE}",  # noqa: SLF001 - the name the binding gives it
     KafkaError._UNKNOWN_PARTITION: "the topic has fewer partitions than when the worker started",  # noqa: SLF001
     KafkaError.TOPIC_EXCEPTION: "the cluster does not accept this name of a topic",
     KafkaError.TOPIC_AUTHORIZATION_FAILED: f"grant write on the topic; {_RIGHTS}",

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from streamer.stages.transaction import Place
     from streamer.topic_watch import Known, Roles
 
+CREATE = "streamer topics create, and the --group of this worker if it has one"
 _ANEW = (
     "streamer state reset FILE:NAME --to earliest reads the new topic from its start, with empty windows (--to latest: what "
     "comes from now on); so does a new --group"
@@ -67,7 +68,7 @@ def output_replaced(roles: "Roles", topic: str, before: str, now: str, sound: So
 def deleted(roles: "Roles", topic: str, known: "Known | None", sound: Sound) -> str:
     """A topic is gone."""
     of = f" (id {known.id})" if known is not None and known.id else ""
-    text = f"topic {topic}{of} was deleted; it was there at {sound.since}. Make it again with streamer topics create. "
+    text = f"topic {topic}{of} was deleted; it was there at {sound.since}. Make it again with {CREATE}. "
     return text + (f"Offsets begin anew there: {_ANEW}" if topic in roles.inputs else _lost(roles, topic, sound))
 
 
