@@ -3,7 +3,7 @@
     python -m tests.faults.soak --minutes 60
 
 Each flow has its workers, its load with bad records and its reader. Guests join and leave each group once a minute, which makes
-two rebalances; in the first third the broker is away for a twelfth of the time. In the end the checker judges every record, and
+two rebalances; in the first half the broker is away, for five minutes of an hour. In the end the checker judges every record, and
 the workers must hold no more memory, descriptors, threads and changelog than they may.
 """
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from tests.faults.names import Flow
 
-AWAY_SHARE, AWAY_FROM = 1 / 12, 1 / 6
+AWAY_S_MAX, AWAY_SHARE, AWAY_FROM = 300.0, 1 / 8, 1 / 6
 GUEST_EVERY_S, GUEST_STAYS_S = 60.0, 20.0
 SAMPLE_EVERY_S = 5.0
 LOOK_S = 0.05
@@ -135,7 +135,7 @@ class Soak:
 
     def _pass_the_time(self) -> None:
         start, lasts_s = time.monotonic(), self.minutes * 60
-        away_at, away_s = start + AWAY_FROM * lasts_s, AWAY_SHARE * lasts_s
+        away_at, away_s = start + AWAY_FROM * lasts_s, _away_s(self.minutes)
         self._go_on(start, away_at)
         before = [run.counters() for run in self.runs]
         self._broker_away(start, away_s)
@@ -221,6 +221,11 @@ class Soak:
         return "\n".join([*texts, *(f"  seen: {fact}" for fact in self.facts), *(f"  WRONG: {what}" for what in self.wrong)])
 
 
+def _away_s(minutes: float) -> float:
+    """How long the broker is away."""
+    return min(AWAY_S_MAX, AWAY_SHARE * minutes * 60)
+
+
 def _run_of(flow: Flow, args: argparse.Namespace, broker: DevBroker, folder: Path) -> Watched:
     protocol = PROTOCOLS[(args.seed + FLOWS.index(flow)) % len(PROTOCOLS)]
     plan = Plan(args.seed, (), flow, protocol, rate=args.rate, seconds=args.minutes * 60, workers=args.workers, keys=args.keys)
@@ -242,7 +247,7 @@ def main() -> int:
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     # A partition is silent while the broker is away; no window may close by that, or the checker could not tell when.
-    os.environ[IDLE_VARIABLE] = f"{args.minutes * 60 * AWAY_SHARE + 2 * CLOSE_IDLE_S:g}s"
+    os.environ[IDLE_VARIABLE] = f"{_away_s(args.minutes) + 2 * CLOSE_IDLE_S:g}s"
     with DevBroker(settings=SWEEPS) as broker:
         flows: Sequence[Flow] = [flow for flow in FLOWS if flow in args.flows.split(",")]
         soak = Soak(broker, [_run_of(flow, args, broker, folder) for flow in flows], args.minutes)
