@@ -359,10 +359,11 @@ class Worker:
         redone = self._infer.rows + self._produce.rows + self._commit.rows
         self._infer.drop()
         self._produce.drop()
-        if redone or not len(self._fences):
+        first = not failure.again  # of an outage, which may take hours: what is said of it is said once
+        if first and (redone or not len(self._fences)):
             what = {"topic": self._consume.lead, "partitions": partitions, "rows": redone}
             _log.warning("rolling_back", cause=failure.cause, error=str(failure), **what)
-        if failure.cause == "fenced" and not failure.again:
+        if failure.cause == "fenced" and first:
             self._fences.note()
         try:
             self._commit.give_up(replace=failure.replace)
@@ -370,7 +371,8 @@ class Worker:
             self._assignment.begin(partitions)
         except (KafkaException, TransactionError) as error:
             # The broker is away: stay in the group as well as we can, and try again.
-            _log.warning("rollback_waits", error=str(error))
+            if first:
+                _log.warning("rollback_waits", error=str(error))
             self._failure = TransactionError(failure.cause, error, replace=True, again=True)
             self._consume.poll(0, 0.0, 0.0)
             self._stopping.wait(_MEND_PAUSE_S)

@@ -54,6 +54,20 @@ def test_only_a_producer_in_doubt_is_replaced(kind: str, replaced: int) -> None:
         assert flows.judge(test.log).exactly_once
 
 
+def test_of_a_broker_that_stays_away_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    with flow() as test:
+        send(test, range(5))
+        test.run()
+        test.script.fail_next("commit", "fatal")
+        test.script.fail_next("init", "retriable", 20)
+        send(test, range(5, 10))
+        test.run()
+        said = [record.msg["event"] for record in caplog.records if isinstance(record.msg, dict)]
+        assert (said.count("rolling_back"), said.count("rollback_waits")) == (1, 1)
+        assert test.script.calls["init"] > 20
+        assert flows.judge(test.log).exactly_once
+
+
 @pytest.mark.parametrize("late", ["never", "in the end"])
 def test_a_commit_that_never_ends_is_left_to_itself(late: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FaultyClients, "commit_stuck_s", COMMIT_STUCK_S)
