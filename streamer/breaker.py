@@ -67,7 +67,10 @@ class Breaker:
     def _words(self, failure: TransactionError, first: Refused | None, error: KafkaError) -> str:
         remedy = FINAL[error.code()]
         if first is None:
-            return f"the broker refuses what we send: {failure}. What to do: {remedy}."
+            ours = ", ".join(sorted(self._sizes.topics))
+            return (
+                f"the broker refuses what we send: {failure}. What to do: {remedy}. The topics that this worker writes: {ours}."
+            )
         place = first.topic if first.partition is None or first.partition < 0 else f"{first.topic}/{first.partition}"
         most = self._sizes.record(first.topic)
         takes = f", of {most:,} that it took at the start" if error.code() == KafkaError.MSG_SIZE_TOO_LARGE else ""

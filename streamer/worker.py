@@ -354,6 +354,7 @@ class Worker:
         """Roll back to the last commit: abort, forget rows in flight, restore windows, read from the committed offsets."""
         failure = self._failure
         assert failure is not None, "mended without a failure"
+        failure = self._failure = self._commit.reason(failure, self._consume.group_metadata)
         partitions, read = sorted(self._assignment.partitions), self._consume.read
         self._consume.hold(partitions)
         redone = self._infer.rows + self._produce.rows + self._commit.rows

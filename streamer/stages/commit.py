@@ -4,11 +4,11 @@ A commit runs in its own thread while the worker goes on with the next rows; wha
 free again. The offsets of a commit come from the batches in it, never from the consumer's position.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from streamer.bases import Bases, Ends, Stores
 from streamer.batch import Batch
@@ -30,6 +30,7 @@ from streamer.telemetry.metrics import Metrics
 _log = get_logger(__name__)
 
 _MEND_TIMEOUT_S = 2.0
+_ASK_S = 1.0
 # Between turns, while rows wait for a new producer; a healthy broker needs 10 to 100 ms.
 _OPEN_TRY_S = 0.2
 # Longer than that is worth telling whoever sends traffic here.
@@ -252,6 +253,26 @@ class Commit:
 
     def _base(self, partition: int) -> int | None:
         return self._bases.named(partition) if self._bases is not None else None
+
+    def reason(self, failure: TransactionError, member: Callable[[], Any]) -> TransactionError:
+        """Why, where the client only said that the state of its transaction is wrong: a broker has refused part of it.
+
+        The client tells that to who wants to send offsets. Those here are committed already, so nothing could come of them.
+
+        Args:
+            failure: as it was met.
+            member: gives the group's member and generation.
+        """
+        over = self._running is None or self._running.finished.is_set()
+        if failure.error is None or failure.error.code() != KafkaError._STATE or not (over and self._outlets.begun):  # noqa: SLF001
+            return failure
+        known = [(topic, partition, offset) for partition, at in self.places.items() for topic, offset in at.next.items()]
+        try:
+            if known:
+                self.producer.send_offsets_to_transaction([TopicPartition(*known[0])], member(), _ASK_S)
+        except KafkaException as told:
+            return TransactionError(failure.cause, told, replace=failure.replace)
+        return failure
 
     def give_up(self, *, replace: bool) -> None:
         """Abort what is open and make the producer usable again; rows are the worker's to redo.

@@ -1,18 +1,20 @@
 """A broker that grants nothing but what `streamer topics plan` prints: a worker starts, is killed, and starts again."""
 
 import os
+import re
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
+from confluent_kafka.admin._acl import AclBinding, AclBindingFilter, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
 from streamer.broker import DevBroker
 from tests.faults.make_model import write_model
-from tests.kafka.test_service import FLOW, Flow, expected, same, seen
+from tests.kafka.test_service import FLOW, WAIT_S, Flow, expected, same, seen
 
 ROWS = 200
 KINDS = {"topic": ResourceType.TOPIC, "group": ResourceType.GROUP, "transactional-id": ResourceType.TRANSACTIONAL_ID}
@@ -41,6 +43,18 @@ def grants(plan: str, user: str) -> list[AclBinding]:
     return list(dict.fromkeys(found))
 
 
+def granted(broker: DevBroker, flow: Flow, topology: str) -> list[AclBinding]:
+    """Grant what the plan of a flow prints, and have the flow's clients log in."""
+    user = str(broker.sasl_config["sasl.username"])
+    rights = grants(flow.command("topics", "plan", topology, "--group", flow.prefix), user)
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    for answer in admin.create_acls(rights).values():
+        answer.result(20)
+    flow.environment |= {"KAFKA_" + key.upper().replace(".", "_"): str(value) for key, value in broker.sasl_config.items()}
+    assert os.environ.get("KAFKA_SASL_USERNAME") is None
+    return rights
+
+
 @pytest.mark.parametrize(
     ("topology", "guarantee"),
     [(FLOW, "exactly-once"), pytest.param("tests/kafka/rekey_flow.py:flow", "at-least-once", marks=pytest.mark.again)],
@@ -48,12 +62,7 @@ def grants(plan: str, user: str) -> list[AclBinding]:
 def test_the_rights_that_are_printed_suffice(guarded: DevBroker, tmp_path: Path, topology: str, guarantee: str) -> None:
     write_model(tmp_path)
     flow = Flow({"bootstrap.servers": guarded.bootstrap}, tmp_path, topology)
-    plan = flow.command("topics", "plan", topology, "--group", flow.prefix)
-    admin = AdminClient({"bootstrap.servers": guarded.bootstrap})
-    for answer in admin.create_acls(grants(plan, str(guarded.sasl_config["sasl.username"]))).values():
-        answer.result(20)
-    flow.environment |= {"KAFKA_" + key.upper().replace(".", "_"): str(value) for key, value in guarded.sasl_config.items()}
-    assert os.environ.get("KAFKA_SASL_USERNAME") is None
+    granted(guarded, flow, topology)
     flow.send(ROWS)
     with flow.running("--guarantee", guarantee, ends=signal.SIGKILL):
         assert len(flow.predictions(ROWS)) >= ROWS
@@ -63,3 +72,27 @@ def test_the_rights_that_are_printed_suffice(guarded: DevBroker, tmp_path: Path,
     if topology == FLOW and guarantee == "exactly-once":
         assert same(seen(rows), expected(2 * ROWS))
     assert len({str(row["id"]) for row in rows}) == 2 * ROWS
+
+
+@pytest.mark.again
+def test_a_right_that_is_taken_away_is_named_until_it_is_back(guarded: DevBroker, tmp_path: Path) -> None:
+    write_model(tmp_path)
+    flow = Flow({"bootstrap.servers": guarded.bootstrap}, tmp_path)
+    rights, topic = granted(guarded, flow, FLOW), f"{flow.prefix}.predictions"
+    write = [right for right in rights if (right.name, right.operation) == (topic, AclOperation.WRITE)]
+    admin = AdminClient({"bootstrap.servers": guarded.bootstrap})
+    flow.send(ROWS)
+    with flow.running():
+        assert len(flow.predictions(ROWS)) == ROWS
+        (right,) = write
+        taken = AclBindingFilter(
+            right.restype, right.name, right.resource_pattern_type, right.principal, "*", right.operation, right.permission_type
+        )
+        assert admin.delete_acls([taken])[taken].result(20)
+        flow.send(ROWS)
+        until = time.monotonic() + WAIT_S
+        while "grant write on the topic" not in flow.log.read_text() and time.monotonic() < until:
+            time.sleep(0.05)
+        assert re.search(rf"grant write on the topic; .* The topics that this worker writes: .*{topic}", flow.log.read_text())
+        admin.create_acls(write)[right].result(20)
+        assert same(seen(flow.predictions(2 * ROWS)), expected(2 * ROWS))

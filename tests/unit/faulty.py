@@ -25,13 +25,13 @@ from streamer.stages.transaction import Transaction
 from streamer.testing import TopologyTest
 from streamer.worker import Worker
 
-ABORTABLE, FATAL = "abortable", "fatal"
-KINDS = ("abortable", "retriable", "lost_answer", "fatal", "fenced", "full")
+ABORTABLE, FATAL, UNAUTHORIZED = "abortable", "fatal", "unauthorized"
 
 
 def kafka_error(kind: str) -> KafkaException:
     """The exception that the binding raises for an error of this kind."""
     errors = {
+        "unauthorized": KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, "scripted", txn_requires_abort=True),
         "abortable": KafkaError(KafkaError._ALL_BROKERS_DOWN, "scripted", txn_requires_abort=True),
         "retriable": KafkaError(KafkaError._TIMED_OUT, "scripted", retriable=True),
         "lost_answer": KafkaError(KafkaError._TIMED_OUT, "scripted", retriable=True),
@@ -116,10 +116,13 @@ class FaultyProducer(MemoryProducer):
 
     def produce_batch(self, topic: str, messages: list[dict[str, Any]], on_delivery: Report | None = None) -> int:
         accepted, self.reports = len(messages), on_delivery is not None
-        if self._script.take("produce_batch") == "full":
+        kind = self._script.take("produce_batch")
+        if kind == "full":
             accepted //= 2
         elif self.broken:
-            raise kafka_error("state" if self.broken == ABORTABLE else FATAL)
+            raise kafka_error(FATAL if self.broken == FATAL else "state")
+        elif kind == UNAUTHORIZED:  # the client learns of it when the broker answers, and says so to nobody who only produces
+            self.broken = kind
         for message in messages[:accepted]:
             place = message["value"], message["key"], message.get("partition", -1)
             MemoryProducer.produce(self, topic, *place, on_delivery=on_delivery)
@@ -139,7 +142,7 @@ class FaultyProducer(MemoryProducer):
         self._in_transaction = False
 
     def abort_transaction(self, timeout: float = 0) -> None:
-        if self.broken == ABORTABLE:
+        if self.broken in {ABORTABLE, UNAUTHORIZED}:
             self.broken = ""
         self._do("abort", lambda: super(FaultyProducer, self).abort_transaction(timeout))
         self._in_transaction = False
@@ -153,7 +156,7 @@ class FaultyProducer(MemoryProducer):
         if kind == ABORTABLE and self._id is None:
             kind = "retriable"  # without transactions there is nothing to abort
         if self.broken:
-            raise kafka_error("state" if enqueues and self.broken == ABORTABLE else self.broken)
+            raise kafka_error("state" if enqueues and self.broken != FATAL else self.broken)
         if kind == "full" and enqueues:
             raise BufferError("Local: Queue full")
         if kind == "lost_answer":

@@ -97,6 +97,17 @@ def test_what_is_no_answer_is_waited_out(kind: str) -> None:
         assert flows.judge(test.log).exactly_once
 
 
+def test_a_refusal_that_the_client_keeps_to_itself_is_found_out() -> None:
+    """A broker refuses a topic to a transaction: who produces hears of a wrong state only, and would try for ever."""
+    with flow() as test:
+        send(test, range(3))
+        test.run()
+        test.script.fail_next("produce_batch", "unauthorized", times=3 * REFUSALS_MAX)
+        send(test, range(3))
+        with pytest.raises(RefusedError, match=f"grant write on the topic.*{flows.PREDICTIONS}"):
+            test.run()
+
+
 def test_commits_of_other_partitions_do_not_help_the_record_that_is_refused() -> None:
     """A poisoned partition beside one that is always busy would otherwise be tried for ever."""
     with FaultTest(flows.topology(), models=flows.score, partitions=2) as test:
