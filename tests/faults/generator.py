@@ -28,7 +28,8 @@ TRANSACTION_ROWS = 40
 TRANSACTION_EVERY_S = 1.0
 ABORT_EVERY = 5
 TICK_S = 0.01
-NEW_PRODUCER_S = 60.0
+# A soak takes the broker away for minutes.
+PATIENCE_S = 900
 # Of the joined flow: records of the second topic for one of the first. There and where windows close, records lie back in
 # time, in the latter some of them too far.
 SECOND_SHARE = 0.5
@@ -92,7 +93,7 @@ class Generator:
         self._dice = random.Random(load.seed)
         self._sensors = Sensors(load, self._dice)
         self._poisoner = Poisoner(random.Random(load.seed + 1))
-        self._plain = Producer({**shared, "enable.idempotence": True})
+        self._plain = Producer({**shared, "enable.idempotence": True, "message.timeout.ms": PATIENCE_S * 1000})
         self._grouping = {**shared, "transactional.id": f"{names.prefix}-generator", **SHORT}
         self._grouped = self._new_grouped()
         self._transactions = 0
@@ -171,7 +172,7 @@ class Generator:
             self._grouped = self._new_grouped()
 
     def _new_grouped(self) -> Producer:
-        deadline = time.monotonic() + NEW_PRODUCER_S
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             producer = Producer(self._grouping)
             try:

@@ -124,6 +124,11 @@ class Run:
         self.strikes.bring_all_back()
         self.strikes.pass_time(start + self._plan.seconds - time.monotonic())
 
+    @property
+    def loaded(self) -> bool:
+        """Whether events are offered."""
+        return self._generator.running
+
     def _finish(self, generator: Child) -> None:
         if not generator.running:
             self.outcome.failures.append(f"the load ended before the faults did:\n{generator.tail()}")

@@ -152,6 +152,8 @@ class Soak:
         sampled = guest = time.monotonic()
         while (now := time.monotonic()) < until:
             for run in self.runs:
+                if not run.loaded:
+                    raise SystemExit(f"the load of the {run.plan.flow} flow ended early; logs: {run.crew.folder}")
                 run.strikes.look_around()
                 self._entertain(run, now)
             if now >= sampled:
