@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from concurrent.futures import wait
 from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import EarliestSpec, LatestSpec
 
@@ -45,15 +45,20 @@ class Ends:
     @property
     def known(self) -> dict[Place, tuple[int, int]]:
         """Both ends of each partition that was answered for."""
-        both = {place: (low, self._highs[place]) for place, low in self._lows.items()}
-        return {
-            place: (low.result().offset, high.result().offset)
-            for place, (low, high) in both.items()
-            if low.done() and high.done() and low.exception() is None and high.exception() is None
-        }
+        lows, highs = _offsets(self._lows), _offsets(self._highs)
+        return {place: (low, highs[place]) for place, low in lows.items() if place in highs}
 
     @property
     def error(self) -> KafkaException | None:
         """Why a partition was not answered for, one reason for all of them; None if there is none."""
-        reasons = (future.exception() for future in (*self._lows.values(), *self._highs.values()) if future.done())
-        return next((reason for reason in reasons if isinstance(reason, KafkaException)), None)
+        done = [future for future in (*self._lows.values(), *self._highs.values()) if future.done()]
+        reasons = [reason for future in done if isinstance(reason := future.exception(), KafkaException)]
+        if not reasons and any(future.exception() is None and future.result().offset < 0 for future in done):
+            reasons = [KafkaException(KafkaError(KafkaError._NO_OFFSET, "a broker answered without an offset"))]  # noqa: SLF001
+        return reasons[0] if reasons else None
+
+
+def _offsets(answers: "dict[Place, Future[ListOffsetsResultInfo]]") -> dict[Place, int]:
+    """Those that hold one: while a broker comes back, an answer may be no error and no offset (-1001) either."""
+    good = {place: future.result().offset for place, future in answers.items() if future.done() and future.exception() is None}
+    return {place: offset for place, offset in good.items() if offset >= 0}

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from operator import itemgetter
+from threading import Thread
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from streamer.batch import Records
 from streamer.by_partition import partition_rows
 from streamer.clock import Clock
 from streamer.errors import FencedError, TopicError
-from streamer.stages.rejoin import Rejoin
+from streamer.stages.rejoin import SILENT_S, Rejoin
 from streamer.stages.transaction import TransactionError
 from streamer.telemetry.logs import get_logger
 
@@ -104,11 +105,15 @@ class Consume:
 
             return handle
 
+        def lost(partitions: list[int]) -> None:
+            self._rejoin.lost()
+            listener.lost(partitions)
+
         self._consumer.subscribe(
             [self.lead],
             on_assign=relay(assigned),
             on_revoke=relay(given_up(listener.revoked)),
-            on_lost=relay(given_up(listener.lost)),
+            on_lost=relay(given_up(lost)),
         )
 
     def poll(self, rows: int, timeout_s: float, gather_s: float) -> list[Records]:
@@ -121,6 +126,8 @@ class Consume:
         self._discount_deafness()
         if self._rejoin.due() and self._listener is not None:
             self.subscribe(self._listener)
+        if self._rejoin.silent:
+            self._renew(f"the group took our partitions away and has said nothing for {SILENT_S:g} s")
         try:
             return self._poll(rows, timeout_s, gather_s)
         except KafkaException as failure:
@@ -151,8 +158,8 @@ class Consume:
         _log.warning("consumer_ended", topic=self.lead, error=why)
         self._rejoin.ended(why)
         ended, self._consumer = self._consumer, self._make()
-        with suppress(KafkaException, RuntimeError):
-            ended.close()
+        # Beside the worker, which its group and its health wait for: one that has lost its way may not end either.
+        Thread(target=_close, args=(ended,), name="streamer-close", daemon=True).start()
         owned, self._owned = sorted(self._owned), set()
         if self._listener is not None:
             self._listener.lost(owned)
@@ -385,3 +392,8 @@ class Consume:
     @staticmethod
     def _at(places: Iterable[Place], offset: int = 0) -> list[TopicPartition]:
         return [TopicPartition(topic, partition, offset) for topic, partition in places]
+
+
+def _close(consumer: Consumer) -> None:
+    with suppress(KafkaException, RuntimeError):
+        consumer.close()

@@ -1,4 +1,4 @@
-"""A consumer that has ended is followed by another one, after a pause that grows from one to the next."""
+"""A consumer that has ended, or lost its way, is followed by another one, after a pause that grows from one to the next."""
 
 from dataclasses import dataclass
 
@@ -9,6 +9,9 @@ _PAUSE_S = 1.0
 _PAUSE_MAX_S = 30.0
 # About eight minutes, as long as a start of brokers may take.
 _TRIES_MAX = 20
+# A group deals again within a session (10 s, 45 s under KIP-848) and what its members need to finish. After the loss of a
+# connection the client was seen to poll on and never join again, while nothing said so.
+SILENT_S = 60.0
 
 
 @dataclass(slots=True)
@@ -24,6 +27,7 @@ class Rejoin:
     reason: str | None = None
     _tries: int = 0
     _at: float | None = None
+    _lost_at: float | None = None
 
     def ended(self, reason: str) -> None:
         """A consumer has ended; begin a pause.
@@ -35,7 +39,7 @@ class Rejoin:
             raise StreamerError(f"the group cannot be joined, {_TRIES_MAX} consumers have ended one after the other: {reason}")
         self._at = self.clock.monotonic() + min(_PAUSE_S * 2.0**self._tries, _PAUSE_MAX_S)
         self._tries += 1
-        self.reason = reason
+        self.reason, self._lost_at = reason, None
 
     def due(self) -> bool:
         """Whether the pause is over; true once."""
@@ -46,4 +50,13 @@ class Rejoin:
 
     def joined(self) -> None:
         """The group has let us in."""
-        self.reason, self._tries = None, 0
+        self.reason, self._tries, self._lost_at = None, 0, None
+
+    def lost(self) -> None:
+        """The group took us for dead and gave our partitions away; the client joins again by itself."""
+        self._lost_at = self.clock.monotonic()
+
+    @property
+    def silent(self) -> bool:
+        """Whether the group has said nothing since, for longer than it takes."""
+        return self._lost_at is not None and self.clock.monotonic() - self._lost_at > SILENT_S

@@ -7,6 +7,7 @@ from confluent_kafka import KafkaException
 
 from streamer import limits
 from streamer.errors import StreamerError
+from streamer.stages.rejoin import SILENT_S
 from tests.unit import flows, rekeyed
 from tests.unit.faulty import FaultTest, FaultyConsumer, FaultyProducer, kafka_error, short_waits
 from tests.unit.second import Second
@@ -172,6 +173,26 @@ def test_a_consumer_that_has_ended_is_followed_by_another(how: str) -> None:
         test.clock.advance(1.0)
         test.settle(fail=True)
         assert test.worker.metrics.value("streamer_recoveries_total", "lost") == 1
+        assert flows.judge(test.log).exactly_once
+
+
+def test_a_consumer_to_which_the_group_says_nothing_more_is_followed_by_another() -> None:
+    """Seen on a real broker: a client that had lost its partitions polled on, and never joined again."""
+    with flow() as test:
+        feed(test, 20)
+        test.turns(4)
+        test.move("on_lost", [0, 1])
+        test.turns(2)
+        test.clock.advance(SILENT_S / 2)
+        test.turns(2)
+        assert "it has not said yet which partitions are ours" in (test.worker.ready() or "")
+        test.clock.advance(SILENT_S / 2 + 1.0)
+        test.turns(1)
+        assert f"has said nothing for {SILENT_S:g} s" in (test.worker.ready() or "")
+        feed(test, 20)
+        test.clock.advance(1.0)
+        test.settle(fail=True)
+        assert test.worker.ready() is None
         assert flows.judge(test.log).exactly_once
 
 
