@@ -39,7 +39,7 @@ _REFRESH_S = 1.0
 _ASK_AGAIN_S = 0.2
 _TELL_AGAIN_S = 10.0
 # Until then it may be the transaction of a worker that was killed; the broker takes 10 to 20 s to end that.
-_OPEN_SOON_S, _OPEN_LONG_S = 1.0, 3 * limits.TRANSACTION_TIMEOUT_S
+_OPEN_SOON_S, _OPEN_LONG_S, _OPEN_AGAIN_S = 1.0, 3 * limits.TRANSACTION_TIMEOUT_S, 60.0
 
 
 @dataclass(slots=True)
@@ -100,6 +100,7 @@ class Assignment:
     _learn_pace: _Pace = field(default_factory=_Pace)
     _place_pace: _Pace = field(default_factory=_Pace)
     _tell_at: float = 0.0
+    _open_tell_at: float = 0.0
     _progress_at: float = 0.0
     _awaited_until: float = field(init=False)
 
@@ -325,7 +326,9 @@ class Assignment:
         if len(restore) and self.clock.monotonic() >= self._progress_at:
             self._progress_at = self.clock.monotonic() + _PROGRESS_EVERY_S
             _log.info("restoring", partitions=len(restore), read=f"{share:.0%}", bytes=restore.bytes, seconds_left=round(left, 1))
-            if (hidden := restore.hidden()) is not None and hidden[1] > _OPEN_LONG_S:
+            hidden = restore.hidden()
+            if hidden is not None and hidden[1] > _OPEN_LONG_S and self.clock.monotonic() >= self._open_tell_at:
+                self._open_tell_at = self.clock.monotonic() + _OPEN_AGAIN_S
                 _log.warning("transaction_open", what=_open_transaction(*hidden))
 
     def _offset(self, topic: str, partition: int, reached: int | None, low: int, high: int) -> int:
@@ -363,7 +366,7 @@ class Assignment:
 def _open_transaction(where: str, seconds: float) -> str:
     """What keeps a restore waiting that has read all it may."""
     return (
-        f"a transaction that was left open has hidden changelog {where} for {seconds:.0f} s. The broker ends it "
-        f"{limits.TRANSACTION_TIMEOUT_S:g} s after it began, and looks every 10 s; one that stays longer hangs: find and abort "
-        "it with kafka-transactions.sh, see docs/operations.md"
+        f"a transaction that is open has hidden changelog {where} for {seconds:.0f} s. Brokers that answer end it within "
+        f"{limits.TRANSACTION_TIMEOUT_S:g} s and the 10 s between two looks; one that stays may hang: docs/operations.md says "
+        "how to find out with kafka-transactions.sh, and what to do then"
     )

@@ -12,7 +12,7 @@ from streamer.clock import Clock
 from streamer.errors import RefusedError
 from streamer.limits import REFUSALS_MAX
 from streamer.message_sizes import MessageSizes
-from streamer.refusals import FINAL, Refusals, Refused
+from streamer.refusals import FINAL, Refusals, Refused, of_topic
 from streamer.stages.transaction import Transaction, TransactionError
 from streamer.telemetry.logs import get_logger
 
@@ -67,10 +67,8 @@ class Breaker:
     def _words(self, failure: TransactionError, first: Refused | None, error: KafkaError) -> str:
         remedy = FINAL[error.code()]
         if first is None:
-            ours = ", ".join(sorted(self._sizes.topics))
-            return (
-                f"the broker refuses what we send: {failure}. What to do: {remedy}. The topics that this worker writes: {ours}."
-            )
+            ours = f" The topics that this worker writes: {', '.join(sorted(self._sizes.topics))}." if of_topic(error) else ""
+            return f"the broker refuses what we send: {failure}. What to do: {remedy}.{ours}"
         place = first.topic if first.partition is None or first.partition < 0 else f"{first.topic}/{first.partition}"
         most = self._sizes.record(first.topic)
         takes = f", of {most:,} that it took at the start" if error.code() == KafkaError.MSG_SIZE_TOO_LARGE else ""

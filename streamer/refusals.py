@@ -34,8 +34,17 @@ FINAL = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: _RIGHTS,
     KafkaError.OFFSET_METADATA_TOO_LARGE: "raise offset.metadata.max.bytes of the brokers",
 }
+_OF_ALL = {
+    KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.OFFSET_METADATA_TOO_LARGE,
+}  # fmt: skip
 _ID = re.compile(rb'\{"id":"([^"]{1,200})"')
 _KEY_SHOWN = 64
+
+
+def of_topic(error: KafkaError) -> bool:
+    """Whether an answer is about one of the topics."""
+    return error.code() not in _OF_ALL
 
 
 @dataclass(frozen=True, slots=True)

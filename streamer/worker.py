@@ -360,7 +360,7 @@ class Worker:
         redone = self._infer.rows + self._produce.rows + self._commit.rows
         self._infer.drop()
         self._produce.drop()
-        first = not failure.again  # of an outage, which may take hours: what is said of it is said once
+        first = not failure.again  # of an outage, which may take hours: the same is not said again
         if first and (redone or not len(self._fences)):
             what = {"topic": self._consume.lead, "partitions": partitions, "rows": redone}
             _log.warning("rolling_back", cause=failure.cause, error=str(failure), **what)
@@ -372,9 +372,9 @@ class Worker:
             self._assignment.begin(partitions)
         except (KafkaException, TransactionError) as error:
             # The broker is away: stay in the group as well as we can, and try again.
-            if first:
-                _log.warning("rollback_waits", error=str(error))
             self._failure = TransactionError(failure.cause, error, replace=True, again=True)
+            if str(self._failure) != str(failure):
+                _log.warning("rollback_waits", error=str(error))
             self._consume.poll(0, 0.0, 0.0)
             self._stopping.wait(_MEND_PAUSE_S)
             return False

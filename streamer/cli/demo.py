@@ -68,7 +68,8 @@ def demo(
     if outcome.problem is not None:
         tell(f"error: {outcome.problem}\n{log}")
         raise typer.Exit(1)
-    say("every event has its outcome" + ("" if broker is Broker.REAL else "; nothing of it was kept: the broker was in memory"))
+    whose = "every event has" if not outcome.rolled_back else "every other event has"
+    say(f"{whose} its outcome" + ("" if broker is Broker.REAL else "; nothing of it was kept: the broker was in memory"))
 
 
 def _load(settings: "Settings") -> "tuple[Plan, Recording]":

@@ -33,6 +33,7 @@ _ANOMALIES_SHOWN = 50
 _PICTURE_EVERY_S = 0.25
 _JOIN_S = 15.0
 _END_WAIT_S = 5.0
+_STILL_S = 3.0
 
 
 @dataclass(slots=True)
@@ -44,7 +45,8 @@ class Outcome:
         predicted, dead: of these, by their committed outcome.
         flagged: predictions among them that were flagged.
         anomalies: the newest of those, as read back from their topic.
-        rolled_back: events whose results were written and then given up by the worker, on a broker that cannot take them back.
+        rolled_back: events without a committed outcome, since the worker gave up what it had written of them; on a broker that
+            cannot take that back, else 0.
         known: key -> when known anomalies were, first and last second; empty if the recording was played more than once.
         problem: why the demo did not end well, or None.
     """
@@ -93,6 +95,7 @@ class Demo:
         self._anomalies: deque[dict[str, Any]] = deque(maxlen=_ANOMALIES_KEPT)
         self._read_anomalies = 0
         self._reading = True
+        self._done_before, self._still_since = 0, 0.0
         self._known: dict[str, list[tuple[float, float]]] = {}
         self.worker = Worker(plan, settings)
         topic = plan.topics.source
@@ -201,20 +204,24 @@ class Demo:
         )  # fmt: skip
 
     def _too_far_ahead(self) -> bool:
-        return self._feeder.sent - self._done() > _AHEAD_MAX
+        return self._feeder.sent - self._done() - self._uncounted_max() > _AHEAD_MAX
 
     def _done(self) -> int:
         return int(self.worker.metrics.value("streamer_records_total"))
 
     def _all_done(self) -> bool:
-        return self._done() >= self._feeder.delivered or (self._wrote_for_good() and self._caught_up())
+        done, now = self._done(), self._clock.monotonic()
+        if done != self._done_before:
+            self._done_before, self._still_since = done, now
+        still = now - self._still_since > _STILL_S and self.worker.ready() is None
+        return done >= self._feeder.delivered or (still and self._feeder.delivered - done <= self._uncounted_max())
 
-    def _wrote_for_good(self) -> bool:
-        """Whether a roll-back left results in their topics: the windows go on behind them, and they count as no outcome."""
-        return not self._takes_back and any(self.worker.metrics.by_label("streamer_recoveries_total").values())
+    def _uncounted_max(self) -> int:
+        """Rows of transactions that were rolled back: a broker that cannot take them back may hold the outcome of each.
 
-    def _caught_up(self) -> bool:
-        return self.worker.ready() is None and not any(self.worker.metrics.by_label("streamer_consumer_lag_records").values())
+        The windows go on behind those whose changes it holds, so they are not read again, and count as no outcome.
+        """
+        return 0 if self._takes_back else int(self.worker.metrics.value("streamer_rows_redone_total"))
 
     def _all_read(self) -> bool:
         return self._read_anomalies >= self._flagged()
@@ -235,11 +242,11 @@ class Demo:
         )
         if self._feeder.failed and outcome.problem is None:
             outcome.problem = f"{self._feeder.failed:,} events were not delivered: {self._feeder.last_error}"
-        if self._wrote_for_good():
-            outcome.rolled_back = outcome.fed - outcome.predicted - outcome.dead
-            return outcome
-        if outcome.predicted + outcome.dead != outcome.fed and outcome.problem is None:
+        if self._failures and outcome.problem is None:
+            outcome.problem = f"{type(self._failures[0]).__name__}: {self._failures[0]}"
+        outcome.rolled_back = outcome.fed - outcome.predicted - outcome.dead
+        if not 0 <= outcome.rolled_back <= self._uncounted_max() and outcome.problem is None:
             outcome.problem = "the counts do not add up"
-        if self._read_anomalies != outcome.flagged and outcome.problem is None:
+        if self._read_anomalies != outcome.flagged and not self._uncounted_max() and outcome.problem is None:
             outcome.problem = f"{outcome.flagged:,} predictions were flagged, {self._read_anomalies:,} anomalies were read"
         return outcome

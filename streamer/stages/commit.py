@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Producer, TopicPartition
 
 from streamer.bases import Bases, Ends, Stores
 from streamer.batch import Batch
@@ -20,7 +20,7 @@ from streamer.limits import (
     COMMIT_ROWS_MAX,
 )
 from streamer.outlets import MakeOutlets
-from streamer.stages.committing import Committing, Marks, guarded, request, served
+from streamer.stages.committing import Committing, Marks, guarded, refusal, request, served
 from streamer.stages.transaction import Place, Step, Transaction, TransactionError
 from streamer.state import changelog
 from streamer.state.changelog import Mark
@@ -30,7 +30,6 @@ from streamer.telemetry.metrics import Metrics
 _log = get_logger(__name__)
 
 _MEND_TIMEOUT_S = 2.0
-_ASK_S = 1.0
 # Between turns, while rows wait for a new producer; a healthy broker needs 10 to 100 ms.
 _OPEN_TRY_S = 0.2
 # Longer than that is worth telling whoever sends traffic here.
@@ -255,24 +254,12 @@ class Commit:
         return self._bases.named(partition) if self._bases is not None else None
 
     def reason(self, failure: TransactionError, member: Callable[[], Any]) -> TransactionError:
-        """Why, where the client only said that the state of its transaction is wrong: a broker has refused part of it.
-
-        The client tells that to who wants to send offsets. Those here are committed already, so nothing could come of them.
-
-        Args:
-            failure: as it was met.
-            member: gives the group's member and generation.
-        """
+        """The failure with what the client knows of it and did not say; `member` gives the group's member and generation."""
         over = self._running is None or self._running.finished.is_set()
-        if failure.error is None or failure.error.code() != KafkaError._STATE or not (over and self._outlets.begun):  # noqa: SLF001
-            return failure
         known = [(topic, partition, offset) for partition, at in self.places.items() for topic, offset in at.next.items()]
-        try:
-            if known:
-                self.producer.send_offsets_to_transaction([TopicPartition(*known[0])], member(), _ASK_S)
-        except KafkaException as told:
-            return TransactionError(failure.cause, told, replace=failure.replace)
-        return failure
+        if not (over and self._outlets.begun and known):
+            return failure
+        return refusal(self._outlets, failure, TopicPartition(*known[0]), member)
 
     def give_up(self, *, replace: bool) -> None:
         """Abort what is open and make the producer usable again; rows are the worker's to redo.

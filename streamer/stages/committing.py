@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from streamer.bases import Bases, Share
 from streamer.batch import Batch
@@ -25,7 +25,8 @@ NETWORK_TIMEOUT_S = 30.0
 # timed out is past saving.
 _OFFSETS_TRY_S = 5.0
 _RETRY_PAUSE_S = 0.05
-_FENCES = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED)  # noqa: SLF001
+_ASK_S = 1.0
+FENCES = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED)  # noqa: SLF001
 
 
 # What a transaction says at its end, beside its outputs: topic, partition and value of each record.
@@ -159,13 +160,13 @@ def guarded(outlets: Outlets, clock: Clock, what: str, call: Callable[[], Any], 
             call()
             return
         except (KafkaException, SystemError) as failure:
-            error = _said(failure)
+            error = said(failure)
             if error.retriable() and clock.monotonic() < deadline:
                 # The client may have sent it twice by now: finish, then replace the producer.
                 outlets.doubt.failed(what, error)
                 served(outlets.outputs, _RETRY_PAUSE_S)
                 continue
-            fenced = error.code() in _FENCES
+            fenced = error.code() in FENCES
             # Nothing begun, nothing to abort: then only a new producer helps.
             replace = fenced or not error.txn_requires_abort() or not outlets.begun
             raise TransactionError("fenced" if fenced else what, error, replace=replace) from failure
@@ -184,6 +185,30 @@ def request(outlets: Outlets, clock: Clock, what: str, call: Callable[[], Any], 
         outlets.doubt.took(what, clock.monotonic() - started)
 
 
+def refusal(outlets: Outlets, failure: TransactionError, known: TopicPartition, member: Callable[[], Any]) -> TransactionError:
+    """Why, where the client only said that the state of its transaction is wrong: a broker has refused part of it.
+
+    Who produces is not told more; who sends offsets is, at once and without a word to any broker.
+
+    Args:
+        outlets: with a transaction that was begun, and nobody who commits it.
+        failure: as it was met.
+        known: an offset that is committed already, so that nothing could come of it.
+        member: gives the group's member and generation.
+    """
+    if failure.error is None or failure.error.code() != KafkaError._STATE or failure.replace:  # noqa: SLF001
+        return failure
+    try:
+        outlets.outputs.send_offsets_to_transaction([known], member(), _ASK_S)
+    except (KafkaException, SystemError) as told:
+        error = said(told)
+        fenced = error.code() in FENCES
+        # One that did not fail before may be on its way to a broker now: then only a new producer helps.
+        replace = fenced or not error.txn_requires_abort()
+        return TransactionError("fenced" if fenced else failure.cause, error, replace=replace, again=failure.again)
+    return TransactionError(failure.cause, failure.error, replace=True, again=failure.again)
+
+
 def served(producer: Producer, wait_s: float) -> None:
     """Let a producer tell what happened: deliveries, the state of connections, its end.
 
@@ -196,7 +221,7 @@ def served(producer: Producer, wait_s: float) -> None:
         raise _broken(failure) from failure
 
 
-def _said(failure: KafkaException | SystemError) -> KafkaError:
+def said(failure: KafkaException | SystemError) -> KafkaError:
     """The client's error. A call that reports deliveries too wraps it: the binding makes these reports with the error raised."""
     cause = failure.__cause__ if isinstance(failure, SystemError) else failure
     if not isinstance(cause, KafkaException):
@@ -213,5 +238,5 @@ def _sorted(error: Exception) -> Exception:
 
 def _broken(failure: KafkaException | SystemError) -> TransactionError:
     """What to make of an error that a producer tells of by the way, in whichever call comes next: it is past use."""
-    error = _said(failure)
-    return TransactionError("fenced" if error.code() in _FENCES else "producer", error, replace=True)
+    error = said(failure)
+    return TransactionError("fenced" if error.code() in FENCES else "producer", error, replace=True)

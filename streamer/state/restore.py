@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import cycle
-from operator import itemgetter
 from threading import Semaphore
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -131,13 +130,12 @@ class Restore:
 
     def hidden(self) -> tuple[str, float] | None:
         """Where a transaction that is still open hides the rest, and for how many seconds; the one that does so longest."""
-        since = {
-            f"{p.where} from offset {p.reached}": p.hidden_since for p in self._under_way.values() if p.hidden_since is not None
-        }
-        if not since:
+        seen = [(p.hidden_since, p.where, p.reached) for p in list(self._under_way.values())]  # another thread asks, for health
+        waits = [(since, where, reached) for since, where, reached in seen if since is not None]
+        if not waits:
             return None
-        where, first = min(since.items(), key=itemgetter(1))
-        return where, self._clock.monotonic() - first
+        since, where, reached = min(waits)
+        return f"{where} from offset {reached}", self._clock.monotonic() - since
 
     def step(self, timeout_s: float, spend_s: float = 0.1) -> list[Restored]:
         """Apply what arrives within `timeout_s`, then what is there for `spend_s`; returns the partitions that are complete.
@@ -191,9 +189,11 @@ class Restore:
         progress.asleep = False
         if at_end:
             # A pending transaction hides the rest of the log; only the end that was asked for is the end.
-            progress.reached = offset
+            moved, progress.reached = offset != progress.reached, offset
             progress.ended = progress.reached >= progress.end
-            if not progress.ended and progress.hidden_since is None:
+            if progress.ended:
+                progress.hidden_since = None
+            elif moved or progress.hidden_since is None:
                 progress.hidden_since = self._clock.monotonic()
         else:
             self._read(progress, message, offset)

@@ -179,7 +179,7 @@ class Generator:
                 producer.init_transactions(10.0)
                 return producer
             except KafkaException:
-                if time.monotonic() > deadline:
+                if self.stopping or time.monotonic() > deadline:
                     raise
 
     def _send(self, producer: Producer, drafts: Sequence[Draft], topic: str, *, counted: bool = True) -> None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
 BUFFER_BYTES = 1 << 20
-START_S = 10.0
+START_S = END_S = 10.0
+AGAIN_S = 1.0
 CLOSED = (OSError, asyncio.IncompleteReadError)
 
 
@@ -67,10 +68,10 @@ class Link:
         finally:
             for pump in pumps:
                 pump.cancel()
+            self._proxy.end(self._broker[1])  # before the next wait, which may be cancelled
             for done in await asyncio.gather(*pumps, return_exceptions=True):
                 if isinstance(done, Exception) and not isinstance(done, CLOSED):
                     self._proxy.errors.append(repr(done))
-            self._proxy.end(self._broker[1])
 
     async def forward(self, request: Request) -> None:
         """To the broker."""
@@ -150,7 +151,9 @@ class Proxy:
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._down.set)
-        self._thread.join()
+        self._thread.join(END_S)
+        if self._thread.is_alive():
+            raise RuntimeError("the proxy does not end")
         self._loop.close()
 
     def spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
@@ -181,7 +184,7 @@ class Proxy:
         while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
             for task in self._tasks:
                 task.cancel()
-            await asyncio.wait(tasks)
+            await asyncio.wait(tasks, timeout=AGAIN_S)
         server.close()
         for _ in range(2):  # the tasks' last words, then what these asked to be closed
             await asyncio.sleep(0)

@@ -124,10 +124,10 @@ class Run:
         self.strikes.bring_all_back()
         self.strikes.pass_time(start + self._plan.seconds - time.monotonic())
 
-    @property
-    def loaded(self) -> bool:
-        """Whether events are offered."""
-        return self._generator.running
+    def expect_load(self) -> None:
+        """Events are offered still."""
+        if not self._generator.running:
+            raise TimedOutError(f"the load ended before its time:\n{self._generator.tail()}")
 
     def _finish(self, generator: Child) -> None:
         if not generator.running:

@@ -127,6 +127,8 @@ class Soak:
                 for run in self.runs:
                     self._weigh(run)
                     run.carried_out(run.end)
+        except TimedOutError as error:
+            self.wrong.append(str(error))
         finally:
             for run in self.runs:
                 run.crew.bury()
@@ -152,8 +154,7 @@ class Soak:
         sampled = guest = time.monotonic()
         while (now := time.monotonic()) < until:
             for run in self.runs:
-                if not run.loaded:
-                    raise SystemExit(f"the load of the {run.plan.flow} flow ended early; logs: {run.crew.folder}")
+                run.expect_load()
                 run.strikes.look_around()
                 self._entertain(run, now)
             if now >= sampled:

@@ -54,10 +54,7 @@ CASES: list[Case] = [
     ("none", "crash-tick@1", "closing"),
 ]
 # Each of a kind that another one shows too.
-AGAIN = {
-    ("position_committed", "rolling"), ("tick_not_logged", "joined"), ("follower_offsets_not_committed", "joined"),
-    ("none", "joined"), ("none", "closing"),
-}  # fmt: skip
+AGAIN = {("position_committed", "rolling"), ("tick_not_logged", "joined")}
 
 Endings = dict[Case, Future[Ending]]
 

@@ -3,11 +3,13 @@
 from collections import Counter
 
 import pytest
+from confluent_kafka import OFFSET_INVALID, TopicPartition
+from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from streamer import limits
 from streamer.memory_log import MemoryProducer
 from tests.unit import flows
-from tests.unit.faulty import FaultTest, short_waits
+from tests.unit.faulty import FaultTest, FaultyAdmin, short_waits
 
 __all__ = ["short_waits"]
 pytestmark = pytest.mark.usefixtures("short_waits")
@@ -80,6 +82,24 @@ def test_epochs_from_before_a_restart_of_the_brokers_are_learned_anew() -> None:
         assert flows.judge(test.log).exactly_once
 
 
+def test_an_answer_without_an_offset_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that comes back may answer so: -1001, and no error; a worker once ended with status 6 at that."""
+    answer, left = FaultyAdmin._end, iter(range(30))
+
+    def at_first(admin: FaultyAdmin, tp: TopicPartition, spec: OffsetSpec) -> int:
+        return answer(admin, tp, spec) if next(left, None) is None else OFFSET_INVALID
+
+    with flow() as test:
+        feed(test, 50)
+        test.run()
+        test.restart()
+        monkeypatch.setattr(FaultyAdmin, "_end", at_first)
+        feed(test, 50)
+        test.run()
+        assert next(left, None) is None
+        assert flows.judge(test.log).exactly_once
+
+
 def test_a_transaction_that_hangs_is_named(caplog: pytest.LogCaptureFixture) -> None:
     with flow() as test:
         feed(test, 50)
@@ -96,7 +116,7 @@ def test_a_transaction_that_hangs_is_named(caplog: pytest.LogCaptureFixture) -> 
         test.clock.advance(2.0)
         ready = test.worker.ready()
         assert ready is not None
-        assert f"left open has hidden changelog {changelog}/3 from offset {offset} for 2 s" in ready
+        assert f"is open has hidden changelog {changelog}/3 from offset {offset} for 2 s" in ready
         assert committed(test) == set(range(PARTITIONS)), "the others go on"
         test.clock.advance(limits.TRANSACTION_TIMEOUT_S * 3)
         test.turns(2)
