@@ -60,6 +60,14 @@ class Aimed(Rule):
         self.by_name[request.name] += 1
         self._next()
 
+    async def _hold(self, seconds: float) -> None:
+        """Hold something back; it is over too when its connection ends before."""
+        self.open += 1
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self.open -= 1
+
     def words(self) -> str:
         """What it hit."""
         return ", ".join(f"{count} {name}" for name, count in sorted(self.by_name.items()))
@@ -93,9 +101,7 @@ class Delay(Aimed):
     async def _wait(self, request: Request) -> None:
         if self._due(request):
             self._hit(request)
-            self.open += 1
-            await asyncio.sleep(self._dice.choice((0.05, 0.2, 0.5, 1.5)))
-            self.open -= 1
+            await self._hold(self._dice.choice((0.05, 0.2, 0.5, 1.5)))
 
 
 class HalfOpen(Aimed):
@@ -113,10 +119,8 @@ class HalfOpen(Aimed):
         self._proxy.spawn(self._end(link, self._dice.choice(self.DEAF_S)))
 
     async def _end(self, link: Link, after_s: float) -> None:
-        self.open += 1
-        await asyncio.sleep(after_s)
+        await self._hold(after_s)
         link.reset()
-        self.open -= 1
 
 
 class Cut(Aimed):
@@ -138,9 +142,7 @@ class Hold(Aimed):
     async def request(self, link: Link, request: Request) -> None:
         if self._due(request):
             self._hit(request)
-            self.open += 1
-            await asyncio.sleep(self._dice.uniform(*self.HELD_S))
-            self.open -= 1
+            await self._hold(self._dice.uniform(*self.HELD_S))
         await link.forward(request)
 
 
@@ -157,7 +159,5 @@ class HoldFind(Hold):
             await link.forward(request)
             return
         self._hit(request)
-        self.open += 1
-        await asyncio.sleep(self._dice.uniform(0.2, 1.5))
-        self.open -= 1
+        await self._hold(self._dice.uniform(0.2, 1.5))
         await link.forward(request)

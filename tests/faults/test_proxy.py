@@ -16,8 +16,8 @@ from tests.faults.cluster import wait_for
 from tests.faults.net_late import Late, Twice
 from tests.faults.net_rules import Aimed, Cut, Delay, Drop, HalfOpen, Hold, HoldFind
 from tests.faults.net_strikes import RULES
-from tests.faults.proxy import Proxy, Rule
-from tests.faults.wire import SIZE, Api, error_of, parse
+from tests.faults.proxy import Link, Proxy, Rule
+from tests.faults.wire import SIZE, Api, Request, error_of, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -204,6 +204,20 @@ def test_other_rules_hit_what_they_aim_at(bed: Bed, make: type[Aimed]) -> None:
     assert rule.hits >= 1
     assert rule.words().endswith(aim.name)
     wait_for("its end", lambda: rule.open == 0, WAIT_S)
+
+
+def test_what_is_held_back_is_over_when_its_connection_ends(bed: Bed) -> None:
+    class HoldAnswers(Aimed):
+        async def answer(self, link: Link, request: Request, answer: bytes) -> None:
+            self._hit(request)
+            await self._hold(60.0)
+
+    rule = HoldAnswers(bed.proxy, dice(), "group", (Api.FETCH,))
+    bed.set(rule)
+    with bed.connect() as client:
+        send(client, request(Api.FETCH, 1))
+        wait_for("the answer", lambda: rule.open == 1, WAIT_S, 0.01)
+    wait_for("the end of its connection", lambda: rule.open == 0, WAIT_S, 0.01)
 
 
 def test_other_groups_are_left_alone(bed: Bed) -> None:
