@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _TIMEOUT_S = 10.0
 _FIRST, _LAST = EarliestSpec(), LatestSpec()  # type: ignore[no-untyped-call]
 
+_NO_OFFSET = KafkaError(KafkaError._NO_OFFSET, "a broker answered without an offset")  # noqa: SLF001 - the name the binding gives it
+
 Place = tuple[str, int]
 
 
@@ -45,20 +47,23 @@ class Ends:
     @property
     def known(self) -> dict[Place, tuple[int, int]]:
         """Both ends of each partition that was answered for."""
-        lows, highs = _offsets(self._lows), _offsets(self._highs)
-        return {place: (low, highs[place]) for place, low in lows.items() if place in highs}
+        lows, highs = ({place: _answer(future) for place, future in asked.items()} for asked in (self._lows, self._highs))
+        both = {place: (low, highs[place]) for place, low in lows.items()}
+        return {place: (low, high) for place, (low, high) in both.items() if isinstance(low, int) and isinstance(high, int)}
 
     @property
     def error(self) -> KafkaException | None:
         """Why a partition was not answered for, one reason for all of them; None if there is none."""
-        done = [future for future in (*self._lows.values(), *self._highs.values()) if future.done()]
-        reasons = [reason for future in done if isinstance(reason := future.exception(), KafkaException)]
-        if not reasons and any(future.exception() is None and future.result().offset < 0 for future in done):
-            reasons = [KafkaException(KafkaError(KafkaError._NO_OFFSET, "a broker answered without an offset"))]  # noqa: SLF001
-        return reasons[0] if reasons else None
+        answers = map(_answer, (*self._lows.values(), *self._highs.values()))
+        reasons = [answer for answer in answers if isinstance(answer, KafkaException)]
+        return min(reasons, key=lambda reason: reason.args[0] is _NO_OFFSET, default=None)  # a broker's own word first
 
 
-def _offsets(answers: "dict[Place, Future[ListOffsetsResultInfo]]") -> dict[Place, int]:
-    """Those that hold one: while a broker comes back, an answer may be no error and no offset (-1001) either."""
-    good = {place: future.result().offset for place, future in answers.items() if future.done() and future.exception() is None}
-    return {place: offset for place, offset in good.items() if offset >= 0}
+def _answer(asked: "Future[ListOffsetsResultInfo]") -> int | BaseException | None:
+    """An offset, or why there is none; None: not yet. While a broker comes back, -1001 without an error is none either."""
+    if not asked.done():
+        return None
+    if (failure := asked.exception()) is not None:
+        return failure
+    offset: int = asked.result().offset
+    return offset if offset >= 0 else KafkaException(_NO_OFFSET)

@@ -256,10 +256,10 @@ class Commit:
     def reason(self, failure: TransactionError, member: Callable[[], Any]) -> TransactionError:
         """The failure with what the client knows of it and did not say; `member` gives the group's member and generation."""
         over = self._running is None or self._running.finished.is_set()
-        known = [(topic, partition, offset) for partition, at in self.places.items() for topic, offset in at.next.items()]
-        if not (over and self._outlets.begun and known):
+        committed = ((topic, partition, offset) for partition, at in self.places.items() for topic, offset in at.next.items())
+        if not over or not self._outlets.begun or (known := next(committed, None)) is None:
             return failure
-        return refusal(self._outlets, failure, TopicPartition(*known[0]), member)
+        return refusal(self._outlets, failure, TopicPartition(*known), member)
 
     def give_up(self, *, replace: bool) -> None:
         """Abort what is open and make the producer usable again; rows are the worker's to redo.

@@ -26,7 +26,8 @@ NETWORK_TIMEOUT_S = 30.0
 _OFFSETS_TRY_S = 5.0
 _RETRY_PAUSE_S = 0.05
 _ASK_S = 1.0
-FENCES = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED)  # noqa: SLF001
+_FENCED = KafkaError._FENCED  # noqa: SLF001 - the name the binding gives it
+_FENCES = (_FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED)
 
 
 # What a transaction says at its end, beside its outputs: topic, partition and value of each record.
@@ -160,16 +161,14 @@ def guarded(outlets: Outlets, clock: Clock, what: str, call: Callable[[], Any], 
             call()
             return
         except (KafkaException, SystemError) as failure:
-            error = said(failure)
+            error = _said(failure)
             if error.retriable() and clock.monotonic() < deadline:
                 # The client may have sent it twice by now: finish, then replace the producer.
                 outlets.doubt.failed(what, error)
                 served(outlets.outputs, _RETRY_PAUSE_S)
                 continue
-            fenced = error.code() in FENCES
             # Nothing begun, nothing to abort: then only a new producer helps.
-            replace = fenced or not error.txn_requires_abort() or not outlets.begun
-            raise TransactionError("fenced" if fenced else what, error, replace=replace) from failure
+            raise _given_up(what, error, replace=not error.txn_requires_abort() or not outlets.begun) from failure
 
 
 def request(outlets: Outlets, clock: Clock, what: str, call: Callable[[], Any], within_s: float = NETWORK_TIMEOUT_S) -> None:
@@ -196,17 +195,16 @@ def refusal(outlets: Outlets, failure: TransactionError, known: TopicPartition, 
         known: an offset that is committed already, so that nothing could come of it.
         member: gives the group's member and generation.
     """
-    if failure.error is None or failure.error.code() != KafkaError._STATE or failure.replace:  # noqa: SLF001
+    wrong_state = KafkaError._STATE  # noqa: SLF001 - the name the binding gives it
+    if failure.error is None or failure.error.code() != wrong_state or failure.replace:
         return failure
     try:
         outlets.outputs.send_offsets_to_transaction([known], member(), _ASK_S)
     except (KafkaException, SystemError) as told:
-        error = said(told)
-        fenced = error.code() in FENCES
+        error = _said(told)
         # One that did not fail before may be on its way to a broker now: then only a new producer helps.
-        replace = fenced or not error.txn_requires_abort()
-        return TransactionError("fenced" if fenced else failure.cause, error, replace=replace, again=failure.again)
-    return TransactionError(failure.cause, failure.error, replace=True, again=failure.again)
+        return _given_up(failure.cause, error, replace=not error.txn_requires_abort())
+    return TransactionError(failure.cause, failure.error, replace=True)
 
 
 def served(producer: Producer, wait_s: float) -> None:
@@ -221,7 +219,7 @@ def served(producer: Producer, wait_s: float) -> None:
         raise _broken(failure) from failure
 
 
-def said(failure: KafkaException | SystemError) -> KafkaError:
+def _said(failure: KafkaException | SystemError) -> KafkaError:
     """The client's error. A call that reports deliveries too wraps it: the binding makes these reports with the error raised."""
     cause = failure.__cause__ if isinstance(failure, SystemError) else failure
     if not isinstance(cause, KafkaException):
@@ -238,5 +236,10 @@ def _sorted(error: Exception) -> Exception:
 
 def _broken(failure: KafkaException | SystemError) -> TransactionError:
     """What to make of an error that a producer tells of by the way, in whichever call comes next: it is past use."""
-    error = said(failure)
-    return TransactionError("fenced" if error.code() in FENCES else "producer", error, replace=True)
+    return _given_up("producer", _said(failure), replace=True)
+
+
+def _given_up(what: str, error: KafkaError, *, replace: bool) -> TransactionError:
+    """A failure for good; who was fenced has to be replaced in any case."""
+    fenced = error.code() in _FENCES
+    return TransactionError("fenced" if fenced else what, error, replace=replace or fenced)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -75,46 +76,48 @@ class TestWithoutTerminal:
         assert "every event has its outcome" not in done.stdout
 
     @pytest.mark.again
-    def test_keep_goes_on_after_a_pause_longer_than_its_session(self) -> None:
-        process = subprocess.Popen([*COMMAND, "--keep"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
-        assert process.stdout is not None
-        shown = iter(process.stdout)
-
-        def predictions() -> int:
-            return next(int(found[1].replace(",", "")) for line in shown if (found := re.search(r"predictions ([\d,]+),", line)))
-
-        try:
-            while predictions() == 0:
-                pass
-            before = predictions()
-            process.send_signal(signal.SIGSTOP)
-            time.sleep(PAUSE_S)
-            process.send_signal(signal.SIGCONT)
-            while predictions() < before + 5_000:
-                pass
-            process.send_signal(signal.SIGINT)
-            rest, _ = process.communicate(timeout=60)
-        finally:
-            process.kill()
-            process.wait()
-        assert process.returncode == 0, rest
+    def test_keep_goes_on_after_a_pause_longer_than_its_session(self, kept: "subprocess.Popen[str]") -> None:
+        before = predictions(kept)
+        kept.send_signal(signal.SIGSTOP)
+        time.sleep(PAUSE_S)
+        kept.send_signal(signal.SIGCONT)
+        while predictions(kept) < before + 5_000:
+            pass
+        rest = interrupted(kept)
         outcomes = number(rest, "predictions") + number(rest, "dead letters")
         assert number(rest, "events in") - outcomes == (number(rest, "rolled back") if "rolled back" in rest else 0)
 
-    def test_keep_goes_on_until_told_to_stop(self) -> None:
-        process = subprocess.Popen([*COMMAND, "--keep"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                if "running" in line and "predictions 0" not in line:
-                    break
-            process.send_signal(signal.SIGINT)
-            rest, _ = process.communicate(timeout=60)
-        finally:
-            process.kill()
-            process.wait()
-        assert process.returncode == 0, rest
+    def test_keep_goes_on_until_told_to_stop(self, kept: "subprocess.Popen[str]") -> None:
+        rest = interrupted(kept)
         assert number(rest, "events in") == number(rest, "predictions") + number(rest, "dead letters")
+
+
+@pytest.fixture
+def kept() -> Iterator["subprocess.Popen[str]"]:
+    """`demo --keep`, from its first predictions on."""
+    process = subprocess.Popen([*COMMAND, "--keep"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+    try:
+        while predictions(process) == 0:
+            pass
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def predictions(process: "subprocess.Popen[str]") -> int:
+    """How many there are, by the next line of a running demo that says so."""
+    assert process.stdout is not None
+    found = (re.search(r"predictions ([\d,]+),", line) for line in process.stdout if "running" in line)
+    return next(int(count[1].replace(",", "")) for count in found if count)
+
+
+def interrupted(process: "subprocess.Popen[str]") -> str:
+    """What a demo says once it is told to stop, which it does in order."""
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, rest
+    return rest
 
 
 def write(folder: Path, name: str, *lines: str) -> None:

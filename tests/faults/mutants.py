@@ -70,7 +70,7 @@ def _note_the_stages() -> None:
         return make_producer(self, config)
 
     Consume.__init__ = consume  # type: ignore[method-assign]
-    Commit.__init__ = commit  # type: ignore[method-assign]
+    Commit.__init__ = commit  # type: ignore[method-assign] # noted as it is made
     KafkaClients.producer = producer  # type: ignore[method-assign]
 
 
@@ -100,7 +100,7 @@ def position_committed() -> None:
         transaction.committing = Live.commit._numbered(transaction)
         commit(self, transaction, outlets)
 
-    Committing._commit = cover_the_polled  # type: ignore[method-assign]
+    Committing._commit = cover_the_polled  # type: ignore[method-assign] # the bug, put in its place
 
 
 def outputs_outside_the_transaction() -> None:
