@@ -2,7 +2,7 @@
 
 numba keys what it compiled by the one file that a function is in. After an update in place of another file, kernels that had
 taken functions of it in would go on with the old ones: wrong numbers, and no word. So every file with kernels takes `njit`
-from here, and what they compiled counts only as long as none of them differs.
+from here, and what they compiled counts only as long as none of them differs, nor a file that they take numbers from.
 """
 
 import hashlib
@@ -19,9 +19,9 @@ __all__ = ["FILES", "ROOT", "key_by_all", "njit"]
 _IMPL: Any = vars(caching).get("CacheImpl") or vars(caching)["_CacheImpl"]
 ROOT = Path(__file__).resolve().parent
 FILES = (
-    "by_partition.py", "rekey/murmur2.py", "stages/json_kernel.py", "stages/shortest.py", "state/bounds.py", "state/closing.py",
-    "state/deadlines.py", "state/index.py", "state/joining.py", "state/kernels.py", "state/keys.py", "state/pane_kernels.py",
-    "state/siphash.py", "state/upstreams.py",
+    "by_partition.py", "joins.py", "rekey/murmur2.py", "stages/json_kernel.py", "stages/shortest.py", "state/bounds.py",
+    "state/closing.py", "state/deadlines.py", "state/index.py", "state/join_rows.py", "state/joining.py", "state/kernels.py",
+    "state/keys.py", "state/pane_kernels.py", "state/siphash.py", "state/upstreams.py",
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ to which every input has been read, and moves by ticks that the changelog keeps,
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +20,14 @@ from streamer.stages.reach import Reach
 from streamer.stages.window import column_of
 from streamer.state import kernels
 from streamer.state.delta import Delta
+from streamer.state.join_rows import HIDDEN, OFFSET, TIMESTAMP_MS
 from streamer.state.join_spec import JoinSpec, Looks, Stream
-from streamer.state.join_store import JoinStore, Released
-from streamer.state.joining import HIDDEN, OFFSET, TIMESTAMP_MS
 from streamer.state.upstreams import NEVER
 from streamer.topology import FeatureFunction
 from streamer.windows import Look, Needs, Window
+
+if TYPE_CHECKING:
+    from streamer.state.join_store import JoinStore, Released
 
 
 @dataclass(slots=True)
@@ -49,21 +52,26 @@ class JoinStage:
     keys_max: int
     events: tuple[type[Event], ...]
     idle_s: tuple[float, ...]
-    stores: dict[int, JoinStore] = field(default_factory=dict)
+    stores: "dict[int, JoinStore]" = field(default_factory=dict)
     truncated: int = 0
     evicted: int = 0
     _looks: Looks = field(init=False)
     _reach: Reach = field(init=False)
     _ahead: dict[int, set[int]] = field(default_factory=dict)
+    _store: "type[JoinStore]" = field(init=False)
 
     def __post_init__(self) -> None:
+        # Compiling these kernels takes seconds on the first start of a machine, which flows without them need not wait for.
+        from streamer.state.join_store import JoinStore  # noqa: PLC0415
+
+        self._store = JoinStore
         self._looks, streams = self.spec.looks(), self.spec.streams
         shifts = tuple(stream.shift_us for stream in streams)
         self._reach = Reach(shifts, self.spec.ahead_us, self.spec.late_us, self.idle_s)
 
-    def open(self, partition: int) -> JoinStore:
+    def open(self, partition: int) -> "JoinStore":
         """A new, empty store for a partition; replaces the one there was."""
-        store = self.stores[partition] = JoinStore(self.spec, self.keys_max)
+        store = self.stores[partition] = self._store(self.spec, self.keys_max)
         self._ahead.pop(partition, None)
         self._reach.forget(partition)
         return store
@@ -172,7 +180,7 @@ class JoinStage:
         until = now_us - self.spec.ahead_us
         return any(store.newest_source_until(until) is not None for store in self.stores.values())
 
-    def _batch(self, partition: int, delta: Delta, released: Released, now_us: int) -> Batch:
+    def _batch(self, partition: int, delta: Delta, released: "Released", now_us: int) -> Batch:
         """Rows that came out, as the stages behind take them: with the origin they had when they came in."""
         rows = len(released)
         keys = list(self.stores[partition].keys.index.names(released.slots))
@@ -190,7 +198,7 @@ class JoinStage:
             batch.features = features_of(self.features, self._view(batch, released), batch)
         return batch
 
-    def _view(self, batch: Batch, released: Released) -> Window:
+    def _view(self, batch: Batch, released: "Released") -> Window:
         source, *others = self.spec.streams
         events = {name: batch.columns[name] for name in self.needs.events}
         joined = {event: self._seen(stream, released, {}) for event, stream in zip(self.events, others, strict=True)}
@@ -198,7 +206,7 @@ class JoinStage:
             return Window({0: Look(np.ones(len(batch)), {}, {}, {})}, events, joined)
         return Window(self._seen(source, released, batch.columns).looks, events, joined)
 
-    def _seen(self, stream: Stream, released: Released, newest: dict[str, NDArray[np.float64]]) -> Window:
+    def _seen(self, stream: Stream, released: "Released", newest: dict[str, NDArray[np.float64]]) -> Window:
         """What was seen of one stream; `newest` are the rows' own samples where they are part of it."""
         looks: dict[str | int, Look] = {}
         for place, (sight, needs) in enumerate(zip(stream.sights, stream.needs, strict=True)):

@@ -10,7 +10,7 @@ from streamer.joins import FAR, Join, Sight
 from streamer.state import kernels
 from streamer.state.bounds import Damaged, check_names, within
 from streamer.state.delta import Delta
-from streamer.state.joining import HIDDEN, OFFSET
+from streamer.state.join_rows import HIDDEN, OFFSET
 from streamer.state.store import KEY_OVERHEAD_BYTES, asked_bits
 from streamer.windows import Needs, Rolling
 

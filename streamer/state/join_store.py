@@ -10,9 +10,10 @@ from streamer.state import joining, kernels
 from streamer.state.bounds import Damaged, check_arrays, check_names, shape_of, size_of, within
 from streamer.state.delta import TICK, Delta, merge
 from streamer.state.growth import grown, grown_capacity
+from streamer.state.join_rows import HIDDEN, OFFSET
 from streamer.state.join_spec import JoinSpec, Looks
 from streamer.state.keys import Keys
-from streamer.state.names import NO_NAMES
+from streamer.state.names import NO_NAMES, Names
 from streamer.state.store import Dump
 from streamer.state.upstreams import NEVER
 
@@ -46,7 +47,7 @@ class Released:
         return Released(
             np.zeros(rows, np.int64),
             np.zeros(rows, np.int32),
-            np.zeros((rows, joining.HIDDEN - joining.OFFSET + len(spec.columns))),
+            np.zeros((rows, HIDDEN - OFFSET + len(spec.columns))),
             np.zeros((len(looks.table), rows), np.int64),
             np.zeros((len(looks.table), rows), np.int64),
             np.zeros((len(looks.needs), kernels.AGGREGATE_ROWS + looks.quantiles.shape[1] + 1, rows)),
@@ -250,6 +251,9 @@ class JoinStore:
             self.arrays = {name: grown(array, capacity) for name, array in self.arrays.items()}
 
     # ------------------------------------------------------------------ as a whole
+    def expect(self, new_keys: Names, share: float) -> None:
+        """Nothing: what waits takes the room, and that has its own bound."""
+
     def dump(self) -> Dump:
         """Everything there is to know, copied."""
         used, waiting = len(self.keys), self.ends[:, 1] - self.ends[:, 0]

@@ -14,10 +14,8 @@ import numpy as np
 
 from streamer.joins import FAR
 from streamer.kernel_cache import njit
+from streamer.state.join_rows import HIDDEN, OFFSET, STREAM
 from streamer.state.kernels import FIRST, NEED_MATRIX, NEED_ORDER, SUM, _aggregate, _in_order
-
-# Rows of values before the fields of an event: its stream, its offset and its record timestamp in milliseconds.
-STREAM, OFFSET, TIMESTAMP_MS, HIDDEN = 0, 1, 2, 3
 
 
 @njit(

@@ -308,6 +308,9 @@ class MatchStore:
         self._free.discard(slot)
 
     # ------------------------------------------------------------------ as a whole
+    def expect(self, new_keys: Names, share: float) -> None:
+        """Nothing: what waits takes the room, and that has its own bound."""
+
     def dump(self) -> Dump:
         """Everything there is to know, copied; the rows that wait in log order."""
         waiting = sorted(self._entries.values(), key=lambda entry: entry.seq)

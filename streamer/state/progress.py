@@ -9,7 +9,6 @@ from streamer.errors import StateError
 from streamer.state.changelog import START_OVER, Block, Mark
 from streamer.state.delta import Delta, merge
 from streamer.state.snapshot import Assembly
-from streamer.state.store import Store
 from streamer.state.stores import Stateful
 
 # Small blocks are applied many at a time, as a call costs more than their rows; large ones are not copied for that.
@@ -126,7 +125,7 @@ class Progress:
 
 def _apply(store: Stateful, delta: Delta, share: float, room: Semaphore) -> None:
     try:
-        if isinstance(store, Store) and len(delta.new_keys):
+        if len(delta.new_keys):
             store.expect(delta.new_keys, share)
         store.apply(delta)
     finally:

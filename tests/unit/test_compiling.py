@@ -16,20 +16,28 @@ from numba.core.dispatcher import Dispatcher
 made, compile = [], Dispatcher.compile
 Dispatcher.compile = lambda self, sig: (made.append(self.py_func.__qualname__), compile(self, sig))[1]
 import msgspec
-from streamer import Event, Model, Topology, rolling, tumbling
+from streamer import Event, Model, Topology, interval, rolling, tumbling
 from streamer.testing import TopologyTest, constant
 
 class Reading(Event, topic="r", key="k", time="ts"):
     k: str
     ts: float
     v: float
+    n: str = "b"
 
-windows = {"time": rolling("10s"), "panes": rolling("1h", resolution="1m"), "closing": tumbling("5s")}
-late = "late" if sys.argv[1] == "closing" else None
-flow = (
-    Topology("t").source(Reading, rejected="d").window(windows[sys.argv[1]])
-    .features(lambda w: {"m": w.mean("v")}).infer(Model("m")).publish(predictions="p", late=late)
-)
+class Other(Reading, topic="o", key="k", time="ts"):
+    pass
+
+kind = sys.argv[1]
+windows = {"panes": rolling("1h", resolution="1m"), "closing": tumbling("5s")}
+flow = Topology("t").source(Reading, rejected="d")
+if kind == "joined":
+    flow = flow.join(interval(Other, before="10s"), rejected="od")
+if kind == "rekeyed":
+    flow = flow.rekey("n")
+flow = flow.window(windows.get(kind, rolling("10s")))
+see = (lambda w: {"m": w.of(Other).mean("v")}) if kind == "joined" else lambda w: {"m": w.mean("v")}
+flow = flow.features(see).infer(Model("m")).publish(predictions="p", late="late" if kind == "closing" else None)
 with TopologyTest(flow, models=constant(1.0), partitions=1) as test:
     before = len(made)
     test.send(Reading("a", test.now, 1.0), times=30)
@@ -57,7 +65,7 @@ def python(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("windows", ["time", "panes", "closing"])
+@pytest.mark.parametrize("windows", ["time", "panes", "closing", "joined", "rekeyed"])
 def test_nothing_is_left_to_compile_when_the_first_rows_come(windows: str) -> None:
     before, _, after = python(FIRST_ROWS, windows).stdout.strip().partition(" ")
     assert int(before) > 10
@@ -72,4 +80,4 @@ def test_the_log_says_once_that_kernels_are_compiled() -> None:
 def test_a_flow_does_not_wait_for_kernels_of_others() -> None:
     loaded = python("import sys, streamer.worker; print(*sys.modules)").stdout.split()
     assert "streamer.state.kernels" in loaded
-    assert {"streamer.state.pane_kernels", "streamer.state.closing"} & set(loaded) == set()
+    assert {"streamer.state.pane_kernels", "streamer.state.closing", "streamer.state.joining"} & set(loaded) == set()

@@ -1,5 +1,6 @@
 """Compiled kernels on disk: kept while no file with kernels differs, compiled anew when one does."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -75,10 +76,24 @@ def test_a_folder_that_may_not_be_written_has_its_cache_in_the_users_own(folder:
     assert tmp_path / "home" in place.parents
 
 
-def test_every_file_with_kernels_is_in_the_key() -> None:
+def borrowed(path: Path) -> set[str]:
+    """Files of ours that kernels of this one take names from."""
+    tree = ast.parse(path.read_text("utf-8"))
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("streamer.")]
+    home = {name.name: f"{(node.module or '').partition('.')[2].replace('.', '/')}.py" for node in imports for name in node.names}
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    kernels = [node for node in functions if any("njit" in ast.unparse(each) for each in node.decorator_list)]
+    used = {node.id for kernel in kernels for part in kernel.body for node in ast.walk(part) if isinstance(node, ast.Name)}
+    return {home[name] for name in used & set(home) if (kernel_cache.ROOT / home[name]).is_file()}
+
+
+def test_every_file_with_kernels_and_what_they_take_from_others_is_in_the_key() -> None:
     files = [path for path in sorted(kernel_cache.ROOT.rglob("*.py")) if path.name != "kernel_cache.py"]
     with_kernels = [path for path in files if "njit" in path.read_text("utf-8")]
-    assert tuple(path.relative_to(kernel_cache.ROOT).as_posix() for path in with_kernels) == kernel_cache.FILES
+    lent = set().union(*map(borrowed, with_kernels))
+    assert "joins.py" in lent, "joining takes FAR from it"
+    names = {path.relative_to(kernel_cache.ROOT).as_posix() for path in with_kernels}
+    assert tuple(sorted(names | lent)) == kernel_cache.FILES
     assert [path.name for path in files if "import njit" in path.read_text("utf-8") and path not in with_kernels] == []
     elsewhere = [path.name for path in files if "from numba import njit" in path.read_text("utf-8")]
     assert elsewhere == [], "they would be keyed by one file"
