@@ -205,7 +205,7 @@ class Assignment:
                 if restored.forgotten:
                     _log.warning(
                         "offsets_forgotten", topic=self.consume.lead, partition=restored.partition, commit=restored.seq,
-                        next=restored.next, hint="the broker has lost them; the changelog says where each input goes on",
+                        next=restored.next, hint="the broker has lost the last ones; the changelog says where each input goes on",
                     )  # fmt: skip
                 self._ready[restored.partition] = restored
                 self.metrics.add("streamer_restored_rows_total", restored.rows)

@@ -277,12 +277,14 @@ class Commit:
             self._running.abandoned = replace = True
             self._committing.replace()
         running, self._running, self._open = self._running, None, None
+        failed = running is None or running.error is not None
         if running is not None and isinstance(running.error, TransactionError):
             replace = replace or running.error.replace
+            running.error = None  # its traceback holds the transaction: without this both would keep the old producer alive
         begun, self._outlets.begun = self._outlets.begun, False
         if not self.transactional:
             self._outlets.purge()
-        elif begun and not replace and not (running is not None and running.error is None):
+        elif begun and not replace and failed:
             replace = not self._aborted()
         # One that was made and is not ready yet has replaced the old one already.
         if (replace or self._outlets.doubt.reason is not None) and self._outlets.ready:

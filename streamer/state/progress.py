@@ -32,6 +32,8 @@ class Progress:
         early: blocks that lie between its chunks, with their places.
         next: offset of each input after the last block; empty before the first.
         applied: sequence number of the last block.
+        trimmed: whether the changelog begins behind what the group names, so that the first base there is counts.
+        met: whether the commit that the group names is in the chain, or before its beginning.
         ids: of the input topics, as the last block says.
         rows: samples in the blocks.
         base_bytes, block_bytes: read so far.
@@ -59,6 +61,8 @@ class Progress:
     early: list[tuple[Block, str]] = field(default_factory=list)
     next: list[int] = field(default_factory=list)
     applied: int = 0
+    trimmed: bool = False
+    met: bool = False
     ids: list[str] = field(default_factory=list)
     rows: int = 0
     base_bytes: int = 0
@@ -82,6 +86,16 @@ class Progress:
     def share(self) -> float:
         """How much of the way is done, 0 to 1."""
         return (self.reached - self.start) / (self.end - self.start) if self.end > self.start else 1.0
+
+    @property
+    def base_gone(self) -> bool:
+        """Whether the group names a base that is not there any more, and no other one was found."""
+        return self.trimmed and self.mark.base is not None
+
+    def passed(self, seq: int, next_: list[int]) -> None:
+        """The chain is at the end of a commit."""
+        self.applied, self.next = seq, next_
+        self.met = self.met or (seq, next_) == (self.mark.seq, self.committed)
 
     def apply(self, room: Semaphore) -> None:
         """Have what waits applied, once there is room for it."""

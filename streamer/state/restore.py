@@ -46,7 +46,7 @@ class Restored:
         base: changelog offset of its base snapshot.
         base_bytes, block_bytes: of that snapshot, and of the blocks after it.
         ids: of the input topics at its last commit, as far as the changelog says.
-        forgotten: whether the group's offsets are gone, and only the changelog says where the inputs go on.
+        forgotten: whether the group's offsets are gone or those of an earlier commit: the changelog says where inputs go on.
     """
 
     partition: int
@@ -95,7 +95,9 @@ class Restore:
         """
         self.cancel([partition])
         low, end = ends
-        start = low if mark.base is None else mark.base
+        # A base goes, and blocks before the first one, only when a later commit has named another: what the group says is older.
+        trimmed = (mark.base or 0) < low
+        start = low if mark.base is None or trimmed else mark.base
         thread = next(self._threads_in_turn)
         where, now = f"{self._topic}/{partition}", self._clock.monotonic()
         if start > end:
@@ -103,8 +105,8 @@ class Restore:
                 f"{where}: the committed offset names a base snapshot at offset {start}, and the log ends at {end}. Offsets were "
                 "set by another tool, or the changelog was deleted. Start over with streamer state reset, or with a new --group"
             )
-        progress = Progress(where, store, thread, committed, mark, start, end, now, reached=start)
-        if mark.base is not None:
+        progress = Progress(where, store, thread, committed, mark, start, end, now, reached=start, trimmed=trimmed, met=trimmed)
+        if mark.base is not None and not trimmed:
             progress.assembly = Assembly(store.spec.fingerprint)
         self._under_way[partition] = progress
         self._consumer.incremental_assign([TopicPartition(self._topic, partition, start)])
@@ -203,14 +205,16 @@ class Restore:
         value, key, where = message.value() or b"", message.key(), self._where(message)
         self.bytes += len(value)
         progress.hidden_since = None
-        if progress.assembly is not None and progress.reached == progress.start != offset:
+        first = progress.reached == progress.start
+        if first and (progress.start != offset if progress.assembly is not None else progress.base_gone and key != CHUNK):
             raise StateError(
-                f"{self._topic}/{message.partition()}: the base snapshot at offset {progress.start} is gone, the log goes on at "
+                f"{progress.where}: the base snapshot at offset {progress.mark.base} is gone, the log goes on at "
                 f"{offset}: the changelog was cut. Start over with streamer state reset, or with a new --group"
             )
-        if key == CHUNK and progress.uncommitted and progress.reached == progress.start:
+        if first and key == CHUNK and (progress.uncommitted or progress.trimmed):
             # Nobody says which base counts. Old records go only up to one that was named, so a log that begins with one does.
             progress.mark, progress.assembly = progress.mark._replace(base=offset), Assembly(progress.store.spec.fingerprint)
+            progress.trimmed = False
         progress.reached = offset + 1
         if key == CHUNK and progress.assembly is not None:
             progress.assembly.add(value, where)
@@ -235,7 +239,8 @@ class Restore:
         self._check_inputs(progress, len(manifest.next), where)
         progress.slots = len(dump.keys)
         progress.applying.append(progress.thread.submit(progress.store.load, dump))
-        progress.next, progress.applied, progress.assembly = manifest.next, manifest.seq, None
+        progress.passed(manifest.seq, manifest.next)
+        progress.assembly = None
         early, progress.early = progress.early, []
         for block, place in early:
             if block.seq > manifest.seq:
@@ -251,7 +256,7 @@ class Restore:
         progress.rows += sum(part.samples for part in progress.parts)
         progress.waiting += [(part, progress.expected) for part in progress.parts]
         progress.parts.clear()
-        progress.next, progress.applied = [next_ for _, next_ in block.covered], block.seq
+        progress.passed(block.seq, [next_ for _, next_ in block.covered])
         progress.ids = block.ids or progress.ids
 
     def _checked(self, progress: Progress, block: Block, where: str) -> Delta:
@@ -290,31 +295,31 @@ class Restore:
         return False
 
     def _finish(self, partition: int, progress: Progress) -> Restored:
-        if progress.assembly is not None:
+        if progress.assembly is not None or (progress.base_gone and not progress.next):
             raise StateError(
-                f"{self._topic}/{partition}: the base snapshot at offset {progress.start} has no end, the changelog was cut. "
+                f"{self._topic}/{partition}: the base snapshot at offset {progress.mark.base} has no end, the changelog was cut. "
                 "Start over with streamer state reset, or with a new --group"
             )
         self._check_end(partition, progress)
         progress.finish(self._room)
         self.cancel([partition])
+        # At-least-once commits offsets after the blocks, so there they may be older at any time.
+        older = self._strict and (progress.mark.seq, progress.committed) != (progress.applied, progress.next)
         return Restored(
             partition, list(progress.next or progress.committed), progress.applied, progress.rows,
             progress.mark.base, progress.base_bytes, progress.block_bytes, tuple(progress.ids),
-            forgotten=progress.uncommitted and bool(progress.next),
+            forgotten=bool(progress.next) and (progress.uncommitted or older),
         )  # fmt: skip
 
     def _check_end(self, partition: int, progress: Progress) -> None:
         """Whether chain and committed offsets tell the same.
 
-        New windows (commit 0, or none at all) have no chain yet. Where the broker has forgotten the offsets the chain is right:
-        its last block says how far each input was read.
+        New windows (commit 0, or none at all) have no chain yet. Where the broker has forgotten the offsets, or tells those of
+        an earlier commit in the chain, the chain is right: its last block says how far each input was read, and what was
+        committed with it.
         """
         seq = progress.mark.seq
-        if progress.next:
-            agree = progress.uncommitted or (seq, progress.committed) == (progress.applied, progress.next)
-        else:
-            agree = seq == 0 or progress.uncommitted
+        agree = progress.uncommitted or (progress.met if progress.next else seq == 0)
         if self._strict and not agree:
             raise StateError(
                 f"{self._topic}/{partition} ends with commit {progress.applied} at input offset {_listed(progress.next)}, the "

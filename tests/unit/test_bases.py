@@ -181,17 +181,6 @@ def named_before_the_manifest(patch: Patch) -> None:
     patch.setattr(Bases, "named", hasty)
 
 
-def deleted_before_the_next_is_named(patch: Patch) -> None:
-    """What lies before a base is deleted as soon as it is written."""
-    complete = Bases._complete
-
-    def hasty(self: Bases, done: Any) -> None:
-        complete(self, done)
-        self.trim({done.partition: done.offset})
-
-    patch.setattr(Bases, "_complete", hasty)
-
-
 def deleted_up_to_the_end(patch: Patch) -> None:
     """More is deleted than lies before a base."""
     trim = Bases.trim
@@ -247,7 +236,6 @@ def manifest_left_out(patch: Patch) -> None:
 
 BUGS: dict[Callable[[Patch], None], str] = {
     named_before_the_manifest: "crashes",
-    deleted_before_the_next_is_named: "crashes",
     deleted_up_to_the_end: "long life",
     taken_with_rows_behind: "in flight",
     number_of_the_commit_before: "crashes",

@@ -1,7 +1,11 @@
 """A broker that has lost the offsets of a group: where there are windows, the changelog knows how far each input was read."""
 
-import pytest
+from copy import deepcopy
 
+import pytest
+from confluent_kafka import TopicPartition
+
+from streamer.errors import StateError
 from streamer.testing import TopologyTest
 from tests.unit import flows, rekeyed
 from tests.unit.faulty import FaultTest, short_waits
@@ -35,6 +39,41 @@ def test_windows_and_input_go_on_where_the_changelog_ends(
             feed(test, 5, 1000)
         verdict = flows.judge(test.log, 50)
         assert verdict.exactly_once, verdict
+
+
+@pytest.mark.parametrize("snapshots", [False, True])
+@pytest.mark.parametrize("guarantee", ["exactly-once", "at-least-once"])
+def test_nothing_is_done_twice_where_the_broker_comes_back_with_older_offsets(
+    guarantee: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, snapshots: bool
+) -> None:  # fmt: skip
+    if snapshots:
+        small_snapshots(monkeypatch)
+    with FaultTest(flows.topology(50), models=flows.score, partitions=2, settings={"guarantee": guarantee}) as test:
+        feed(test, 5, 0)
+        old = deepcopy(test.log._groups)
+        feed(test, 30, 100)
+        changelog = test.worker.plan.topics.changelog or ""
+        assert (max(test.log.low(changelog, p) for p in range(2)) > 0) == snapshots, "whether the base that they name is gone"
+        for _ in range(2):
+            test.log._groups.clear()
+            test.log._groups.update(deepcopy(old))
+            test.restart()
+            feed(test, 5, 1000)
+        assert ("offsets_forgotten" in caplog.text) == (guarantee == "exactly-once")
+        verdict = flows.judge(test.log, 50)
+        assert verdict.exactly_once, verdict
+
+
+def test_older_offsets_that_no_commit_of_ours_had_are_refused() -> None:
+    with FaultTest(flows.topology(50), models=flows.score, partitions=1) as test:
+        feed(test, 5, 0)
+        group = test.log._groups[test.worker.plan.group]
+        (offset, said) = group.offsets[flows.SOURCE, 0]
+        for place in (TopicPartition(flows.SOURCE, 0, offset - 1, said), TopicPartition(flows.SOURCE, 0, offset - 3)):
+            group.offsets[flows.SOURCE, 0] = (place.offset, place.metadata)
+            test.restart()
+            with pytest.raises(StateError, match="Offsets were set by another tool"):
+                test.run()
 
 
 def test_a_source_in_front_of_rekeyed_windows_is_forwarded_anew_and_counts_once() -> None:
