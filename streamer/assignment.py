@@ -363,10 +363,15 @@ class Assignment:
         self.metrics.set("streamer_partitions_restoring", self._waiting)
 
 
-def _open_transaction(where: str, seconds: float) -> str:
+def _open_transaction(where: str, seconds: float, committed: bool) -> str:  # noqa: FBT001 - as a restore gives it
     """What keeps a restore waiting that has read all it may."""
+    verdict = (
+        "the group's offsets say that it was committed: do not abort it"
+        if committed
+        else "the group's offsets know of no commit behind that place"
+    )
     return (
-        f"a transaction that is open has hidden changelog {where} for {seconds:.0f} s. Brokers that answer end it within "
-        f"{limits.TRANSACTION_TIMEOUT_S:g} s and the 10 s between two looks; one that stays may hang: docs/operations.md says "
-        "how to find out with kafka-transactions.sh, and what to do then"
+        f"a transaction that is open has hidden changelog {where} for {seconds:.0f} s ({verdict}). Brokers that answer end it "
+        f"within {limits.TRANSACTION_TIMEOUT_S:g} s and the 10 s between two looks; one that stays may hang: docs/operations.md "
+        "says how to find out with kafka-transactions.sh, and what to do then"
     )

@@ -44,6 +44,9 @@ appender.out.type = Console
 appender.out.name = out
 appender.out.layout.type = PatternLayout
 appender.out.layout.pattern = %d{ISO8601} %p %m (%c)%n%throwable
+# says when it gives up the end of a transaction, which then hangs (KAFKA-20734)
+logger.markers.name = kafka.coordinator.transaction.TransactionMarkerChannelManager
+logger.markers.level = info
 rootLogger.level = warn
 rootLogger.appenderRef.out.ref = out
 """

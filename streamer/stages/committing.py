@@ -79,6 +79,7 @@ class Committing:
             transaction.took_s = transaction.committed - started
             transaction.finished.set()
             if transaction.abandoned:
+                transaction.error = None  # nobody asks for it, and its traceback would keep all of this alive, producer included
                 return  # another thread has the work now
 
     def _commit(self, transaction: Transaction, outlets: Outlets) -> None:

@@ -130,14 +130,17 @@ class Restore:
         took = self._clock.monotonic() - min(p.since for p in under_way)
         return share, took * (1 - share) / share if share else float("inf")
 
-    def hidden(self) -> tuple[str, float] | None:
-        """Where a transaction that is still open hides the rest, and for how many seconds; the one that does so longest."""
-        seen = [(p.hidden_since, p.where, p.reached) for p in list(self._under_way.values())]  # another thread asks, for health
-        waits = [(since, where, reached) for since, where, reached in seen if since is not None]
+    def hidden(self) -> tuple[str, float, bool] | None:
+        """Where a transaction that is still open hides the rest, for how many seconds, and whether the group knows its commit.
+
+        Of several the one that does so longest.
+        """
+        known = [(p, p.hidden_since) for p in list(self._under_way.values())]  # another thread asks, for health
+        waits = [(since, p.where, p.reached, (p.mark.seq or 0) > p.applied) for p, since in known if since is not None]
         if not waits:
             return None
-        since, where, reached = min(waits)
-        return f"{where} from offset {reached}", self._clock.monotonic() - since
+        since, where, reached, committed = min(waits)
+        return f"{where} from offset {reached}", self._clock.monotonic() - since, committed
 
     def step(self, timeout_s: float, spend_s: float = 0.1) -> list[Restored]:
         """Apply what arrives within `timeout_s`, then what is there for `spend_s`; returns the partitions that are complete.

@@ -48,6 +48,9 @@ SLOPE_MIB_MAX = 1.0
 CHANGELOG_STATES, CHANGELOG_SEGMENTS = 3, 2
 # A broker deletes what it may delete when it next looks: every five minutes, and the file a minute later.
 SWEEPS = {"log.retention.check.interval.ms": "10000", "log.segment.delete.delay.ms": "1000"}
+# A machine that stands still for seconds must not cost the one broker its partitions: Kafka 4.3.1 may then lose the end of a
+# transaction for good (KAFKA-20734). The broker is away for longer than that.
+STANDS_STILL = {"broker.session.timeout.ms": "20000"}
 HEALED_S = 60.0
 
 
@@ -251,7 +254,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     # A partition is silent while the broker is away; no window may close by that, or the checker could not tell when.
     os.environ[IDLE_VARIABLE] = f"{_away_s(args.minutes) + 2 * CLOSE_IDLE_S:g}s"
-    with DevBroker(settings=SWEEPS) as broker:
+    with DevBroker(settings={**SWEEPS, **STANDS_STILL}) as broker:
         flows: Sequence[Flow] = [flow for flow in FLOWS if flow in args.flows.split(",")]
         soak = Soak(broker, [_run_of(flow, args, broker, folder) for flow in flows], args.minutes)
         good = soak.go()

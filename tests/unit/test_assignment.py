@@ -100,23 +100,30 @@ def test_an_answer_without_an_offset_is_none(monkeypatch: pytest.MonkeyPatch) ->
         assert flows.judge(test.log).exactly_once
 
 
-def test_a_transaction_that_hangs_is_named(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("committed_too", [False, True])
+def test_a_transaction_that_hangs_is_named(caplog: pytest.LogCaptureFixture, *, committed_too: bool) -> None:
     with flow() as test:
         feed(test, 50)
         test.run()
         changelog = test.worker.plan.topics.changelog
         assert changelog is not None
-        test.restart()
         lost = MemoryProducer(test.log, {"transactional.id": "lost"})
         lost.init_transactions()
         lost.begin_transaction()
         lost.produce(changelog, b"?", partition=3)
         offset = test.log.end(changelog, 3) - 1
+        if committed_too:
+            feed(test, 50)
+            test.run()
+        test.move("on_revoke", [3])
+        test.turns(1)
+        test.move("on_assign", [3])
         test.turns(5)
         test.clock.advance(2.0)
         ready = test.worker.ready()
         assert ready is not None
         assert f"is open has hidden changelog {changelog}/3 from offset {offset} for 2 s" in ready
+        assert ("was committed: do not abort it" in ready) == committed_too
         assert committed(test) == set(range(PARTITIONS)), "the others go on"
         test.clock.advance(limits.TRANSACTION_TIMEOUT_S * 3)
         test.turns(2)

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from streamer.limits import COMMIT_STUCK_S
 from streamer.testing import TopologyTest
 from tests.unit import flows
-from tests.unit.faulty import FaultTest, FaultyProducer, short_waits
+from tests.unit.faulty import FaultTest, FaultyClients, FaultyProducer, short_waits
 
 __all__ = ["short_waits"]
 pytestmark = pytest.mark.usefixtures("short_waits")
@@ -55,4 +56,23 @@ def test_a_producer_that_was_replaced(call: str, kind: str) -> None:
         assert made > 1, "none was replaced"
         send(test)
         test.run()
+        assert left(test.clients.producers) == 1
+
+
+def test_the_producer_of_a_commit_that_was_left_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its thread comes back some time with a failure that nobody asks for."""
+    monkeypatch.setattr(FaultyClients, "commit_stuck_s", COMMIT_STUCK_S)
+    with FaultTest(flows.topology(), models=flows.score, partitions=1) as test:
+        send(test)
+        test.run()
+        test.commits_held = True
+        send(test)
+        test.turns(20)
+        test.commits_held = False
+        test.clock.advance(COMMIT_STUCK_S)
+        test.turns(3)
+        assert test.worker.metrics.value("streamer_recoveries_total", "stuck") == 1
+        test.release()
+        test.settle()
+        assert len(test.clients.producers) == 2
         assert left(test.clients.producers) == 1
