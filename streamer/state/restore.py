@@ -105,7 +105,8 @@ class Restore:
                 f"{where}: the committed offset names a base snapshot at offset {start}, and the log ends at {end}. Offsets were "
                 "set by another tool, or the changelog was deleted. Start over with streamer state reset, or with a new --group"
             )
-        progress = Progress(where, store, thread, committed, mark, start, end, now, reached=start, trimmed=trimmed, met=trimmed)
+        progress = Progress(where, store, thread, committed, mark, start, end, now, reached=start, trimmed=trimmed)
+        progress.met = trimmed and bool(mark.seq)  # 0 stands in offsets that were reset: what is there is not theirs
         if mark.base is not None and not trimmed:
             progress.assembly = Assembly(store.spec.fingerprint)
         self._under_way[partition] = progress
@@ -322,7 +323,8 @@ class Restore:
         committed with it.
         """
         seq = progress.mark.seq
-        agree = progress.uncommitted or (progress.met if progress.next else seq == 0)
+        holds = progress.met and progress.applied >= (seq or 0)
+        agree = progress.uncommitted or (holds if progress.next else seq == 0)
         if self._strict and not agree:
             raise StateError(
                 f"{self._topic}/{partition} ends with commit {progress.applied} at input offset {_listed(progress.next)}, the "

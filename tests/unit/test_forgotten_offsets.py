@@ -6,6 +6,7 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from streamer.errors import StateError
+from streamer.state.changelog import Mark, mark, metadata
 from streamer.testing import TopologyTest
 from tests.unit import flows, rekeyed
 from tests.unit.faulty import FaultTest, short_waits
@@ -74,6 +75,34 @@ def test_older_offsets_that_no_commit_of_ours_had_are_refused() -> None:
             test.restart()
             with pytest.raises(StateError, match="Offsets were set by another tool"):
                 test.run()
+
+
+def test_a_changelog_that_ends_before_the_commit_that_the_group_names_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the base that it names is gone: what lies between may have been published."""
+    small_snapshots(monkeypatch)
+    with FaultTest(flows.topology(50), models=flows.score, partitions=1) as test:
+        feed(test, 30, 0)
+        place = test.log._groups[test.worker.plan.group].offsets
+        offset, said = place[flows.SOURCE, 0]
+        named = mark(said)
+        assert named.seq is not None
+        assert test.log.low(test.worker.plan.topics.changelog or "", 0) > 0
+        place[flows.SOURCE, 0] = (offset + 1, metadata(named._replace(seq=named.seq + 1, base=0)))
+        test.restart()
+        with pytest.raises(StateError, match="Offsets were set by another tool"):
+            feed(test, 1, 1000)
+
+
+@pytest.mark.parametrize("said", [None, metadata(Mark(0))], ids=["another tool", "a reset that was cut off"])
+def test_offsets_that_were_set_are_refused_where_old_blocks_are_gone(said: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_snapshots(monkeypatch)
+    with FaultTest(flows.topology(50), models=flows.score, partitions=1) as test:
+        feed(test, 30, 0)
+        assert test.log.low(test.worker.plan.topics.changelog or "", 0) > 0
+        test.log._groups[test.worker.plan.group].offsets[flows.SOURCE, 0] = (5, said)
+        test.restart()
+        with pytest.raises(StateError, match="Offsets were set by another tool"):
+            feed(test, 1, 1000)
 
 
 def test_a_source_in_front_of_rekeyed_windows_is_forwarded_anew_and_counts_once() -> None:
