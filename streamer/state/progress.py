@@ -33,7 +33,7 @@ class Progress:
         next: offset of each input after the last block; empty before the first.
         applied: sequence number of the last block.
         trimmed: whether the changelog begins behind what the group names, so that the first base there is counts.
-        met: whether the commit that the group names is in the chain, or before its beginning.
+        met: whether the commit that the group names is in the chain, or before its base.
         ids: of the input topics, as the last block says.
         rows: samples in the blocks.
         base_bytes, block_bytes: read so far.
@@ -89,7 +89,7 @@ class Progress:
 
     @property
     def base_gone(self) -> bool:
-        """Whether the group names a base that is not there any more, and no other one was found."""
+        """Whether the base that the group names lies before the beginning of the log."""
         return self.trimmed and self.mark.base is not None
 
     def passed(self, seq: int, next_: list[int]) -> None:

@@ -106,7 +106,6 @@ class Restore:
                 "set by another tool, or the changelog was deleted. Start over with streamer state reset, or with a new --group"
             )
         progress = Progress(where, store, thread, committed, mark, start, end, now, reached=start, trimmed=trimmed)
-        progress.met = trimmed and bool(mark.seq)  # 0 stands in offsets that were reset: what is there is not theirs
         if mark.base is not None and not trimmed:
             progress.assembly = Assembly(store.spec.fingerprint)
         self._under_way[partition] = progress
@@ -209,16 +208,8 @@ class Restore:
         value, key, where = message.value() or b"", message.key(), self._where(message)
         self.bytes += len(value)
         progress.hidden_since = None
-        first = progress.reached == progress.start
-        if first and (progress.start != offset if progress.assembly is not None else progress.base_gone and key != CHUNK):
-            raise StateError(
-                f"{progress.where}: the base snapshot at offset {progress.mark.base} is gone, the log goes on at "
-                f"{offset}: the changelog was cut. Start over with streamer state reset, or with a new --group"
-            )
-        if first and key == CHUNK and (progress.uncommitted or progress.trimmed):
-            # Nobody says which base counts. Old records go only up to one that was named, so a log that begins with one does.
-            progress.mark, progress.assembly = progress.mark._replace(base=offset), Assembly(progress.store.spec.fingerprint)
-            progress.trimmed = False
+        if progress.reached == progress.start:
+            self._first(progress, message, offset)
         progress.reached = offset + 1
         if key == CHUNK and progress.assembly is not None:
             progress.assembly.add(value, where)
@@ -233,6 +224,24 @@ class Restore:
             else:
                 self._apply(progress, block, where)
 
+    def _first(self, progress: Progress, message: Message, offset: int) -> None:
+        """Whether the log begins where it should, and with a base where nobody says which one counts.
+
+        Old records go only up to a base that was named, so a log that begins with one begins with one that counts.
+        """
+        found, at = progress.assembly, progress.start
+        if found is None and message.key() == CHUNK and (progress.uncommitted or progress.trimmed):
+            found, at = Assembly(progress.store.spec.fingerprint), offset
+            if progress.base_gone and not found.begins(message.value() or b"", self._where(message)):
+                found = None
+        if progress.base_gone if found is None else at != offset:
+            raise StateError(
+                f"{progress.where}: the base snapshot at offset {progress.mark.base} is gone, the log goes on at {offset}: the "
+                "changelog was cut. Start over with streamer state reset, or with a new --group"
+            )
+        if found is not None:
+            progress.mark, progress.assembly = progress.mark._replace(base=at), found
+
     def _load(self, progress: Progress, value: bytes, where: str) -> None:
         """The base is complete: take it, then the blocks of later commits that came before its end."""
         assert progress.assembly is not None, "a manifest ends a base"
@@ -243,6 +252,8 @@ class Restore:
         self._check_inputs(progress, len(manifest.next), where)
         progress.slots = len(dump.keys)
         progress.applying.append(progress.thread.submit(progress.store.load, dump))
+        # What the group names lies before all that is there. 0 stands in offsets that were reset: nothing there is theirs.
+        progress.met = progress.trimmed and 0 < (progress.mark.seq or 0) <= manifest.seq
         progress.passed(manifest.seq, manifest.next)
         progress.assembly = None
         early, progress.early = progress.early, []
@@ -323,8 +334,7 @@ class Restore:
         committed with it.
         """
         seq = progress.mark.seq
-        holds = progress.met and progress.applied >= (seq or 0)
-        agree = progress.uncommitted or (holds if progress.next else seq == 0)
+        agree = progress.uncommitted or (progress.met if progress.next else seq == 0)
         if self._strict and not agree:
             raise StateError(
                 f"{self._topic}/{partition} ends with commit {progress.applied} at input offset {_listed(progress.next)}, the "

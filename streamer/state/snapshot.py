@@ -154,6 +154,14 @@ class Assembly:
         self._chunks = 0
         self._digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
 
+    def begins(self, value: bytes, where: str) -> bool:
+        """Whether a chunk is the first of its snapshot.
+
+        Raises:
+            StateError: it cannot be read.
+        """
+        return self._read(_CHUNKS.decode, value, where).number == 0
+
     def add(self, value: bytes, where: str) -> None:
         """Take the next chunk; those of other snapshots are passed over.
 

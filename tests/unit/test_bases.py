@@ -181,6 +181,19 @@ def named_before_the_manifest(patch: Patch) -> None:
     patch.setattr(Bases, "named", hasty)
 
 
+def deleted_before_the_base_is_whole(patch: Patch) -> None:
+    """What lies before a base is deleted as soon as its first chunk is in the log."""
+    committed = Bases.committed
+
+    def hasty(self: Bases, share: Share | None, blocks: Any) -> dict[int, int]:
+        trims = committed(self, share, blocks)
+        if share is not None and not share.last and share.under_way.offset is not None:
+            trims[share.partition] = share.under_way.offset
+        return trims
+
+    patch.setattr(Bases, "committed", hasty)
+
+
 def deleted_up_to_the_end(patch: Patch) -> None:
     """More is deleted than lies before a base."""
     trim = Bases.trim
@@ -236,6 +249,7 @@ def manifest_left_out(patch: Patch) -> None:
 
 BUGS: dict[Callable[[Patch], None], str] = {
     named_before_the_manifest: "crashes",
+    deleted_before_the_base_is_whole: "crashes",
     deleted_up_to_the_end: "long life",
     taken_with_rows_behind: "in flight",
     number_of_the_commit_before: "crashes",
