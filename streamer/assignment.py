@@ -23,7 +23,7 @@ from streamer.stages.commit import Commit
 from streamer.stages.consume import Consume
 from streamer.stages.transaction import Place
 from streamer.state.changelog import Mark, mark
-from streamer.state.restore import Restore, Restored
+from streamer.state.restore import Hidden, Restore, Restored
 from streamer.state.stores import Stateful
 from streamer.telemetry.logs import get_logger
 from streamer.telemetry.metrics import Metrics
@@ -182,8 +182,8 @@ class Assignment:
             return f"Kafka is asked where to go on: {len(self._new)} of {len(self.partitions)} partitions wait"
         share, left = self.restore.progress() if self.restore is not None else (1.0, 0.0)
         waiting = f"windows are being restored: {self._waiting} of {len(self.partitions)} partitions wait"
-        if self.restore is not None and (hidden := self.restore.hidden()) is not None and hidden[1] > _OPEN_SOON_S:
-            return f"{waiting}; {_open_transaction(*hidden)}"
+        if self.restore is not None and (hidden := self.restore.hidden()) is not None and hidden.seconds > _OPEN_SOON_S:
+            return f"{waiting}; {_open_transaction(hidden)}"
         return (
             f"{waiting}, {share:.0%} is read, {f'about {left:.0f} s are left' if left < float('inf') else 'nothing has come yet'}"
         )
@@ -327,9 +327,9 @@ class Assignment:
             self._progress_at = self.clock.monotonic() + _PROGRESS_EVERY_S
             _log.info("restoring", partitions=len(restore), read=f"{share:.0%}", bytes=restore.bytes, seconds_left=round(left, 1))
             hidden = restore.hidden()
-            if hidden is not None and hidden[1] > _OPEN_LONG_S and self.clock.monotonic() >= self._open_tell_at:
+            if hidden is not None and hidden.seconds > _OPEN_LONG_S and self.clock.monotonic() >= self._open_tell_at:
                 self._open_tell_at = self.clock.monotonic() + _OPEN_AGAIN_S
-                _log.warning("transaction_open", what=_open_transaction(*hidden))
+                _log.warning("transaction_open", what=_open_transaction(hidden))
 
     def _offset(self, topic: str, partition: int, reached: int | None, low: int, high: int) -> int:
         """Where an input goes on, the policy for lost offsets applied."""
@@ -363,15 +363,15 @@ class Assignment:
         self.metrics.set("streamer_partitions_restoring", self._waiting)
 
 
-def _open_transaction(where: str, seconds: float, committed: bool) -> str:  # noqa: FBT001 - as a restore gives it
+def _open_transaction(hidden: Hidden) -> str:
     """What keeps a restore waiting that has read all it may."""
     verdict = (
         "the group's offsets say that it was committed: do not abort it"
-        if committed
+        if hidden.committed
         else "the group's offsets know of no commit behind that place"
     )
     return (
-        f"a transaction that is open has hidden changelog {where} for {seconds:.0f} s ({verdict}). Brokers that answer end it "
-        f"within {limits.TRANSACTION_TIMEOUT_S:g} s and the 10 s between two looks; one that stays may hang: docs/operations.md "
-        "says how to find out with kafka-transactions.sh, and what to do then"
+        f"a transaction that is open has hidden changelog {hidden.where} for {hidden.seconds:.0f} s ({verdict}). Brokers that "
+        f"answer end it within {limits.TRANSACTION_TIMEOUT_S:g} s and the 10 s between two looks; one that stays may hang: "
+        "docs/operations.md says how to find out with kafka-transactions.sh, and what to do then"
     )

@@ -157,8 +157,7 @@ def bind(
 def _spec_of(window: Rolling | Closing, needs: Needs, rekey: Rekey | None) -> StoreSpec:
     kind = StoreSpec
     if window.resolution_us:
-        # Compiling these kernels takes seconds on the first start of a machine, which flows without them need not wait for.
-        from streamer.state.panes import PaneSpec  # noqa: PLC0415
+        from streamer.state.panes import PaneSpec  # noqa: PLC0415 - seconds of compiling, for flows that need it
 
         kind = PaneSpec
     spec = kind.of(window, needs)

@@ -55,8 +55,7 @@ class CloseStage:
     _store: "type[ClosingStore]" = field(init=False)
 
     def __post_init__(self) -> None:
-        # Compiling these kernels takes seconds on the first start of a machine, which flows without them need not wait for.
-        from streamer.state.closing_store import ClosingStore  # noqa: PLC0415
+        from streamer.state.closing_store import ClosingStore  # noqa: PLC0415 - seconds of compiling, for flows that need it
 
         self._store = ClosingStore
 

@@ -27,6 +27,7 @@ _OFFSETS_TRY_S = 5.0
 _RETRY_PAUSE_S = 0.05
 _ASK_S = 1.0
 _FENCED = KafkaError._FENCED  # noqa: SLF001 - the name the binding gives it
+_WRONG_STATE = KafkaError._STATE  # noqa: SLF001 - the name the binding gives it
 _FENCES = (_FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED)
 
 
@@ -196,8 +197,7 @@ def refusal(outlets: Outlets, failure: TransactionError, known: TopicPartition, 
         known: an offset that is committed already, so that nothing could come of it.
         member: gives the group's member and generation.
     """
-    wrong_state = KafkaError._STATE  # noqa: SLF001 - the name the binding gives it
-    if failure.error is None or failure.error.code() != wrong_state or failure.replace:
+    if failure.error is None or failure.error.code() != _WRONG_STATE or failure.replace:
         return failure
     try:
         outlets.outputs.send_offsets_to_transaction([known], member(), _ASK_S)

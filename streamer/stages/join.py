@@ -61,8 +61,7 @@ class JoinStage:
     _store: "type[JoinStore]" = field(init=False)
 
     def __post_init__(self) -> None:
-        # Compiling these kernels takes seconds on the first start of a machine, which flows without them need not wait for.
-        from streamer.state.join_store import JoinStore  # noqa: PLC0415
+        from streamer.state.join_store import JoinStore  # noqa: PLC0415 - seconds of compiling, for flows that need it
 
         self._store = JoinStore
         self._looks, streams = self.spec.looks(), self.spec.streams

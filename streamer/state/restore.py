@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import cycle
 from threading import Semaphore
+from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -58,6 +59,20 @@ class Restored:
     block_bytes: int = 0
     ids: tuple[str, ...] = ()
     forgotten: bool = False
+
+
+class Hidden(NamedTuple):
+    """The rest of a changelog, which a transaction that is still open hides.
+
+    Attributes:
+        where: it begins.
+        seconds: for how long by now.
+        committed: whether the group's offsets name a commit that lies in there.
+    """
+
+    where: str
+    seconds: float
+    committed: bool
 
 
 class Restore:
@@ -130,17 +145,14 @@ class Restore:
         took = self._clock.monotonic() - min(p.since for p in under_way)
         return share, took * (1 - share) / share if share else float("inf")
 
-    def hidden(self) -> tuple[str, float, bool] | None:
-        """Where a transaction that is still open hides the rest, for how many seconds, and whether the group knows its commit.
-
-        Of several the one that does so longest.
-        """
-        known = [(p, p.hidden_since) for p in list(self._under_way.values())]  # another thread asks, for health
-        waits = [(since, p.where, p.reached, (p.mark.seq or 0) > p.applied) for p, since in known if since is not None]
+    def hidden(self) -> Hidden | None:
+        """What a transaction that is still open hides; of several the one that has done so longest."""
+        known = [(p.hidden_since, p) for p in list(self._under_way.values())]  # another thread asks, for health
+        waits = [(since, p.where, p.reached, (p.mark.seq or 0) > p.applied) for since, p in known if since is not None]
         if not waits:
             return None
         since, where, reached, committed = min(waits)
-        return f"{where} from offset {reached}", self._clock.monotonic() - since, committed
+        return Hidden(f"{where} from offset {reached}", self._clock.monotonic() - since, committed)
 
     def step(self, timeout_s: float, spend_s: float = 0.1) -> list[Restored]:
         """Apply what arrives within `timeout_s`, then what is there for `spend_s`; returns the partitions that are complete.
