@@ -27,6 +27,7 @@ _OFFSETS_TRY_S = 5.0
 _RETRY_PAUSE_S = 0.05
 _ASK_S = 1.0
 _FENCED = KafkaError._FENCED  # noqa: SLF001 - the name the binding gives it
+_FATAL = KafkaError._FATAL  # noqa: SLF001 - the name the binding gives it
 _WRONG_STATE = KafkaError._STATE  # noqa: SLF001 - the name the binding gives it
 _FENCES = (_FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED)
 
@@ -217,27 +218,38 @@ def served(producer: Producer, wait_s: float) -> None:
     try:
         producer.poll(wait_s)
     except (KafkaException, SystemError) as failure:
-        raise _broken(failure) from failure
+        raise _past_use(_said(failure)) from failure
 
 
 def _said(failure: KafkaException | SystemError) -> KafkaError:
-    """The client's error. A call that reports deliveries too wraps it: the binding makes these reports with the error raised."""
-    cause = failure.__cause__ if isinstance(failure, SystemError) else failure
-    if not isinstance(cause, KafkaException):
+    """The client's error; what is none of the client's is raised again."""
+    error = _client_error(failure)
+    if error is None:
         raise failure
-    error: KafkaError = cause.args[0]
     return error
+
+
+def _client_error(failure: Exception) -> KafkaError | None:
+    """The client's error, None where there is none in it.
+
+    A call that reports deliveries too wraps it: the binding makes these reports with the error raised. At times it loses the
+    error on that way, and only says that there was one; the producer is past use then too.
+    """
+    cause = failure.__cause__ if isinstance(failure, SystemError) else failure
+    if cause is None:
+        return KafkaError(_FATAL, f"the client has lost its error: {failure}", fatal=True)
+    return cause.args[0] if isinstance(cause, KafkaException) else None
 
 
 def _sorted(error: Exception) -> Exception:
     """A failure of a commit as the worker knows it; what is none of the client's stays as it is."""
-    client = isinstance(error, KafkaException) or isinstance(error.__cause__, KafkaException)
-    return _broken(error) if client and isinstance(error, KafkaException | SystemError) else error
+    told = _client_error(error)
+    return error if told is None else _past_use(told)
 
 
-def _broken(failure: KafkaException | SystemError) -> TransactionError:
-    """What to make of an error that a producer tells of by the way, in whichever call comes next: it is past use."""
-    return _given_up("producer", _said(failure), replace=True)
+def _past_use(error: KafkaError) -> TransactionError:
+    """What to make of an error that a producer tells of by the way, in whichever call comes next."""
+    return _given_up("producer", error, replace=True)
 
 
 def _given_up(what: str, error: KafkaError, *, replace: bool) -> TransactionError:

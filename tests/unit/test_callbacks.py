@@ -102,7 +102,10 @@ def wrapped(error: KafkaException) -> SystemError:
     return failure
 
 
-@pytest.mark.parametrize("error", [kafka_error("fatal"), kafka_error("fenced"), wrapped(kafka_error("fenced"))])
+LOST = SystemError("<method 'flush' of 'cimpl.Producer' objects> returned NULL without setting an exception")
+
+
+@pytest.mark.parametrize("error", [kafka_error("fatal"), kafka_error("fenced"), wrapped(kafka_error("fenced")), LOST])
 @pytest.mark.parametrize("call", ["poll", "flush"])
 def test_a_producer_that_tells_of_its_end_by_the_way_is_replaced(
     call: str, error: Exception, monkeypatch: pytest.MonkeyPatch
