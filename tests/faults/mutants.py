@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 FAULT_VARIABLE = "MUTANT_FAULT"
 HIT = "scripted fault hit"
 IN_FLIGHT_S = 1.0
+STOPS_WITHIN_S = 0.5
 
 
 class Live:
@@ -215,6 +216,7 @@ def _script(faults: list[tuple[str, int]]) -> None:
             raise TransactionError("scripted", "the mutant fails this commit", replace=False)
         if due == "pause":
             os.kill(os.getpid(), signal.SIGSTOP)
+            time.sleep(STOPS_WITHIN_S)  # another thread may take the signal, and this one must not go on before it does
         commit(self, transaction, outlets)
         if due in {"crash", "crash-tick", "crash-leaving"} or in_flight:
             hit()
