@@ -38,6 +38,8 @@ _LEADERS_CHANGED = (KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EP
 _REFRESH_S = 1.0
 _ASK_AGAIN_S = 0.2
 _TELL_AGAIN_S = 10.0
+_TIMED_OUT = KafkaError._TIMED_OUT  # noqa: SLF001 - the name the binding gives it
+_SILENT = "no broker answers, or a transaction over the group's offsets stays open; if it hangs: docs/operations.md, Health"
 # Until then it may be the transaction of a worker that was killed; the broker takes 10 to 20 s to end that.
 _OPEN_SOON_S, _OPEN_LONG_S, _OPEN_AGAIN_S = 1.0, 3 * limits.TRANSACTION_TIMEOUT_S, 60.0
 
@@ -269,7 +271,9 @@ class Assignment:
                 self.admin.list_topics(timeout=_REFRESH_S)
         if now >= self._tell_at:
             self._tell_at = now + _TELL_AGAIN_S
-            _log.warning("partitions_wait", topic=self.consume.lead, partitions=[*self._new, *self._ready], error=str(error))
+            hint = _SILENT if error.args[0].code() == _TIMED_OUT else "they are asked for again"
+            waiting = [*self._new, *self._ready]
+            _log.warning("partitions_wait", topic=self.consume.lead, partitions=waiting, error=str(error), hint=hint)
 
     def _start(self, timeout_s: float) -> None:
         """Ask for all restored partitions at once where their inputs begin and end; with the answers they start together."""

@@ -100,6 +100,19 @@ def _arm(slot, deadline, state):  # type: ignore[no-untyped-def]
     counters[DUE] = push(due_at, due_slots, counters[DUE], deadline, slot, armed)
 
 
+@njit(types.void(_I4, _STATE), cache=True, nogil=True)
+def _to_front(slot, state):  # type: ignore[no-untyped-def]
+    """Begin at the first place again where more has gone than is left, so that no page of the ring is touched for nothing."""
+    starts, held, ring, ring_t = state[:4]
+    start, n = starts[slot], held[slot]
+    if start < n or start + n > ring_t.shape[1]:
+        return
+    ring_t[slot, :n] = ring_t[slot, start : start + n]
+    for f in range(ring.shape[1]):
+        ring[slot, f, :n] = ring[slot, f, start : start + n]
+    starts[slot] = 0
+
+
 @njit(types.void(_I4, _I8, _CONFIG, _STATE), cache=True, nogil=True)
 def _drop(slot, count, config, state):  # type: ignore[no-untyped-def]
     """Forget the oldest samples of a key, whose windows have closed, and note when the next one does."""
@@ -107,6 +120,7 @@ def _drop(slot, count, config, state):  # type: ignore[no-untyped-def]
     size, closed = ring_t.shape[1], armed[slot] - config[LATE]
     starts[slot] = (starts[slot] + count) % size
     held[slot] -= count
+    _to_front(slot, state)
     if held[slot]:
         oldest = ring_t[slot, starts[slot]]
         deadline = oldest + config[GAP]

@@ -226,6 +226,20 @@ def _later_than(ring_t, start, held, time):  # type: ignore[no-untyped-def]
     return low
 
 
+@njit(
+    "void(int64[::1], int64[::1], float64[:, :, ::1], int64[:, ::1], float64[:, :, ::1], int64[:, ::1])", cache=True, nogil=True
+)
+def straighten(starts, held, ring, ring_t, out, out_t):  # type: ignore[no-untyped-def]
+    """Copy what rings of times and samples hold to the beginning of others, whose other places are 0 and stay untouched."""
+    fields, size = ring.shape[1:]
+    for slot in range(len(starts)):
+        start, n = starts[slot], held[slot]
+        before = min(n, size - start)
+        out_t[slot, :before], out_t[slot, before:n] = ring_t[slot, start : start + before], ring_t[slot, : n - before]
+        for f in range(fields):
+            out[slot, f, :before], out[slot, f, before:n] = ring[slot, f, start : start + before], ring[slot, f, : n - before]
+
+
 @njit("void(int64[::1], float64[:, ::1], int64, int64, int64)", cache=True, nogil=True)
 def _shift(ring_t, ring, first, count, step):  # type: ignore[no-untyped-def]
     """Move `count` samples from ring place `first` on by one place, up or down, to open a gap."""

@@ -321,15 +321,12 @@ class Store:
         capacity = max(map(len, self.arrays.values()))
         if keys <= capacity:
             return
-        capacity = grown_capacity(capacity, keys, self.keys_max)
-        for name, array in self.arrays.items():
-            if len(array):
-                self.arrays[name] = grown(array, capacity)
+        self.arrays = _moved(self.arrays, grown_capacity(capacity, keys, self.keys_max))
 
     def dump(self) -> Dump:
         """Everything there is to know, copied."""
         used = len(self.keys)
-        arrays = {name: array[:used].copy() for name, array in self.arrays.items()}
+        arrays = _moved({name: array[:used] for name, array in self.arrays.items()}, used)
         return Dump(self.keys.index.names(), self.keys.dump() | arrays | {"upstreams": self.upstreams.table.copy()})
 
     def load(self, dump: Dump) -> None:
@@ -342,9 +339,9 @@ class Store:
         self.upstreams = Upstreams(dump.arrays["upstreams"].copy())
         self.keys.load(dump.keys, dump.arrays, self.upstreams.latest)
         self.arrays = self._empty_arrays()
-        self._grow(len(dump.keys))
-        for name, array in self.arrays.items():
-            array[: len(dump.arrays[name])] = dump.arrays[name]
+        if len(dump.keys):
+            rows = max(len(dump.keys), *map(len, self.arrays.values()))
+            self.arrays = _moved({name: dump.arrays[name] for name in self.arrays}, rows)
 
     def _check(self, dump: Dump) -> None:
         keys, lines = len(dump.keys), size_of(dump.arrays, "upstreams") // 3
@@ -372,6 +369,20 @@ class Store:
         order = (start + np.arange(n)) % size
         times = self.arrays["ring_t"][slot][order] if self.spec.keeps_time else np.empty(0, np.int64)
         return times, self.arrays["ring"][slot][:, order]
+
+
+def _moved(arrays: Mapping[str, NDArray[Any]], rows: int) -> dict[str, NDArray[Any]]:
+    """The windows in new arrays of so many rows; samples that lie anywhere in a ring come to lie at its beginning.
+
+    A ring has room for as many samples as a key may have. Most keys have few: copied whole, it would cost its full size.
+    """
+    if not len(arrays.get("start", ())):
+        return {name: grown(array, rows) if len(array) else array.copy() for name, array in arrays.items()}
+    ring, ring_t = arrays["ring"], arrays["ring_t"]
+    moved = {"seen": grown(arrays["seen"], rows), "start": np.zeros(rows, np.int64)}
+    moved |= {"ring": np.zeros((rows, *ring.shape[1:])), "ring_t": np.zeros((rows, ring_t.shape[1]), np.int64)}
+    kernels.straighten(arrays["start"], arrays["seen"], ring, ring_t, moved["ring"], moved["ring_t"])
+    return moved
 
 
 def _samples(delta: Delta, start: int, end: int) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.float64]]:

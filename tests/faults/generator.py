@@ -78,8 +78,13 @@ class Sensors:
 
 
 def now_s() -> float:
-    """The wall clock, cut to whole milliseconds so that every reader gets the same microseconds."""
-    return int(time.time() * 1000.0) / 1000.0
+    """The wall clock, cut as all times are."""
+    return cut(time.time())
+
+
+def cut(seconds: float) -> float:
+    """Whole milliseconds, so that every reader gets the same microseconds."""
+    return int(seconds * 1000.0) / 1000.0
 
 
 class Generator:
@@ -97,6 +102,7 @@ class Generator:
         self._grouping = {**shared, "transactional.id": f"{names.prefix}-generator", **SHORT}
         self._grouped = self._new_grouped()
         self._transactions = 0
+        self._offered_s = time.time()
         self.sent = self.aborted = 0
         self.stopping = False
 
@@ -125,8 +131,11 @@ class Generator:
             raise SystemExit("the generator could not deliver its records within 30 s: is the broker up?")
 
     def _offer(self, count: int) -> None:
-        ts = now_s()
-        for sensor in self._sensors.choose(max(0, count)):
+        """What came due since the last time, at the times when it did: a stall must not put minutes of events into one window."""
+        since_s, now = self._offered_s, time.time()
+        self._offered_s = max(since_s, now)
+        for number, sensor in enumerate(self._sensors.choose(max(0, count)), 1):
+            ts = cut(since_s + (self._offered_s - since_s) * number / count)
             if self._names.flow not in {"joined", "closing"}:
                 self._reading(self._topic, sensor, ts)
                 continue

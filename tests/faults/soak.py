@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import streamer.worker  # noqa: F401 - compiles the kernels once, before several workers would do so beside each other
 from streamer.broker import DevBroker
 from streamer.limits import SNAPSHOT_BLOCKS_MIN_BYTES
+from tests.faults.absence import away
 from tests.faults.cluster import Cluster, TimedOutError, wait_for
 from tests.faults.evidence import metrics, story
 from tests.faults.names import CLOSE_IDLE_S, FLOWS, IDLE_VARIABLE, PARTITIONS, Names
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
 
     from tests.faults.names import Flow
 
-AWAY_S_MAX, AWAY_SHARE, AWAY_FROM = 300.0, 1 / 8, 1 / 6
+# Away for longer than the broker's session, see STANDS_STILL.
+AWAY_S_MIN, AWAY_S_MAX, AWAY_SHARE, AWAY_FROM = 30.0, 300.0, 1 / 8, 1 / 6
 GUEST_EVERY_S, GUEST_STAYS_S = 60.0, 20.0
 SAMPLE_EVERY_S = 5.0
 LOOK_S = 0.05
@@ -49,7 +51,7 @@ CHANGELOG_STATES, CHANGELOG_SEGMENTS = 3, 2
 # A broker deletes what it may delete when it next looks: every five minutes, and the file a minute later.
 SWEEPS = {"log.retention.check.interval.ms": "10000", "log.segment.delete.delay.ms": "1000"}
 # A machine that stands still for seconds must not cost the one broker its partitions: Kafka 4.3.1 may then lose the end of a
-# transaction for good (KAFKA-20734). The broker is away for longer than that.
+# transaction for good (KAFKA-20734).
 STANDS_STILL = {"broker.session.timeout.ms": "20000"}
 HEALED_S = 60.0
 
@@ -185,13 +187,12 @@ class Soak:
         with ExitStack() as stack:
             for run in self.runs:
                 stack.enter_context(run.cluster.away())
-            self.broker.kill()
+            stack.enter_context(away(self.broker))
             until = time.monotonic() + away_s
             while time.monotonic() < until:
                 for run in self.runs:
                     run.strikes.look_around()
                 time.sleep(LOOK_S)
-            self.broker.start()
         at_s = time.monotonic() - start - away_s
         self.facts.append(f"the broker was killed and away for {away_s:.0f} s from second {at_s:.0f} on")
         for run in self.runs:
@@ -229,7 +230,7 @@ class Soak:
 
 def _away_s(minutes: float) -> float:
     """How long the broker is away."""
-    return min(AWAY_S_MAX, AWAY_SHARE * minutes * 60)
+    return max(AWAY_S_MIN, min(AWAY_S_MAX, AWAY_SHARE * minutes * 60))
 
 
 def _run_of(flow: Flow, args: argparse.Namespace, broker: DevBroker, folder: Path) -> Watched:

@@ -224,6 +224,27 @@ def test_nothing_stays_of_a_key_whose_windows_have_closed() -> None:
     assert found[0].tolist() == []
 
 
+@pytest.mark.parametrize("window", [tumbling("10us", late="5us", max_samples=4_096), session(gap="5us", max_samples=4_096)])
+def test_a_busy_key_takes_no_more_of_its_ring_than_it_needs(window: Closing) -> None:
+    """A ring is large, for the one key that may need it; samples that wander through it would cost all of it for each key."""
+    times = np.array([time for begin in range(0, 20_000, 20) for time in range(begin, begin + 10)])
+    store, values = ClosingStore(spec_of(window), 9), np.ones((1, len(times)))
+    for start in range(0, len(times), 7):
+        some = times[start : start + 7]
+        store.pass_on([b"a"] * len(some), some, values[:, : len(some)], final=True, each=False)
+    assert len(times) > 2 * window.samples
+    assert np.flatnonzero(store.arrays["ring_t"][0]).max() < 50
+
+
+def test_a_dump_has_what_is_held_and_nothing_that_was() -> None:
+    live = Live(ClosingStore(spec_of(tumbling("10us", max_samples=SAMPLES)), 9)).play([("a", time) for time in range(1, 96)], [])
+    dump = live.store.dump()
+    (held,) = dump.arrays["seen"].tolist()
+    assert dump.arrays["start"].tolist() == [0]
+    assert dump.arrays["ring_t"][0].tolist() == [*range(96 - held, 96), *[0] * (SAMPLES - held)]
+    assert not dump.arrays["ring"][0, :, held:].any()
+
+
 def test_many_keys_close_by_their_deadlines() -> None:
     """More keys than the first capacity, and heaps that overflow with stale entries."""
     dice = np.random.default_rng(4)
