@@ -329,8 +329,10 @@ class Assignment:
         self.metrics.set("streamer_restore_seconds_left", left if left < float("inf") else 0.0)
         if len(restore) and self.clock.monotonic() >= self._progress_at:
             self._progress_at = self.clock.monotonic() + _PROGRESS_EVERY_S
-            _log.info("restoring", partitions=len(restore), read=f"{share:.0%}", bytes=restore.bytes, seconds_left=round(left, 1))
             hidden = restore.hidden()
+            waits = hidden is not None and hidden.seconds > _OPEN_SOON_S
+            how_long = {"transaction_open_s": round(hidden.seconds, 1)} if hidden and waits else {"seconds_left": round(left, 1)}
+            _log.info("restoring", partitions=len(restore), read=f"{share:.0%}", bytes=restore.bytes, **how_long)
             if hidden is not None and hidden.seconds > _OPEN_LONG_S and self.clock.monotonic() >= self._open_tell_at:
                 self._open_tell_at = self.clock.monotonic() + _OPEN_AGAIN_S
                 _log.warning("transaction_open", what=_open_transaction(hidden))

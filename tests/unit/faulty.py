@@ -219,8 +219,8 @@ class FaultyConsumer(MemoryConsumer):
         super().resume(partitions)
 
     def _may_fail(self, call: str) -> None:
-        if self._script.take(call):
-            raise kafka_error("plain")
+        if kind := self._script.take(call):
+            raise kafka_error(kind)
 
 
 class FaultyAdmin(MemoryAdmin):

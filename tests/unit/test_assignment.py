@@ -100,6 +100,20 @@ def test_an_answer_without_an_offset_is_none(monkeypatch: pytest.MonkeyPatch) ->
         assert flows.judge(test.log).exactly_once
 
 
+def test_a_time_out_says_what_it_may_come_from(caplog: pytest.LogCaptureFixture) -> None:
+    """The offsets of a group are not given out while a transaction over them is open: the client says "Timed out" and no more."""
+    with flow() as test:
+        feed(test, 50)
+        test.run()
+        test.restart()
+        test.script.fail_next("committed", "retriable")
+        feed(test, 50)
+        test.run()
+        assert test.script.hits
+        assert "a transaction over the group's offsets stays open" in caplog.text
+        assert flows.judge(test.log).exactly_once
+
+
 @pytest.mark.parametrize("committed_too", [False, True])
 def test_a_transaction_that_hangs_is_named(caplog: pytest.LogCaptureFixture, *, committed_too: bool) -> None:
     with flow() as test:
@@ -120,6 +134,7 @@ def test_a_transaction_that_hangs_is_named(caplog: pytest.LogCaptureFixture, *, 
         test.move("on_assign", [3])
         test.turns(5)
         test.clock.advance(2.0)
+        caplog.set_level("INFO")
         ready = test.worker.ready()
         assert ready is not None
         assert f"is open has hidden changelog {changelog}/3 from offset {offset} for 2 s" in ready
@@ -128,6 +143,7 @@ def test_a_transaction_that_hangs_is_named(caplog: pytest.LogCaptureFixture, *, 
         test.clock.advance(limits.TRANSACTION_TIMEOUT_S * 3)
         test.turns(2)
         assert "kafka-transactions.sh" in caplog.text
+        assert "transaction_open_s" in caplog.text, "the seconds that are left are nobody's to know"
         lost.abort_transaction()
         feed(test, 50)
         test.run()
