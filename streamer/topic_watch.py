@@ -149,10 +149,7 @@ class TopicWatch:
             if not missing:
                 break
         if missing:
-            raise TopicError(
-                f"missing, or no answer about them: {', '.join(missing)}. Create them with streamer topics create, "
-                "and the --group of this worker if it has one"
-            )
+            raise TopicError(f"missing, or no answer about them: {', '.join(missing)}. Create them with {words.CREATE}")
         if any(known.id is None for known in found.values()):
             _log.warning("topic_ids_not_checked", hint="the brokers give none; a topic made anew would not be noticed")
         return found

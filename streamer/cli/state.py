@@ -53,7 +53,8 @@ def show(
     from streamer.topics import topics_of  # noqa: PLC0415
 
     settings, (declared, _) = Settings.load(config, bootstrap=bootstrap, group=group), load_topology(topology)
-    spec, topics = windows_of(declared), topics_of(declared, settings.group)
+    settings, spec = settings.named(declared.name, "state"), windows_of(declared)
+    topics = topics_of(declared, settings.group)
     if spec is None:
         raise StateError(f"topology {declared.name} keeps no windows, or rows of joins, which state show does not read")
     partition = int(partitions([key.encode()], check_topics(settings, topics))[0])
@@ -154,8 +155,8 @@ def reset(
     from streamer.settings import Settings  # noqa: PLC0415
     from streamer.topics import topics_of  # noqa: PLC0415
 
-    settings = Settings.load(config, bootstrap=bootstrap, group=group)
     declared, _ = load_topology(topology)
+    settings = Settings.load(config, bootstrap=bootstrap, group=group).named(declared.name, "state")
     topics, name = topics_of(declared, settings.group), settings.group or declared.name
     partitions, admin = check_topics(settings, topics), KafkaClients().admin(admin_config(settings))
     readers = topics.readers(name)

@@ -55,7 +55,8 @@ def create(
     from streamer.settings import Settings  # noqa: PLC0415 - --help stays quick
 
     settings = Settings.load(config, bootstrap=bootstrap, group=group)
-    topics, _ = _topics(topology, settings.group)
+    topics, owner = _topics(topology, settings.group)
+    settings = settings.named(owner, "topics")
     for name, created in create_topics(settings, topics, partitions=partitions, replication=replication).items():
         say(f"{'created' if created else 'exists '} {name}")
 
