@@ -151,7 +151,7 @@ class Consume:
 
     def left(self) -> str | None:
         """Why we are not in the group at the moment; None when we are, or were never."""
-        return None if self._rejoin.reason is None else f"joining the group again after: {self._rejoin.reason}"
+        return None if (reason := self._rejoin.outside) is None else f"joining the group again after: {reason}"
 
     def _renew(self, why: str) -> None:
         """This consumer is past use. Another one may be let in, as a new member: all that was ours is lost."""

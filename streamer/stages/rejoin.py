@@ -12,6 +12,8 @@ _TRIES_MAX = 20
 # A group deals again within a session (10 s, 45 s under KIP-848) and what its members need to finish. After the loss of a
 # connection the client was seen to poll on and never join again, while nothing said so.
 SILENT_S = 60.0
+# A group that refuses a new member does so within seconds. Under KIP-848 it says nothing to one that it has no partitions for.
+_ANSWERS_S = 10.0
 
 
 @dataclass(slots=True)
@@ -25,6 +27,7 @@ class Rejoin:
 
     clock: Clock
     reason: str | None = None
+    _joined_at: float = 0.0
     _tries: int = 0
     _at: float | None = None
     _lost_at: float | None = None
@@ -45,7 +48,7 @@ class Rejoin:
         """Whether the pause is over; true once."""
         if self._at is None or self.clock.monotonic() < self._at:
             return False
-        self._at = None
+        self._at, self._joined_at = None, self.clock.monotonic()
         return True
 
     def joined(self) -> None:
@@ -55,6 +58,12 @@ class Rejoin:
     def lost(self) -> None:
         """The group took us for dead and gave our partitions away; the client joins again by itself."""
         self._lost_at = self.clock.monotonic()
+
+    @property
+    def outside(self) -> str | None:
+        """Why we are not in the group; None when we are, and when a new consumer has had the time to be refused."""
+        answered = self._at is None and self.clock.monotonic() - self._joined_at >= _ANSWERS_S
+        return None if answered else self.reason
 
     @property
     def silent(self) -> bool:

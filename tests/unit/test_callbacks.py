@@ -6,8 +6,9 @@ import pytest
 from confluent_kafka import KafkaException
 
 from streamer import limits
+from streamer.clock import ManualClock
 from streamer.errors import StreamerError
-from streamer.stages.rejoin import SILENT_S
+from streamer.stages.rejoin import SILENT_S, Rejoin
 from tests.unit import flows, rekeyed
 from tests.unit.faulty import FaultTest, FaultyConsumer, FaultyProducer, kafka_error, short_waits
 from tests.unit.second import Second
@@ -197,6 +198,21 @@ def test_a_consumer_to_which_the_group_says_nothing_more_is_followed_by_another(
         test.settle(fail=True)
         assert test.worker.ready() is None
         assert flows.judge(test.log).exactly_once
+
+
+def test_a_new_consumer_that_nothing_is_heard_of_may_be_one_to_spare() -> None:
+    """Under KIP-848 the group says nothing to a member that it has no partitions for; it was unready until some came."""
+    rejoin = Rejoin(clock := ManualClock())
+    rejoin.ended("the broker is gone")
+    clock.advance(20.0)
+    said = [rejoin.outside]  # there is no consumer yet
+    assert rejoin.due()
+    for seconds in (9.0, 2.0):
+        clock.advance(seconds)
+        said.append(rejoin.outside)
+    rejoin.ended("refused")
+    said.append(rejoin.outside)
+    assert said == ["the broker is gone", "the broker is gone", None, "refused"]
 
 
 def test_consumers_that_end_one_after_the_other_are_not_made_for_ever() -> None:
