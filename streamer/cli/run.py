@@ -59,6 +59,7 @@ def run(  # noqa: PLR0913 - one parameter per flag
 def serve(name: str, settings: "Settings", stopper: "_Stopper", *, live: bool) -> None:
     """Bind, check topics, run the flows of a topology with their web server."""
     from streamer.cli.foot import Foot  # noqa: PLC0415
+    from streamer.cli.hanging import ended_when_hanging  # noqa: PLC0415
     from streamer.telemetry.compiling import tell_of_compiling  # noqa: PLC0415
     from streamer.telemetry.logs import configure_logs, get_logger, tell_of_bugs  # noqa: PLC0415
 
@@ -89,7 +90,8 @@ def serve(name: str, settings: "Settings", stopper: "_Stopper", *, live: bool) -
     _spare_the_collector()
     stopper.hand_over(service.stop)
     _announce(plan, settings, partitions)
-    with serve_in_background(service, settings.http), foot.below(service, f"streamer run: {plan.name}"):
+    below = foot.below(service, f"streamer run: {plan.name}")
+    with serve_in_background(service, settings.http), below, ended_when_hanging(service.live):
         service.run()
     log.info("stopped")
 
