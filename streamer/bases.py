@@ -40,7 +40,7 @@ class Base:
         offset: changelog offset of the newest valid one.
         named: the one that the committed metadata names.
         size: its bytes in the changelog; 0 without one.
-        blocks: bytes of the blocks since.
+        blocks: bytes of the blocks since, with what each of them costs beside.
     """
 
     offset: int | None = None
@@ -178,7 +178,7 @@ class Bases:
         trims = {}
         for partition, size in blocks.items():
             base = self._bases[partition]
-            base.blocks += size
+            base.blocks += size + limits.SNAPSHOT_BLOCK_BYTES
             if base.named != base.offset:  # this commit was the first to name it
                 if base.named is not None:
                     trims[partition] = base.named

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from streamer import limits
 from streamer.clock import Clock
 from streamer.errors import StateError, TopicError
 from streamer.state.bounds import check_lines, slots_after
@@ -229,7 +230,7 @@ class Restore:
         elif key == MANIFEST and progress.assembly is not None:
             self._load(progress, value, where)
         elif key not in (CHUNK, MANIFEST):  # those that the commit does not name are passed over
-            progress.block_bytes += len(value)
+            progress.block_bytes += len(value) + limits.SNAPSHOT_BLOCK_BYTES
             block = decode(value, progress.store.spec.fingerprint, where)
             if progress.assembly is not None:
                 progress.early.append((block, where))

@@ -285,6 +285,23 @@ def test_a_base_is_named_by_the_commit_after_its_manifest_and_the_one_before_it_
         assert len(seen) > 3
 
 
+def test_small_blocks_make_a_base_due_by_their_number(monkeypatch: Patch) -> None:
+    """What a restore has to do was bounded in bytes alone: a quiet topic came to tens of thousands of commits, and 20 seconds."""
+    monkeypatch.setattr(limits, "SNAPSHOT_BLOCKS_RATIO", 2)
+    monkeypatch.setattr(limits, "SNAPSHOT_BLOCKS_MIN_BYTES", 20 * limits.SNAPSHOT_BLOCK_BYTES)
+    with flow() as test:
+        for restarts in range(6):
+            for number in range(15):
+                play(test, [*rows(1000 * restarts + 10 * number, 1), ("turn", 6, None)])
+            test.restart()  # which counts those that it has read
+            test.settle()
+        base = named(test)
+        assert base is not None
+        blocks = [number for number, kind in enumerate(kinds(test)) if kind not in (CHUNK, MANIFEST)]
+        assert len([number for number in blocks if number >= base]) < 45 < len(blocks)
+        judge(test)
+
+
 def test_at_least_once_has_bases_too() -> None:
     with flow(partitions=2, guarantee="at-least-once") as test:
         for number in range(30):
