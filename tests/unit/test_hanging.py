@@ -29,7 +29,13 @@ def test_a_process_that_hangs_ends_and_says_where() -> None:
 
 
 def test_one_that_was_stopped_for_a_while_goes_on() -> None:
-    answers = chain(["stopped", "stopped", None, "stopped", "stopped"], repeat(None))
-    with ended_when_hanging(lambda: next(answers), every_s=0.01):
-        time.sleep(0.2)
+    answers, looked = chain(["stopped", "stopped", None, "stopped", "stopped"], repeat(None)), list[str | None]()
+
+    def live() -> str | None:
+        looked.append(next(answers))
+        return looked[-1]
+
+    with ended_when_hanging(live, every_s=0.01):
+        while len(looked) <= 5:
+            time.sleep(0.01)
     assert next(answers) is None, "all five answers were looked at, and this process lives"
