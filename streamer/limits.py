@@ -137,7 +137,7 @@ UPSTREAMS_MAX = 200_000
 SNAPSHOT_MESSAGES_PER_COMMIT = 2
 
 # A new base is due when the blocks since the last one are this many times as large as it, and at least so large: a restore
-# reads at most three times the state, and for each byte of blocks at most half a byte of snapshots is written.
+# reads at most three times the state, and for each byte of blocks, as counted, at most half a byte of snapshots is written.
 SNAPSHOT_BLOCKS_RATIO = 2
 SNAPSHOT_BLOCKS_MIN_BYTES = 8 * 1024 * 1024
 # Each block counts as so many bytes more: the smallest takes a restore 0.1 ms, as long as that much of a large one, and a quiet
