@@ -184,7 +184,7 @@ class Assignment:
             return f"Kafka is asked where to go on: {len(self._new)} of {len(self.partitions)} partitions wait"
         share, left = self.restore.progress() if self.restore is not None else (1.0, 0.0)
         waiting = f"windows are being restored: {self._waiting} of {len(self.partitions)} partitions wait"
-        if self.restore is not None and (hidden := self.restore.hidden()) is not None and hidden.seconds > _OPEN_SOON_S:
+        if self.restore is not None and (hidden := _hidden(self.restore)) is not None:
             return f"{waiting}; {_open_transaction(hidden)}"
         return (
             f"{waiting}, {share:.0%} is read, {f'about {left:.0f} s are left' if left < float('inf') else 'nothing has come yet'}"
@@ -329,9 +329,8 @@ class Assignment:
         self.metrics.set("streamer_restore_seconds_left", left if left < float("inf") else 0.0)
         if len(restore) and self.clock.monotonic() >= self._progress_at:
             self._progress_at = self.clock.monotonic() + _PROGRESS_EVERY_S
-            hidden = restore.hidden()
-            waits = hidden is not None and hidden.seconds > _OPEN_SOON_S
-            how_long = {"transaction_open_s": round(hidden.seconds, 1)} if hidden and waits else {"seconds_left": round(left, 1)}
+            hidden = _hidden(restore)
+            how_long = {"seconds_left": round(left, 1)} if hidden is None else {"transaction_open_s": round(hidden.seconds, 1)}
             _log.info("restoring", partitions=len(restore), read=f"{share:.0%}", bytes=restore.bytes, **how_long)
             if hidden is not None and hidden.seconds > _OPEN_LONG_S and self.clock.monotonic() >= self._open_tell_at:
                 self._open_tell_at = self.clock.monotonic() + _OPEN_AGAIN_S
@@ -367,6 +366,12 @@ class Assignment:
     def _gauges(self) -> None:
         self.metrics.set("streamer_partitions_assigned", len(self.partitions))
         self.metrics.set("streamer_partitions_restoring", self._waiting)
+
+
+def _hidden(restore: Restore) -> Hidden | None:
+    """What a transaction hides that has been open for longer than a commit takes."""
+    hidden = restore.hidden()
+    return hidden if hidden is not None and hidden.seconds > _OPEN_SOON_S else None
 
 
 def _open_transaction(hidden: Hidden) -> str:

@@ -43,7 +43,7 @@ def ended_when_hanging(live: Callable[[], str | None], every_s: float = _EVERY_S
 
 def _standing() -> dict[str, list[str]]:
     """Where each thread is: its innermost calls, the last one last."""
-    frames, me = sys._current_frames(), threading.get_ident()  # noqa: SLF001 - there is no other way
+    frames, me = sys._current_frames(), threading.get_ident()  # noqa: SLF001 - nothing public says where another thread is
     stacks = {
         thread.name: traceback.extract_stack(frames[thread.ident])[-_FRAMES:]
         for thread in threading.enumerate()

@@ -59,7 +59,7 @@ def run(  # noqa: PLR0913 - one parameter per flag
 def serve(name: str, settings: "Settings", stopper: "_Stopper", *, live: bool) -> None:
     """Bind, check topics, run the flows of a topology with their web server."""
     from streamer.cli.foot import Foot  # noqa: PLC0415
-    from streamer.cli.hanging import ended_when_hanging  # noqa: PLC0415
+    from streamer.cli.hanging import ended_when_hanging  # noqa: PLC0415 - --help stays quick
     from streamer.telemetry.compiling import tell_of_compiling  # noqa: PLC0415
     from streamer.telemetry.logs import configure_logs, get_logger, tell_of_bugs  # noqa: PLC0415
 

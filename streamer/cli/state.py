@@ -52,9 +52,9 @@ def show(
     from streamer.settings import Settings  # noqa: PLC0415
     from streamer.topics import topics_of  # noqa: PLC0415
 
-    settings, (declared, _) = Settings.load(config, bootstrap=bootstrap, group=group), load_topology(topology)
-    settings, spec = settings.named(declared.name, "state"), windows_of(declared)
-    topics = topics_of(declared, settings.group)
+    declared, _ = load_topology(topology)
+    settings = Settings.load(config, bootstrap=bootstrap, group=group).named(declared.name, "state")
+    spec, topics = windows_of(declared), topics_of(declared, settings.group)
     if spec is None:
         raise StateError(f"topology {declared.name} keeps no windows, or rows of joins, which state show does not read")
     partition = int(partitions([key.encode()], check_topics(settings, topics))[0])

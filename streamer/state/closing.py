@@ -7,8 +7,11 @@ kernel runs live and in a restore: live it also finds slots and refuses late row
 State that only speeds things up (`armed` and the two heaps) is rebuilt from the samples and is no part of a dump.
 """
 
+from typing import Any
+
 import numpy as np
 from numba import types
+from numpy.typing import NDArray
 
 from streamer.kernel_cache import njit
 from streamer.state import kernels
@@ -101,7 +104,7 @@ def _arm(slot, deadline, state):  # type: ignore[no-untyped-def]
 
 
 @njit(types.void(_I4, _STATE), cache=True, nogil=True)
-def _to_front(slot, state):  # type: ignore[no-untyped-def]
+def _to_front(slot: int, state: tuple[NDArray[Any], ...]) -> None:
     """Begin at the first place again where more has gone than is left, so that no page of the ring is touched for nothing."""
     starts, held, ring, ring_t = state[:4]
     start, n = starts[slot], held[slot]

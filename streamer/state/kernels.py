@@ -11,6 +11,7 @@ Signatures are eager and cached: importing this module compiles once per machine
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamer.kernel_cache import njit
 
@@ -111,7 +112,7 @@ def _in_order(samples, n, quantiles, scratch, out, column, row):  # type: ignore
 
 
 @njit("void(float64[::1], int64, int64, float64[::1])", cache=True, nogil=True)
-def _unroll(ring, oldest, n, row):  # type: ignore[no-untyped-def]
+def _unroll(ring: NDArray[np.float64], oldest: int, n: int, row: NDArray[np.float64]) -> None:
     """Copy n samples of a ring, oldest first, to the right end of a matrix row: two runs, before and after the wrap."""
     size = ring.shape[0]
     tail = min(n, size - oldest)
@@ -229,7 +230,10 @@ def _later_than(ring_t, start, held, time):  # type: ignore[no-untyped-def]
 @njit(
     "void(int64[::1], int64[::1], float64[:, :, ::1], int64[:, ::1], float64[:, :, ::1], int64[:, ::1])", cache=True, nogil=True
 )
-def straighten(starts, held, ring, ring_t, out, out_t):  # type: ignore[no-untyped-def]
+def straighten(
+    starts: NDArray[np.int64], held: NDArray[np.int64], ring: NDArray[np.float64], ring_t: NDArray[np.int64],
+    out: NDArray[np.float64], out_t: NDArray[np.int64],
+) -> None:  # fmt: skip
     """Copy what rings of times and samples hold to the beginning of others, whose other places are 0 and stay untouched."""
     fields, size = ring.shape[1:]
     for slot in range(len(starts)):
@@ -237,7 +241,7 @@ def straighten(starts, held, ring, ring_t, out, out_t):  # type: ignore[no-untyp
         before = min(n, size - start)
         out_t[slot, :before], out_t[slot, before:n] = ring_t[slot, start : start + before], ring_t[slot, : n - before]
         for f in range(fields):
-            out[slot, f, :before], out[slot, f, before:n] = ring[slot, f, start : start + before], ring[slot, f, : n - before]
+            _unroll(ring[slot, f], start, n, out[slot, f, :n])
 
 
 @njit("void(int64[::1], float64[:, ::1], int64, int64, int64)", cache=True, nogil=True)

@@ -377,7 +377,7 @@ def _moved(arrays: Mapping[str, NDArray[Any]], rows: int) -> dict[str, NDArray[A
     A ring has room for as many samples as a key may have. Most keys have few: copied whole, it would cost its full size.
     """
     if not len(arrays.get("start", ())):
-        return {name: grown(array, rows) if len(array) else array.copy() for name, array in arrays.items()}
+        return {name: grown(array, rows) if len(array) else array for name, array in arrays.items()}
     ring, ring_t = arrays["ring"], arrays["ring_t"]
     moved = {"seen": grown(arrays["seen"], rows), "start": np.zeros(rows, np.int64)}
     moved |= {"ring": np.zeros((rows, *ring.shape[1:])), "ring_t": np.zeros((rows, ring_t.shape[1]), np.int64)}

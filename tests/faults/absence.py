@@ -11,6 +11,7 @@ import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from streamer.broker.dev import silent
 from streamer.broker.jars import kafka_jars
 from streamer.broker.java import find_java
 from streamer.broker.process import Guard
@@ -30,8 +31,7 @@ def away(broker: DevBroker) -> Iterator[None]:
     """Kill the broker and, as long as this lasts, have a controller alone in its place; then start it again."""
     broker.kill()
     java = find_java()
-    command = [str(java.executable), f"-Dlog4j2.configurationFile={broker.data / 'log4j2.properties'}"]
-    command += ["-Xmx256m", "-cp", f"{kafka_jars(java, lambda _: None)}/*", "kafka.Kafka", str(_controller(broker.data))]
+    command = [*broker._java(java, kafka_jars(java, silent)), "-Xmx256m", "kafka.Kafka", str(_controller(broker.data))]
     with broker.log.open("ab") as log:
         controller = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
     guard = Guard(controller.pid)

@@ -132,8 +132,8 @@ class Generator:
 
     def _offer(self, count: int) -> None:
         """What came due since the last time, at the times when it did: a stall must not put minutes of events into one window."""
-        since_s, now = self._offered_s, time.time()
-        self._offered_s = max(since_s, now)
+        since_s = self._offered_s
+        self._offered_s = max(since_s, time.time())
         for number, sensor in enumerate(self._sensors.choose(max(0, count)), 1):
             ts = cut(since_s + (self._offered_s - since_s) * number / count)
             if self._names.flow not in {"joined", "closing"}:
