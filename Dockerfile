@@ -19,7 +19,7 @@ RUN /opt/build/bin/hatchling build --target wheel --directory /opt/wheel \
 
 # Importing the kernels compiles them, for any processor of this architecture: the image runs elsewhere than it was built.
 # -I: the installed package, not the copy in this folder; the cache knows a source by its path.
-RUN NUMBA_CACHE_DIR=/opt/kernels NUMBA_CPU_NAME=generic /opt/streamer/bin/python -I -c "import streamer.state.kernels, streamer.state.closing, streamer.state.panes, streamer.worker"
+RUN NUMBA_CACHE_DIR=/opt/kernels NUMBA_CPU_NAME=generic /opt/streamer/bin/python -I -c "import streamer.operators.rolling.kernels, streamer.operators.closing.kernels, streamer.operators.rolling.panes, streamer.worker.worker"
 
 
 FROM python:3.11-slim-bookworm

@@ -18,7 +18,7 @@ from load.machine import Noise, header
 from load.openloop import Schedule, judge, run
 from load.service import Flow
 from load.stats import rotated, spread
-from streamer.broker import DevBroker
+from streamer.dev_broker import DevBroker
 
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 

@@ -25,7 +25,7 @@ from load.openloop import Schedule, judge, run
 from load.service import Flow
 from load.stats import rotated
 from load.system import ROOT
-from streamer.broker import DevBroker
+from streamer.dev_broker import DevBroker
 
 Figures = Mapping[str, float]
 Measure = Callable[[Bed, Flow], Figures]

@@ -25,7 +25,7 @@ from load.log import Log
 from load.openloop import Schedule, run
 from load.service import Flow, Service
 from load.stats import due
-from streamer.broker import DevBroker
+from streamer.dev_broker import DevBroker
 
 TIMES_TOO_SLOW = 50
 GROWTH_MIB_MAX = 64

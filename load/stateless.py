@@ -6,10 +6,10 @@ worker's committer is told that there is no state to write; everything else is t
 
 from typing import Any
 
-from streamer import worker
-from streamer.bases import Bases
+from streamer.changelog.bases import Bases
 from streamer.cli import app
-from streamer.stages.commit import Commit
+from streamer.stages.commit.commit import Commit
+from streamer.worker import worker
 
 
 class Stateless(Commit):

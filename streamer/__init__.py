@@ -11,7 +11,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streamer.closing import hopping, session, tumbling
     from streamer.errors import (
         FencedError,
         LostOffsetsError,
@@ -23,10 +22,11 @@ if TYPE_CHECKING:
         TopicError,
         TopologyError,
     )
-    from streamer.event import Event
-    from streamer.joins import delayed, interval, latest
-    from streamer.topology import Model, Topology
-    from streamer.windows import Window, rolling
+    from streamer.topology.closing import hopping, session, tumbling
+    from streamer.topology.event import Event
+    from streamer.topology.joins import delayed, interval, latest
+    from streamer.topology.topology import Model, Topology
+    from streamer.topology.view import Window, rolling
 
 __all__ = [
     "Event",
@@ -52,26 +52,26 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Event": "streamer.event",
+    "Event": "streamer.topology.event",
     "FencedError": "streamer.errors",
     "LostOffsetsError": "streamer.errors",
     "MissingExtraError": "streamer.errors",
-    "Model": "streamer.topology",
+    "Model": "streamer.topology.topology",
     "ModelError": "streamer.errors",
     "SettingsError": "streamer.errors",
     "StateError": "streamer.errors",
     "StreamerError": "streamer.errors",
     "TopicError": "streamer.errors",
-    "Topology": "streamer.topology",
+    "Topology": "streamer.topology.topology",
     "TopologyError": "streamer.errors",
-    "Window": "streamer.windows",
-    "delayed": "streamer.joins",
-    "hopping": "streamer.closing",
-    "interval": "streamer.joins",
-    "latest": "streamer.joins",
-    "rolling": "streamer.windows",
-    "session": "streamer.closing",
-    "tumbling": "streamer.closing",
+    "Window": "streamer.topology.view",
+    "delayed": "streamer.topology.joins",
+    "hopping": "streamer.topology.closing",
+    "interval": "streamer.topology.joins",
+    "latest": "streamer.topology.joins",
+    "rolling": "streamer.topology.view",
+    "session": "streamer.topology.closing",
+    "tumbling": "streamer.topology.closing",
 }
 
 

@@ -21,20 +21,20 @@ from numpy.typing import NDArray
 
 from streamer.clock import ManualClock
 from streamer.errors import StreamerError
-from streamer.event import Event
-from streamer.event_key import key_text
-from streamer.flow import Flow
 from streamer.inference.model import Facts, Features, LoadedModel
 from streamer.inference.probe import Probed
 from streamer.inference.repository import ModelFile
-from streamer.match_plan import plan_of
-from streamer.memory_admin import MemoryAdmin
-from streamer.memory_log import MemoryConsumer, MemoryLog, MemoryProducer, Stored
-from streamer.plan import Plan, check_memory
-from streamer.settings import Settings
-from streamer.topology import Topology
+from streamer.kafka.memory_admin import MemoryAdmin
+from streamer.kafka.memory_log import MemoryConsumer, MemoryLog, MemoryProducer, Stored
+from streamer.operators.match.plan import plan_of
+from streamer.planning.assemble import Flow
+from streamer.planning.plan import Plan, check_memory
+from streamer.settings.settings import Settings
+from streamer.topology.event import Event
+from streamer.topology.event_key import key_text
+from streamer.topology.topology import Topology
 from streamer.units import parse_duration_s
-from streamer.worker import Worker
+from streamer.worker.worker import Worker
 
 _TURNS_MAX = 100_000
 # Real time that a commit may take before time goes on without it (it may be waiting for that).

@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from streamer.broker import BrokerUnavailableError, DevBroker
+from streamer.dev_broker import BrokerUnavailableError, DevBroker
 
 TESTS = Path(__file__).parent
 NEED_KAFKA = (TESTS / "kafka", TESTS / "faults")

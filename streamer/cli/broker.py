@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from streamer.broker import BrokerError, DevBroker
-from streamer.broker.detached import Detached, default_data
-from streamer.broker.process import answers, tail
 from streamer.cli.say import say, tell
+from streamer.dev_broker import BrokerError, DevBroker
+from streamer.dev_broker.detached import Detached, default_data
+from streamer.dev_broker.process import answers, tail
 
 DEFAULT_PORT = 9092
 NOT_ANSWERING, NOT_RUNNING = 1, 3  # the exit codes that init scripts use

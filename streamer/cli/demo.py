@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from streamer.demo.recording import Recording
     from streamer.live.view import Frame
-    from streamer.plan import Plan
-    from streamer.settings import Settings
-    from streamer.topics import Topics
+    from streamer.planning.plan import Plan
+    from streamer.settings.settings import Settings
+    from streamer.topology.topics import Topics
 
 _PLAYS_S = 20.0
 _PARTITIONS = 4
@@ -74,8 +74,8 @@ def demo(
 
 def _load(settings: "Settings") -> "tuple[Plan, Recording]":
     from streamer.demo.recording import Recording  # noqa: PLC0415
-    from streamer.loading import load_topology  # noqa: PLC0415
-    from streamer.plan import bind  # noqa: PLC0415
+    from streamer.planning.plan import bind  # noqa: PLC0415
+    from streamer.topology.loading import load_topology  # noqa: PLC0415
 
     folder = _topologies()
     topology, _ = load_topology(f"{folder / 'sensor.py'}:sensor")
@@ -100,7 +100,7 @@ def _broker(which: Broker) -> "Iterator[tuple[Settings, Callable[[Topics], objec
 
     The environment is not read: the demo must not meet a broker or a password that is meant for others.
     """
-    from streamer.settings import KafkaSettings, Settings  # noqa: PLC0415
+    from streamer.settings.settings import KafkaSettings, Settings  # noqa: PLC0415
 
     if which is Broker.EMBEDDED:
         from streamer.demo.embedded import CONSUMER_CONFIG, NOTICE, EmbeddedBroker  # noqa: PLC0415
@@ -110,8 +110,8 @@ def _broker(which: Broker) -> "Iterator[tuple[Settings, Callable[[Topics], objec
             kafka = KafkaSettings(common={"bootstrap.servers": embedded.bootstrap}, consumer=CONSUMER_CONFIG)
             yield Settings(kafka=kafka, http=None), make, NOTICE
         return
-    from streamer.broker import DevBroker  # noqa: PLC0415
     from streamer.cli.topics import create_topics  # noqa: PLC0415
+    from streamer.dev_broker import DevBroker  # noqa: PLC0415
 
     with DevBroker(tell=tell) as real:
         to_real = Settings(kafka=KafkaSettings(common={"bootstrap.servers": real.bootstrap}), http=None)

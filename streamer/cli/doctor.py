@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from confluent_kafka.admin._metadata import ClusterMetadata
 
     from streamer.errors import StreamerError
-    from streamer.match_plan import MatchPlan
-    from streamer.plan import Plan
-    from streamer.settings import Settings
-    from streamer.topics import Topics
+    from streamer.operators.match.plan import MatchPlan
+    from streamer.planning.plan import Plan
+    from streamer.settings.settings import Settings
+    from streamer.topology.topics import Topics
 
 # Dead letters carry up to 64 KiB and their headers, changelog blocks up to 900 KiB.
 _MESSAGE_BYTES_MIN = 1_000_000
@@ -41,7 +41,7 @@ def doctor(
     config: Config = None,
 ) -> None:
     """Check broker, topics and model for a topology; each line is ok or the fix. Exit status 1 if one failed."""
-    from streamer.settings import Settings  # noqa: PLC0415 - --help stays quick
+    from streamer.settings.settings import Settings  # noqa: PLC0415 - --help stays quick
 
     settings = Settings.load(config, bootstrap=bootstrap, group=group, models=models)
     failed = 0
@@ -56,8 +56,8 @@ def doctor(
 def examine(name: str, settings: "Settings") -> "Iterator[Check]":
     """All checks, each as soon as it is done. A broker that is away does not keep the model from being checked."""
     from streamer.errors import StreamerError  # noqa: PLC0415
-    from streamer.loading import load_topology  # noqa: PLC0415
-    from streamer.topics import topics_of  # noqa: PLC0415
+    from streamer.topology.loading import load_topology  # noqa: PLC0415
+    from streamer.topology.topics import topics_of  # noqa: PLC0415
 
     try:
         topology, folder = load_topology(name)
@@ -74,7 +74,7 @@ def examine(name: str, settings: "Settings") -> "Iterator[Check]":
 def _bound(topology: Any, settings: "Settings", folder: Any) -> "Plan | MatchPlan | StreamerError":
     """What `streamer run` would run, or what it would end with."""
     from streamer.errors import StreamerError  # noqa: PLC0415
-    from streamer.match_plan import plan_of  # noqa: PLC0415
+    from streamer.operators.match.plan import plan_of  # noqa: PLC0415
 
     try:
         return plan_of(topology, settings, settings.models or folder / "models")
@@ -95,7 +95,7 @@ def _until_stuck(checks: "Callable[[], Iterator[Check]]") -> "Iterator[Check]":
 def _brokers(settings: "Settings", topics: "Topics", group: str, plan: "Plan | MatchPlan | StreamerError") -> "Iterator[Check]":
     from confluent_kafka import KafkaException  # noqa: PLC0415
 
-    from streamer.clients import KafkaClients  # noqa: PLC0415
+    from streamer.kafka.clients import KafkaClients  # noqa: PLC0415
 
     for warning in settings.warnings():
         yield Check(ok=True, warning=True, what=warning)
@@ -180,7 +180,7 @@ def _resolved(host: str, port: int) -> list[Any] | OSError:
 
 
 def _topics(admin: "AdminClient", cluster: "ClusterMetadata", topics: "Topics", settings: "Settings") -> "Iterator[Check]":
-    from streamer.kafka import create_command  # noqa: PLC0415
+    from streamer.kafka.config import create_command  # noqa: PLC0415
 
     names, command = topics.all(), create_command(settings)
     for name in names:
@@ -214,7 +214,7 @@ def _same_partitions(cluster: "ClusterMetadata", source: str, changelog: str) ->
 
 
 def _copartitioned(cluster: "ClusterMetadata", source: str, joined: str) -> Check:
-    from streamer.kafka import apart  # noqa: PLC0415
+    from streamer.kafka.config import apart  # noqa: PLC0415
 
     count, others = len(cluster.topics[source].partitions), len(cluster.topics[joined].partitions)
     if count == others:
@@ -292,7 +292,7 @@ def _group(settings: "Settings", source: str, group: str) -> "Iterator[Check]":
     from confluent_kafka import KafkaError, KafkaException, TopicPartition  # noqa: PLC0415
 
     from streamer.cli.groups import members_of  # noqa: PLC0415
-    from streamer.clients import KafkaClients  # noqa: PLC0415
+    from streamer.kafka.clients import KafkaClients  # noqa: PLC0415
 
     config = settings.admin_config() | {"log_level": 0}
     admin = KafkaClients().admin(config)
@@ -328,12 +328,12 @@ def _state(settings: "Settings", changelog: str, partitions: int, plan: "Plan | 
     """Room for the windows, and whether those that are kept are the topology's: what `run` finds out, as it says it."""
     from confluent_kafka import KafkaException  # noqa: PLC0415
 
-    from streamer.clients import KafkaClients  # noqa: PLC0415
+    from streamer.changelog.kept import check_kept  # noqa: PLC0415
     from streamer.clock import SystemClock  # noqa: PLC0415
     from streamer.errors import StateError, StreamerError  # noqa: PLC0415
-    from streamer.kafka import reader_config  # noqa: PLC0415
-    from streamer.kept import check_kept  # noqa: PLC0415
-    from streamer.plan import check_memory  # noqa: PLC0415
+    from streamer.kafka.clients import KafkaClients  # noqa: PLC0415
+    from streamer.kafka.config import reader_config  # noqa: PLC0415
+    from streamer.planning.plan import check_memory  # noqa: PLC0415
 
     if isinstance(plan, StreamerError) or plan.store is None:
         return
@@ -361,7 +361,7 @@ def _state(settings: "Settings", changelog: str, partitions: int, plan: "Plan | 
 def _model(plan: "Plan | MatchPlan | StreamerError") -> "Iterator[Check]":
     from streamer.clock import SystemClock  # noqa: PLC0415
     from streamer.errors import StreamerError  # noqa: PLC0415
-    from streamer.plan import Plan  # noqa: PLC0415
+    from streamer.planning.plan import Plan  # noqa: PLC0415
 
     if isinstance(plan, StreamerError):
         yield Check(ok=False, what="model and features", fix=str(plan))

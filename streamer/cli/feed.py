@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from streamer.clock import Clock
-    from streamer.event import Event
     from streamer.feeding.pace import Pace
     from streamer.feeding.rows import Row
     from streamer.feeding.send import Feeder
-    from streamer.settings import Settings
-    from streamer.topology import Topology
+    from streamer.settings.settings import Settings
+    from streamer.topology.event import Event
+    from streamer.topology.topology import Topology
 
 GENERATOR = "generator"
 _GENERATED_ROWS = 10_000
@@ -54,12 +54,12 @@ def feed(  # noqa: PLR0913 - the options of a command
         raise typer.BadParameter("--rate and --speed exclude each other")
     if GENERATOR in sources and (len(sources) > 1 or speed is not None):
         raise typer.BadParameter("the generator goes alone, flat out or with --rate: it makes its own event times")
-    from streamer.event_key import check_key  # noqa: PLC0415 - --help stays quick
     from streamer.feeding.files import Files  # noqa: PLC0415
     from streamer.feeding.generator import Generator  # noqa: PLC0415
     from streamer.feeding.pace import Pace  # noqa: PLC0415
-    from streamer.loading import load_topology  # noqa: PLC0415
-    from streamer.settings import Settings  # noqa: PLC0415
+    from streamer.settings.settings import Settings  # noqa: PLC0415
+    from streamer.topology.event_key import check_key  # noqa: PLC0415 - --help stays quick
+    from streamer.topology.loading import load_topology  # noqa: PLC0415
 
     settings = Settings.load(config, bootstrap=bootstrap)
     declared, _ = load_topology(topology)
@@ -86,7 +86,7 @@ def source_of(topology: "Topology") -> "type[Event]":
         TopologyError: it has no source.
     """
     from streamer.errors import TopologyError  # noqa: PLC0415
-    from streamer.topology import Source  # noqa: PLC0415
+    from streamer.topology.topology import Source  # noqa: PLC0415
 
     for step in topology.steps:
         if isinstance(step, Source):
@@ -127,13 +127,13 @@ class Source(Protocol):
 
 def _run(settings: "Settings", topic: str, source: Source, pace: "Pace", shift: Shift | None, bad: BadRows) -> int:
     """Send everything; the exit status."""
-    from streamer.clients import KafkaClients  # noqa: PLC0415
     from streamer.clock import SystemClock  # noqa: PLC0415
     from streamer.errors import TopicError  # noqa: PLC0415
     from streamer.feeding.pace import shift_to_now_us  # noqa: PLC0415
     from streamer.feeding.rows import FeedError  # noqa: PLC0415
     from streamer.feeding.send import Feeder  # noqa: PLC0415
-    from streamer.kafka import create_command, partitions_of, producer_config  # noqa: PLC0415
+    from streamer.kafka.clients import KafkaClients  # noqa: PLC0415
+    from streamer.kafka.config import create_command, partitions_of, producer_config  # noqa: PLC0415
 
     if partitions_of(settings, [topic])[topic] is None:
         raise TopicError(f"missing on {settings.bootstrap}: {topic}. Create it with {create_command(settings)}")

@@ -20,7 +20,7 @@ from streamer.live.line import LastLines, StatusLine, every
 from streamer.live.numbers import Watch
 
 if TYPE_CHECKING:
-    from streamer.service import Service
+    from streamer.worker.service import Service
 
 # Set by the parent of `--workers`: numbers go to it.
 CHILD = "STREAMER_STATUS"

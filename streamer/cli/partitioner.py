@@ -7,17 +7,17 @@ from streamer.cli.check import TIMEOUT_S, Check
 if TYPE_CHECKING:
     from confluent_kafka import Consumer
 
-    from streamer.partitioners import Tally
-    from streamer.settings import Settings
+    from streamer.settings.settings import Settings
+    from streamer.stages.consume.partitioners import Tally
 
 
 def same_partitioner(settings: "Settings", counts: dict[str, int]) -> Check:
     """Read the newest keys of each input; `counts` are the partitions of each."""
     from confluent_kafka import KafkaException  # noqa: PLC0415 - --help stays quick
 
-    from streamer.clients import KafkaClients  # noqa: PLC0415
-    from streamer.kafka import reader_config  # noqa: PLC0415
-    from streamer.partitioners import difference  # noqa: PLC0415
+    from streamer.kafka.clients import KafkaClients  # noqa: PLC0415
+    from streamer.kafka.config import reader_config  # noqa: PLC0415
+    from streamer.stages.consume.partitioners import difference  # noqa: PLC0415
 
     what = f"partitioner of {' and '.join(counts)}"
     config = reader_config(settings, committed=True) | {"enable.partition.eof": True, "log_level": 0}
@@ -38,7 +38,7 @@ def _tally(consumer: "Consumer", topic: str, count: int) -> "Tally":
     from confluent_kafka import KafkaError, TopicPartition  # noqa: PLC0415
 
     from streamer.clock import SystemClock  # noqa: PLC0415
-    from streamer.partitioners import RECORDS, Tally  # noqa: PLC0415
+    from streamer.stages.consume.partitioners import RECORDS, Tally  # noqa: PLC0415
 
     places = []
     for partition in range(count):

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import subprocess
 
     from streamer.cli.foot import ParentFoot
-    from streamer.match_plan import MatchPlan
-    from streamer.plan import Plan
-    from streamer.settings import Settings
+    from streamer.operators.match.plan import MatchPlan
+    from streamer.planning.plan import Plan
+    from streamer.settings.settings import Settings
 
 
 def run(  # noqa: PLR0913 - one parameter per flag
@@ -40,7 +40,7 @@ def run(  # noqa: PLR0913 - one parameter per flag
     if workers > 1 and live:
         raise typer.BadParameter("--live shows one worker; with --workers the status line shows all of them")
     stopper = _Stopper()
-    from streamer.settings import Settings  # noqa: PLC0415 - --help stays quick
+    from streamer.settings.settings import Settings  # noqa: PLC0415 - --help stays quick
 
     settings = Settings.load(config, bootstrap=bootstrap, group=group, slot=slot, guarantee=guarantee, models=models, http=http)
     if workers > 1:
@@ -67,12 +67,12 @@ def serve(name: str, settings: "Settings", stopper: "_Stopper", *, live: bool) -
     configure_logs(settings.log.level, settings.log.format, foot.logs, secrets=settings.secrets())
     tell_of_bugs()
     tell_of_compiling()
-    from streamer.kafka import check_topics  # noqa: PLC0415
-    from streamer.loading import load_topology  # noqa: PLC0415
-    from streamer.match_plan import plan_of  # noqa: PLC0415
-    from streamer.plan import Plan, check_memory  # noqa: PLC0415
-    from streamer.service import Service  # noqa: PLC0415
+    from streamer.kafka.config import check_topics  # noqa: PLC0415
+    from streamer.operators.match.plan import plan_of  # noqa: PLC0415
+    from streamer.planning.plan import Plan, check_memory  # noqa: PLC0415
+    from streamer.topology.loading import load_topology  # noqa: PLC0415
     from streamer.web.server import serve_in_background  # noqa: PLC0415
+    from streamer.worker.service import Service  # noqa: PLC0415
 
     log = get_logger(__name__)
     for warning in settings.warnings():
@@ -125,7 +125,7 @@ class _Stopper:
 
 
 def _announce(plan: "Plan | MatchPlan", settings: "Settings", partitions: int) -> None:
-    from streamer.plan import Plan  # noqa: PLC0415
+    from streamer.planning.plan import Plan  # noqa: PLC0415
     from streamer.telemetry.logs import get_logger  # noqa: PLC0415
 
     model: dict[str, object] = {"unmatched": plan.topics.unmatched}

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from confluent_kafka import TopicPartition
     from confluent_kafka.admin import AdminClient
 
-    from streamer.settings import Settings
-    from streamer.state.store import Store, StoreSpec
-    from streamer.topics import Topics
+    from streamer.operators.rolling.store import Store, StoreSpec
+    from streamer.settings.settings import Settings
+    from streamer.topology.topics import Topics
 
 state_app = typer.Typer(help="Look at the windows of a topology, or start over.", no_args_is_help=True)
 
@@ -45,12 +45,12 @@ def show(
 ) -> None:
     """Print the samples that the windows of a key hold, as of the last commit; reads the changelog of its partition."""
     from streamer.errors import StateError  # noqa: PLC0415 - --help stays quick
-    from streamer.kafka import check_topics  # noqa: PLC0415
-    from streamer.loading import load_topology  # noqa: PLC0415
-    from streamer.plan import windows_of  # noqa: PLC0415
-    from streamer.rekey.murmur2 import partitions  # noqa: PLC0415
-    from streamer.settings import Settings  # noqa: PLC0415
-    from streamer.topics import topics_of  # noqa: PLC0415
+    from streamer.kafka.config import check_topics  # noqa: PLC0415
+    from streamer.planning.plan import windows_of  # noqa: PLC0415
+    from streamer.settings.settings import Settings  # noqa: PLC0415
+    from streamer.state.murmur2 import partitions  # noqa: PLC0415
+    from streamer.topology.loading import load_topology  # noqa: PLC0415
+    from streamer.topology.topics import topics_of  # noqa: PLC0415
 
     declared, _ = load_topology(topology)
     settings = Settings.load(config, bootstrap=bootstrap, group=group).named(declared.name, "state")
@@ -69,8 +69,8 @@ def show(
 
 def empty_store(spec: "StoreSpec", keys_max: int) -> "Store":
     """The store that a worker would open for these windows."""
-    from streamer.state.closing_store import ClosingStore  # noqa: PLC0415
-    from streamer.windows import Rolling  # noqa: PLC0415
+    from streamer.operators.closing.store import ClosingStore  # noqa: PLC0415
+    from streamer.topology.view import Rolling  # noqa: PLC0415
 
     return spec.open(keys_max) if isinstance(spec.window, Rolling) else ClosingStore(spec, keys_max)
 
@@ -83,13 +83,13 @@ def restore_beside(settings: "Settings", topics: "Topics", group: str, partition
     """
     from confluent_kafka import TopicPartition  # noqa: PLC0415
 
-    from streamer.clients import KafkaClients  # noqa: PLC0415
+    from streamer.changelog.blocks import mark  # noqa: PLC0415
+    from streamer.changelog.restore import Restore  # noqa: PLC0415
     from streamer.clock import SystemClock  # noqa: PLC0415
-    from streamer.ends import Ends  # noqa: PLC0415
     from streamer.errors import StateError  # noqa: PLC0415
-    from streamer.kafka import admin_config, reader_config  # noqa: PLC0415
-    from streamer.state.changelog import mark  # noqa: PLC0415
-    from streamer.state.restore import Restore  # noqa: PLC0415
+    from streamer.kafka.clients import KafkaClients  # noqa: PLC0415
+    from streamer.kafka.config import admin_config, reader_config  # noqa: PLC0415
+    from streamer.kafka.ends import Ends  # noqa: PLC0415
 
     clock, topic = SystemClock(), topics.changelog or ""
     consumer = KafkaClients().consumer({**reader_config(settings, committed=True), "group.id": group})
@@ -114,7 +114,7 @@ def restore_beside(settings: "Settings", topics: "Topics", group: str, partition
 
 def describe(store: "Store", key: bytes) -> dict[str, Any] | None:
     """Key and samples, oldest first; of panes, how many samples each holds. None if the store does not know the key."""
-    from streamer.state.panes import PaneStore  # noqa: PLC0415
+    from streamer.operators.rolling.panes import PaneStore  # noqa: PLC0415
 
     found = store.samples(key)
     if found is None:
@@ -148,12 +148,12 @@ def reset(
     config: Config = None,
 ) -> None:
     """Forget all windows of a topology and set where its input goes on, in all its flows. No worker may run."""
-    from streamer.clients import KafkaClients  # noqa: PLC0415
     from streamer.errors import StateError  # noqa: PLC0415
-    from streamer.kafka import admin_config, check_topics  # noqa: PLC0415
-    from streamer.loading import load_topology  # noqa: PLC0415
-    from streamer.settings import Settings  # noqa: PLC0415
-    from streamer.topics import topics_of  # noqa: PLC0415
+    from streamer.kafka.clients import KafkaClients  # noqa: PLC0415
+    from streamer.kafka.config import admin_config, check_topics  # noqa: PLC0415
+    from streamer.settings.settings import Settings  # noqa: PLC0415
+    from streamer.topology.loading import load_topology  # noqa: PLC0415
+    from streamer.topology.topics import topics_of  # noqa: PLC0415
 
     declared, _ = load_topology(topology)
     settings = Settings.load(config, bootstrap=bootstrap, group=group).named(declared.name, "state")
@@ -206,9 +206,9 @@ def _refuse_members(admin: "AdminClient", group: str) -> None:
 def _set_offsets(settings: "Settings", group: str, topics: list[str], start: Start) -> None:
     from confluent_kafka import TopicPartition  # noqa: PLC0415
 
-    from streamer.clients import KafkaClients  # noqa: PLC0415
-    from streamer.kafka import partitions_of, reader_config  # noqa: PLC0415
-    from streamer.state.changelog import Mark, metadata  # noqa: PLC0415
+    from streamer.changelog.blocks import Mark, metadata  # noqa: PLC0415
+    from streamer.kafka.clients import KafkaClients  # noqa: PLC0415
+    from streamer.kafka.config import partitions_of, reader_config  # noqa: PLC0415
 
     counts = partitions_of(settings, topics)
     consumer = KafkaClients().consumer({**reader_config(settings, committed=True), "group.id": group})

@@ -17,8 +17,8 @@ from streamer.telemetry.plain import plain, plain_json
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
-    from streamer.settings import Settings
-    from streamer.topics import Topics
+    from streamer.settings.settings import Settings
+    from streamer.topology.topics import Topics
 
 _WAIT_S = 0.2
 _ROWS_AT_ONCE = 500
@@ -53,9 +53,9 @@ def tail(
     config: Config = None,
 ) -> None:
     """Show what a topology publishes (committed records only) until Ctrl-C."""
-    from streamer.loading import load_topology  # noqa: PLC0415 - --help stays quick
-    from streamer.settings import Settings  # noqa: PLC0415
-    from streamer.topics import topics_of  # noqa: PLC0415
+    from streamer.settings.settings import Settings  # noqa: PLC0415
+    from streamer.topology.loading import load_topology  # noqa: PLC0415 - --help stays quick
+    from streamer.topology.topics import topics_of  # noqa: PLC0415
 
     settings = Settings.load(config, bootstrap=bootstrap)
     declared, _ = load_topology(topology)
@@ -89,9 +89,9 @@ def read_committed(
     """
     from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, TopicPartition  # noqa: PLC0415
 
-    from streamer.clients import KafkaClients  # noqa: PLC0415
     from streamer.errors import TopicError  # noqa: PLC0415
-    from streamer.kafka import create_command, partitions_of, reader_config  # noqa: PLC0415
+    from streamer.kafka.clients import KafkaClients  # noqa: PLC0415
+    from streamer.kafka.config import create_command, partitions_of, reader_config  # noqa: PLC0415
 
     partitions = partitions_of(settings, [topic])[topic]
     if partitions is None:

@@ -8,8 +8,8 @@ from streamer.cli.options import Bootstrap, Config, Group, TopologyName
 from streamer.cli.say import say
 
 if TYPE_CHECKING:
-    from streamer.settings import Settings
-    from streamer.topics import Topics
+    from streamer.settings.settings import Settings
+    from streamer.topology.topics import Topics
 
 # Of a changelog: Kafka's defaults, 1 GiB and a week, would keep a partition of a few megabytes a thousand times over.
 SEGMENTS = {"segment.bytes": str(64 * 2**20), "segment.ms": str(6 * 3600 * 1000)}
@@ -30,7 +30,7 @@ def plan(
     config: Config = None,
 ) -> None:
     """Print the topics with their configuration, and the minimal ACLs."""
-    from streamer.settings import Settings  # noqa: PLC0415 - --help stays quick
+    from streamer.settings.settings import Settings  # noqa: PLC0415 - --help stays quick
 
     settings = Settings.load(config, group=group)
     topics, group_name = _topics(topology, settings.group)
@@ -52,7 +52,7 @@ def create(
     config: Config = None,
 ) -> None:
     """Create the topics that are missing; existing ones are left alone."""
-    from streamer.settings import Settings  # noqa: PLC0415 - --help stays quick
+    from streamer.settings.settings import Settings  # noqa: PLC0415 - --help stays quick
 
     settings = Settings.load(config, bootstrap=bootstrap, group=group)
     topics, owner = _topics(topology, settings.group)
@@ -70,9 +70,9 @@ def create_topics(settings: "Settings", topics: "Topics", *, partitions: int, re
     from confluent_kafka import KafkaError, KafkaException  # noqa: PLC0415
     from confluent_kafka.cimpl import NewTopic  # noqa: PLC0415 - its public home does not export it to type checkers
 
-    from streamer.clients import KafkaClients  # noqa: PLC0415
     from streamer.errors import TopicError  # noqa: PLC0415
-    from streamer.kafka import admin_config, partitions_of  # noqa: PLC0415
+    from streamer.kafka.clients import KafkaClients  # noqa: PLC0415
+    from streamer.kafka.config import admin_config, partitions_of  # noqa: PLC0415
 
     existing = next((count for count in partitions_of(settings, topics.sources).values() if count), partitions)
     # Inputs and state belong together partition by partition; outputs are as wide as asked for.
@@ -95,8 +95,8 @@ def create_topics(settings: "Settings", topics: "Topics", *, partitions: int, re
 
 
 def _topics(name: str, group: str | None) -> "tuple[Topics, str]":
-    from streamer.loading import load_topology  # noqa: PLC0415
-    from streamer.topics import topics_of  # noqa: PLC0415
+    from streamer.topology.loading import load_topology  # noqa: PLC0415
+    from streamer.topology.topics import topics_of  # noqa: PLC0415
 
     topology, _ = load_topology(name)
     return topics_of(topology, group), group or topology.name
@@ -104,7 +104,7 @@ def _topics(name: str, group: str | None) -> "tuple[Topics, str]":
 
 def _configs(topics: "Topics", record_bytes_max: int) -> dict[str, dict[str, str]]:
     """Configuration of each topic. Log time is the broker's: event times are judged against it."""
-    from streamer.kafka import rekeyed_bytes_max  # noqa: PLC0415
+    from streamer.kafka.config import rekeyed_bytes_max  # noqa: PLC0415
 
     plain = {"message.timestamp.type": "LogAppendTime"}
     configs = {name: plain for name in topics.all() if name != topics.changelog}
@@ -120,7 +120,7 @@ def _configs(topics: "Topics", record_bytes_max: int) -> dict[str, dict[str, str
 
 def acls(topics: "Topics", group: str) -> list[str]:
     """The rights a worker needs, no more, one a line."""
-    from streamer.kafka import READERS  # noqa: PLC0415
+    from streamer.kafka.config import READERS  # noqa: PLC0415
 
     readers = topics.readers(group)
     lines = [f"allow read,describe topic {name}" for name in readers]

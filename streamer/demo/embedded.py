@@ -3,7 +3,7 @@
 from types import TracebackType
 from typing import Self
 
-from streamer.clients import KafkaClients
+from streamer.kafka.clients import KafkaClients
 
 NOTICE = "Embedded broker: in memory, not durable, not exactly-once (--broker real is)"
 # A fetch that finds nothing is answered only when this is over, whatever arrives meanwhile.

@@ -9,10 +9,10 @@ from pathlib import Path
 import msgspec
 
 from streamer.errors import StreamerError
-from streamer.event import Event
 from streamer.feeding.files import Files
 from streamer.feeding.rows import FeedError, Row, moment_us
 from streamer.feeding.send import Sendable
+from streamer.topology.event import Event
 
 
 @dataclass(frozen=True, slots=True)

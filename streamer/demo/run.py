@@ -10,18 +10,18 @@ from typing import Any
 import orjson
 
 from streamer.cli.tail import read_committed
-from streamer.clients import KafkaClients
 from streamer.clock import SystemClock
 from streamer.demo.recording import Recording
 from streamer.feeding.pace import Pace
 from streamer.feeding.send import Feeder, Sendable
-from streamer.kafka import producer_config
+from streamer.kafka.clients import KafkaClients
+from streamer.kafka.config import producer_config
 from streamer.live.numbers import Watch
 from streamer.live.view import Frame
-from streamer.plan import Plan
-from streamer.settings import Settings
+from streamer.planning.plan import Plan
+from streamer.settings.settings import Settings
 from streamer.telemetry.logs import get_logger
-from streamer.worker import Worker
+from streamer.worker.worker import Worker
 
 _log = get_logger(__name__)
 

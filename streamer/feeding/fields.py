@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from streamer.event import Event
 from streamer.feeding.rows import FeedError, Row, row_of, time_number
+from streamer.topology.event import Event
 
 # What a column of times is called in files that do not know our class, such as the Numenta benchmark.
 _TIME_COLUMN = "timestamp"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import msgspec
 
-from streamer.event import Event
 from streamer.feeding.fields import UNFIT, Fields, names_of
 from streamer.feeding.rows import FeedError, Row, row_of
 from streamer.feeding.table import Table
 from streamer.limits import FEED_LINE_CHARS_MAX
+from streamer.topology.event import Event
 
 _CSV_SUFFIXES = (".csv", ".tsv")
 _JSON_SUFFIXES = (".ndjson", ".jsonl", ".json")

@@ -9,8 +9,8 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from streamer.event import Event, EventSpec
 from streamer.feeding.rows import FeedError, Row
+from streamer.topology.event import Event, EventSpec
 
 _PERIOD = 288
 """Samples in one wave: a day of five-minute samples."""

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import msgspec
 
 from streamer.errors import StreamerError
-from streamer.event import Event, EventSpec, numeric_fields
-from streamer.event_key import key_text
+from streamer.topology.event import Event, EventSpec, numeric_fields
+from streamer.topology.event_key import key_text
 
 _ENCODER = msgspec.json.Encoder()
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}

@@ -1,1 +1,1 @@
-"""The stages a row passes, one file each, in this order: consume, decode, window, infer, flag, produce, commit."""
+"""The way of a row in and out, a folder per station: consume, decode, produce, commit. Between them stand operators."""

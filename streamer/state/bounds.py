@@ -12,8 +12,8 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from streamer.kernel_cache import njit
 from streamer.limits import KEY_BYTES_MAX, UPSTREAMS_MAX
+from streamer.state.kernel_cache import njit
 from streamer.state.names import Names
 
 # Times in microseconds, numbers of commits, offsets: with a duration added, a larger one would not fit 64 bits.

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.state.names import NO_NAMES, Names
-from streamer.state.upstreams import NO_CHANGE, newest
+from streamer.state.watermarks import NO_CHANGE, newest
 
 # In `Delta.slots`: not a sample but the watermark moves on.
 TICK = -1

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.kernel_cache import njit
 from streamer.state.growth import grown
+from streamer.state.kernel_cache import njit
 from streamer.state.names import Names
 from streamer.state.siphash import siphash
 

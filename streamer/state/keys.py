@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.kernel_cache import njit
 from streamer.state.bounds import size_of
 from streamer.state.delta import TICK, Delta, opening
 from streamer.state.growth import grown, grown_capacity
 from streamer.state.index import Index
+from streamer.state.kernel_cache import njit
 from streamer.state.names import NO_NAMES, Names
-from streamer.state.upstreams import NEVER
+from streamer.state.watermarks import NEVER
 
 _FIRST_CAPACITY = 256
 # Keys that may go are lined up this many at a time: a pass over all keys for each of them would cost milliseconds.

@@ -7,7 +7,7 @@ end, as Python hashes bytes.
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.kernel_cache import njit
+from streamer.state.kernel_cache import njit
 
 _WORD = 8
 

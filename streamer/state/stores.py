@@ -2,9 +2,9 @@
 
 from typing import Protocol
 
+from streamer.operators.rolling.store import Dump
 from streamer.state.delta import Delta
 from streamer.state.names import Names
-from streamer.state.store import Dump
 
 
 class Shape(Protocol):

@@ -3,8 +3,8 @@
 from collections import deque
 from collections.abc import Iterable, Mapping
 
-from streamer.batch import Records
 from streamer.clock import Clock
+from streamer.rows.batch import Records
 from streamer.telemetry.metrics import Metrics
 
 Place = tuple[str, int]

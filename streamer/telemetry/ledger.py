@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.batch import Batch, believed
+from streamer.rows.batch import Batch, believed
 
 # From event time to commit, in the order in which a row passes them.
 PARTS = ("source", "hold", "rekey", "broker", "decode", "window", "queue", "run", "encode", "produce", "commit")

@@ -17,8 +17,8 @@ import orjson
 import structlog
 from structlog.typing import Processor
 
-from streamer.kafka_keys import SHOWN, Secret
 from streamer.limits import LOG_WINDOW_S
+from streamer.settings.kafka_keys import SHOWN, Secret
 from streamer.telemetry.plain import plain, plain_json, plain_lines
 from streamer.telemetry.restraint import Kind, RestrainedHandler
 from streamer.telemetry.secrets import REDACTED, know, redacted

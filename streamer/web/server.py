@@ -9,7 +9,7 @@ import uvicorn
 
 from streamer import limits
 from streamer.errors import SettingsError
-from streamer.settings import HttpAddress
+from streamer.settings.settings import HttpAddress
 from streamer.telemetry.logs import get_logger
 from streamer.web.app import Watched, build
 from streamer.web.protocol import BoundedProtocol

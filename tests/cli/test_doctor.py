@@ -14,13 +14,13 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from streamer.broker import DevBroker
 from streamer.cli.check import TIMEOUT_S
 from streamer.cli.doctor import examine, reach
 from streamer.cli.topics import create_topics
-from streamer.loading import load_topology
-from streamer.settings import KafkaSettings, Settings
-from streamer.topics import topics_of
+from streamer.dev_broker import DevBroker
+from streamer.settings.settings import KafkaSettings, Settings
+from streamer.topology.loading import load_topology
+from streamer.topology.topics import topics_of
 
 ROOT = Path(__file__).resolve().parents[2]
 TOPOLOGY = f"{ROOT / 'topologies' / 'sensor.py'}:sensor"

@@ -19,7 +19,7 @@ from pathlib import Path
 
 folder, script, tell_at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 import streamer.cli, streamer.limits
-import streamer.settings  # loaded now: a stop must meet the parent at its work, not while it starts
+import streamer.settings.settings  # loaded now: a stop must meet the parent at its work, not while it starts
 streamer.limits.STOP_MARGIN_S = 0.2
 sys.executable = script
 made, popen = [], subprocess.Popen

@@ -13,17 +13,17 @@ import yaml
 from pydantic import BaseModel
 
 from streamer import errors, limits
-from streamer.broker import errors as broker_errors
 from streamer.cli.topics import acls
-from streamer.kafka_keys import _OWNED, refusal
-from streamer.loading import load_topology
-from streamer.rekey import receive
-from streamer.settings import Settings
-from streamer.stages import oversize
-from streamer.stages.encode import dead_letter
+from streamer.dev_broker import errors as broker_errors
+from streamer.operators.rekey import receive
+from streamer.settings.kafka_keys import _OWNED, refusal
+from streamer.settings.settings import Settings
+from streamer.stages.produce import oversize
+from streamer.stages.produce.encode import dead_letter
 from streamer.telemetry.ledger import PARTS
 from streamer.telemetry.metrics import TABLE
-from streamer.topics import topics_of
+from streamer.topology.loading import load_topology
+from streamer.topology.topics import topics_of
 from tests.docs.pages import ROOT, Block, blocks, name, pages, rows
 
 DOCS = ROOT / "docs"
@@ -108,16 +108,22 @@ def test_dead_letter_reasons_are_all_there() -> None:
     assert sorted(documented) == sorted(written)
 
 
+# What closing windows call late is no dead letter.
+STAGES = {
+    "decode": ["stages/decode/decode"],
+    "window": ["operators/rolling/stage", "operators/closing/stage"],
+    "infer": ["operators/infer/stage"],
+}
+
+
 def reasons(stage: str) -> set[str]:
     """Reason codes in a stage: its only strings with an underscore, and what stands before a sentence."""
-    # Windows that close have a file of their own; what it calls late is no dead letter.
-    files = (stage, "close") if stage == "window" else (stage,)
-    source = "".join((ROOT / f"streamer/stages/{file}.py").read_text("utf-8") for file in files)
+    source = "".join((ROOT / f"streamer/{file}.py").read_text("utf-8") for file in STAGES[stage])
     return set(SNAKE.findall(source)) | set(re.findall(r'(?:\(|return )"([a-z0-9_]+)", f?"(?=[^"]* )', source))
 
 
 def test_dead_letter_headers_are_all_there() -> None:
-    from streamer.batch import DeadLetter  # noqa: PLC0415 - with the value that makes all headers appear
+    from streamer.rows.batch import DeadLetter  # noqa: PLC0415 - with the value that makes all headers appear
 
     letter = DeadLetter(
         "t",
@@ -181,7 +187,7 @@ def test_access_rights_are_as_printed() -> None:
 
 def test_state_errors_are_as_said() -> None:
     table = rows(DOCS / "state.md", "the message says")
-    assert [row[0] for row in table if code(row[0])[0] not in joined("streamer/state")] == []
+    assert [row[0] for row in table if code(row[0])[0] not in joined("streamer/changelog")] == []
 
 
 def joined(folder: str = "streamer") -> str:

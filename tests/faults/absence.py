@@ -11,16 +11,16 @@ import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from streamer.broker.dev import silent
-from streamer.broker.jars import kafka_jars
-from streamer.broker.java import find_java
-from streamer.broker.process import Guard
+from streamer.dev_broker.dev import silent
+from streamer.dev_broker.jars import kafka_jars
+from streamer.dev_broker.java import find_java
+from streamer.dev_broker.process import Guard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from streamer.broker import DevBroker
+    from streamer.dev_broker import DevBroker
 
 STOP_S = 30.0
 OF_BROKERS = frozenset({"advertised.listeners", "inter.broker.listener.name"})

@@ -11,17 +11,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from streamer.loading import load_topology
-from streamer.plan import bind
-from streamer.settings import Settings
-from streamer.worker import Worker
+from streamer.planning.plan import bind
+from streamer.settings.settings import Settings
+from streamer.topology.loading import load_topology
+from streamer.worker.worker import Worker
 from tests.faults.names import FLOWS, PARTITIONS, Flow, Names
 from tests.faults.processes import TOPOLOGIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from streamer.state.store import Store
+    from streamer.operators.rolling.store import Store
 
 RESTORE_S = 60.0
 

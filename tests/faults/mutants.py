@@ -17,26 +17,26 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Producer, TopicPartition
 
-from streamer.clients import KafkaClients
+from streamer.changelog.restore import Restore, Restored
 from streamer.first_instant import leave_when_told
-from streamer.stages.commit import Commit
-from streamer.stages.committing import Committing
-from streamer.stages.consume import Consume
-from streamer.stages.doubt import Doubt
-from streamer.stages.produce import Produce
-from streamer.stages.transaction import TransactionError
-from streamer.stages.window import WindowStage
+from streamer.kafka.clients import KafkaClients
+from streamer.operators.rolling.stage import WindowStage
+from streamer.operators.rolling.store import Store
+from streamer.stages.commit.commit import Commit
+from streamer.stages.commit.committing import Committing
+from streamer.stages.commit.doubt import Doubt
+from streamer.stages.commit.transaction import TransactionError
+from streamer.stages.consume.consume import Consume
+from streamer.stages.produce.produce import Produce
 from streamer.state.delta import TICK
-from streamer.state.restore import Restore, Restored
-from streamer.state.store import Store
 from tests.faults.mutants_joined import follower_offsets_not_committed, tick_not_logged, waiting_rows_lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from streamer.batch import Batch
-    from streamer.outlets import Outlets
-    from streamer.stages.transaction import Transaction
+    from streamer.rows.batch import Batch
+    from streamer.stages.commit.producers import Outlets
+    from streamer.stages.commit.transaction import Transaction
 
 FAULT_VARIABLE = "MUTANT_FAULT"
 HIT = "scripted fault hit"

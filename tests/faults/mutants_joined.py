@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamer.stages.commit import Commit
-from streamer.state import changelog
+from streamer.changelog import blocks as changelog
+from streamer.changelog.restore import Restore, Restored
+from streamer.operators.join.store import JoinStore
+from streamer.stages.commit.commit import Commit
 from streamer.state.delta import TICK, Delta
-from streamer.state.join_store import JoinStore
-from streamer.state.restore import Restore, Restored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from confluent_kafka import TopicPartition
 
-    from streamer.stages.transaction import Transaction
+    from streamer.stages.commit.transaction import Transaction
 
 
 def tick_not_logged() -> None:

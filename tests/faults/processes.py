@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamer.broker.process import Guard
+from streamer.dev_broker.process import Guard
 from streamer.first_instant import stops_held
 from tests.faults.names import PREFIX_VARIABLE, SOURCE_VARIABLE, Names
 

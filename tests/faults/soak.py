@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import streamer.worker  # noqa: F401 - compiles the kernels once, before several workers would do so beside each other
-from streamer.broker import DevBroker
+import streamer.worker.worker  # noqa: F401 - compiles the kernels once, before several workers would do so beside each other
+from streamer.dev_broker import DevBroker
 from streamer.limits import SNAPSHOT_BLOCKS_MIN_BYTES
 from tests.faults.absence import away
 from tests.faults.cluster import Cluster, TimedOutError, wait_for

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from streamer.broker import DevBroker
+    from streamer.dev_broker import DevBroker
     from tests.faults.cluster import Cluster
     from tests.faults.log import Position
     from tests.faults.outcome import Outcome

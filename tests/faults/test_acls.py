@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBinding, AclBindingFilter, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
-from streamer.broker import DevBroker
+from streamer.dev_broker import DevBroker
 from tests.faults.make_model import write_model
 from tests.kafka.test_service import FLOW, WAIT_S, Flow, expected, same, seen
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from confluent_kafka import Message
 
-from streamer.batch import LOG_APPEND_TIME, Records
-from streamer.event import Event
-from streamer.stages.decode import Decode
+from streamer.rows.batch import LOG_APPEND_TIME, Records
+from streamer.stages.decode.decode import Decode
+from streamer.topology.event import Event
 from tests.faults.log import Record
 from tests.faults.oracle import Bad, judge
 from tests.faults.poison import RECIPES, Context, Draft, good_value

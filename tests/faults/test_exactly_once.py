@@ -15,7 +15,7 @@ from tests.faults.torture import torture
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from streamer.broker import DevBroker
+    from streamer.dev_broker import DevBroker
 
 SMALL: dict[str, Any] = {"rate": 1_200, "seconds": 10.0, "workers": 2, "keys": 120}
 SHORT = (

@@ -16,7 +16,7 @@ from tests.faults.torture import torture
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from streamer.broker import DevBroker
+    from streamer.dev_broker import DevBroker
 
 SMALL: dict[str, Any] = {"flow": "stateless", "rate": 1_000, "seconds": 1.0, "keys": 120}
 

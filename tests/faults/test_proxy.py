@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from streamer.broker.process import free_ports
+from streamer.dev_broker.process import free_ports
 from tests.faults import net_late
 from tests.faults.cluster import wait_for
 from tests.faults.net_late import Late, Twice

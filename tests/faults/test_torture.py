@@ -19,7 +19,7 @@ from tests.faults.torture import _faults, _kinds, torture
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from streamer.broker import DevBroker
+    from streamer.dev_broker import DevBroker
 
 
 @pytest.mark.parametrize(("word", "keeps"), [("FAILED", True), ("INVALID", True), ("passed", False)])

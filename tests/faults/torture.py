@@ -19,8 +19,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import streamer.worker  # noqa: F401 - compiles the kernels once, before several workers would do so beside each other
-from streamer.broker import DevBroker
+import streamer.worker.worker  # noqa: F401 - compiles the kernels once, before several workers would do so beside each other
+from streamer.dev_broker import DevBroker
 from tests.faults import schedule
 from tests.faults.cluster import Cluster
 from tests.faults.mutants import BUGS

@@ -6,7 +6,7 @@ from threading import Event
 
 from confluent_kafka import Message
 
-from streamer.broker import DevBroker
+from streamer.dev_broker import DevBroker
 from tests.faults.make_model import write_model
 from tests.kafka.test_service import Flow, bodies, expected
 

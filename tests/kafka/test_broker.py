@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 
-from streamer.broker import BrokerError, DevBroker
+from streamer.dev_broker import BrokerError, DevBroker
 
 MakeTopic = Callable[..., str]
 REPOSITORY = Path(__file__).parents[2]
@@ -159,7 +159,7 @@ class TestGuard:
 
 PARENT = """
 import subprocess, time
-from streamer.broker.process import Guard
+from streamer.dev_broker.process import Guard
 child = subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL, start_new_session=True)
 guard = Guard(child.pid)
 print(child.pid, flush=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from streamer.broker import DevBroker
-from streamer.broker.detached import Detached
-from streamer.broker.jars import cache_folder
-from streamer.broker.process import answers, free_ports
+from streamer.dev_broker import DevBroker
+from streamer.dev_broker.detached import Detached
+from streamer.dev_broker.jars import cache_folder
+from streamer.dev_broker.process import answers, free_ports
 
 COMMAND = [sys.executable, "-c", "from streamer.cli.broker import broker_app; broker_app()"]
 

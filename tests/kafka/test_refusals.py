@@ -12,10 +12,10 @@ from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, Config
 
 from streamer import Event, Model, Topology
 from streamer.errors import TopicError
-from streamer.match_plan import plan_of
-from streamer.settings import Settings
+from streamer.operators.match.plan import plan_of
+from streamer.settings.settings import Settings
 from streamer.testing import constant, stand_in
-from streamer.worker import Worker
+from streamer.worker.worker import Worker
 from tests.conftest import TopicFactory
 from tests.kafka.test_service import WAIT_S, Flow, expected, models, same, seen
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streamer.memory_log import Stored
+from streamer.kafka.memory_log import Stored
 from tests.kafka.test_service import Flow, models
 from tests.unit.rekeyed import forwarded
 

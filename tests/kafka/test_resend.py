@@ -1,6 +1,6 @@
 """The fact the doubt rule stands on: after a lost connection the client sends a request again no sooner than it was told.
 
-Read in the client that is installed, whose next release may do otherwise: `streamer.stages.doubt` would have to follow.
+Read in the client that is installed, whose next release may do otherwise: `streamer.stages.commit.doubt` would have to follow.
 """
 
 import time
@@ -9,10 +9,10 @@ import uuid
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from streamer.broker import DevBroker
-from streamer.kafka import consumer_config, transactional_config
+from streamer.dev_broker import DevBroker
+from streamer.kafka.config import consumer_config, transactional_config
 from streamer.limits import DOUBT_AFTER_S
-from streamer.settings import Settings
+from streamer.settings.settings import Settings
 from tests.conftest import TopicFactory
 from tests.faults.proxy import Link, Proxy, Rule
 from tests.faults.wire import Api, Request

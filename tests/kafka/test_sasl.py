@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from streamer.broker import BrokerError, DevBroker
+from streamer.dev_broker import BrokerError, DevBroker
 
 
 def test_produce_and_consume_through_scram(sasl_config: dict[str, str], make_topic: Callable[..., str]) -> None:

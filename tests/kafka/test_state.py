@@ -12,15 +12,15 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from typer.testing import CliRunner, Result
 
+from streamer.changelog.blocks import Mark, mark
 from streamer.cli import app
 from streamer.cli.doctor import examine
 from streamer.cli.topics import create_topics
-from streamer.loading import load_topology
-from streamer.plan import Plan, bind
-from streamer.settings import Settings
-from streamer.state.changelog import Mark, mark
+from streamer.planning.plan import Plan, bind
+from streamer.settings.settings import Settings
 from streamer.testing import stand_in
-from streamer.worker import Worker
+from streamer.topology.loading import load_topology
+from streamer.worker.worker import Worker
 from tests.unit.models import write_model
 from tests.unit.test_bases import small_snapshots
 

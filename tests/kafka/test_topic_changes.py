@@ -15,11 +15,11 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 from streamer import Event, Model, Topology, rolling
 from streamer.cli.topics import create_topics
 from streamer.errors import StreamerError
-from streamer.match_plan import plan_of
-from streamer.settings import Settings
+from streamer.operators.match.plan import plan_of
+from streamer.settings.settings import Settings
 from streamer.testing import constant, stand_in
-from streamer.topics import topics_of
-from streamer.worker import Worker
+from streamer.topology.topics import topics_of
+from streamer.worker.worker import Worker
 
 WAIT_S = 60.0
 

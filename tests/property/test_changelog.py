@@ -10,16 +10,16 @@ from confluent_kafka import Consumer, TopicPartition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamer.changelog import blocks as changelog
+from streamer.changelog.blocks import Block, Mark, decode, encode
+from streamer.changelog.restore import Restore, Restored
 from streamer.clock import ManualClock
 from streamer.errors import StateError
+from streamer.kafka.memory_log import MemoryConsumer, MemoryLog
 from streamer.limits import CHANGELOG_BYTES_MAX
-from streamer.memory_log import MemoryConsumer, MemoryLog
-from streamer.state import changelog
-from streamer.state.changelog import Block, Mark, decode, encode
+from streamer.operators.rolling.store import Results, Store, StoreSpec
 from streamer.state.delta import Delta, merge
-from streamer.state.restore import Restore, Restored
-from streamer.state.store import Results, Store, StoreSpec
-from streamer.windows import Needs, rolling
+from streamer.topology.view import Needs, rolling
 
 TOPIC = "g-t-window-changelog"
 SPEC = StoreSpec.of(rolling("10s", max_samples=4), Needs({("a", "mean"), ("b", "rate")}))

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.closing import Closing, hopping, session, tumbling
-from streamer.state import closing_store
-from streamer.state.closing_store import Advanced, ClosingStore
+from streamer.operators.closing import store as closing_store
+from streamer.operators.closing.store import Advanced, ClosingStore
+from streamer.operators.rolling.store import Store, StoreSpec
 from streamer.state.delta import Delta, merge
-from streamer.state.store import Store, StoreSpec
-from streamer.windows import Needs
+from streamer.topology.closing import Closing, hopping, session, tumbling
+from streamer.topology.view import Needs
 from tests.property.window_oracle import Found, Oracle
 
 ASKED = Needs({("a", "sum"), ("a", "first"), ("a", "last"), ("a", "min")}, {"a"}, set(), {("a", 0.5)})

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from streamer.errors import StreamerError
-from streamer.idle import Idle
-from streamer.stages.close import CloseStage
-from streamer.stages.transaction import Transaction
-from streamer.state import closing
-from streamer.state.closing import GAP, LATE
-from streamer.state.closing_store import Advanced, ClosingStore
+from streamer.operators.closing import kernels as closing
+from streamer.operators.closing.idle import Idle
+from streamer.operators.closing.kernels import GAP, LATE
+from streamer.operators.closing.stage import CloseStage
+from streamer.operators.closing.store import Advanced, ClosingStore
+from streamer.stages.commit.transaction import Transaction
 from streamer.state.delta import Delta
 from streamer.state.keys import Keys
 from tests.property import test_closing, test_keys

@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer import Event, Window, delayed, interval, latest, rolling
-from streamer.batch import Batch
-from streamer.join_plan import Joins, tracers_of
-from streamer.joins import FAR, Join
-from streamer.stages.join import JoinStage
+from streamer.operators.join.plan import Joins, tracers_of
+from streamer.operators.join.stage import JoinStage
+from streamer.operators.join.store import JoinStore
+from streamer.rows.batch import Batch
 from streamer.state.delta import Delta, merge
-from streamer.state.join_store import JoinStore
 from streamer.state.names import Names
-from streamer.topology import Joined, Source, Windowed
-from streamer.windows import TracingWindow
+from streamer.topology.joins import FAR, Join
+from streamer.topology.topology import Joined, Source, Windowed
+from streamer.topology.view import TracingWindow
 
 SECOND = 1_000_000
 LATE_S = 5

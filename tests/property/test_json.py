@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamer.batch import Batch, Spans
 from streamer.inference.model import Facts, LoadedModel
 from streamer.inference.repository import ModelFile
-from streamer.stages import encode
-from streamer.stages.encode import Encoder
-from streamer.stages.json_kernel import room, write_predictions
+from streamer.rows.batch import Batch, Spans
+from streamer.stages.produce import encode
+from streamer.stages.produce.encode import Encoder
+from streamer.stages.produce.json_kernel import room, write_predictions
 from streamer.testing import constant, stand_in
 from tests.unit.schemas import problems
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamer.operators.rolling.store import Results, Store, StoreSpec
 from streamer.state.delta import TICK, Delta, merge
 from streamer.state.names import Names
-from streamer.state.store import Results, Store, StoreSpec
-from streamer.windows import Needs, Rolling, rolling
+from streamer.topology.view import Needs, Rolling, rolling
 
 SECOND = 1_000_000
 ASKED = Needs({("a", "sum")})

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.batch import Batch, Stamps
+from streamer.rows.batch import Batch, Stamps
 from streamer.telemetry.ledger import BOUNDS_S, PARTS, Histogram, Ledger
 from tests.unit import flows
 from tests.unit.faulty import FaultTest, short_waits

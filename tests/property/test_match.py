@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer import Event
-from streamer.batch import Batch
-from streamer.stages.match import MatchStage
-from streamer.state.changelog import ChangelogTopic
+from streamer.changelog.blocks import ChangelogTopic
+from streamer.operators.match.stage import MatchStage
+from streamer.operators.match.store import MatchSpec, MatchStore
+from streamer.rows.batch import Batch
 from streamer.state.delta import Delta, merge
-from streamer.state.match_store import MatchSpec, MatchStore
 from streamer.state.names import Names
 
 SECOND = 1_000_000

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamer.batch import Batch
-from streamer.stages.window import WindowStage
-from streamer.state.panes import PaneSpec, PaneStore
-from streamer.windows import Needs, Rolling, Window, rolling
+from streamer.operators.rolling.panes import PaneSpec, PaneStore
+from streamer.operators.rolling.stage import WindowStage
+from streamer.rows.batch import Batch
+from streamer.topology.view import Needs, Rolling, Window, rolling
 from tests.property.test_windows import EPSILON, FIELDS, SECOND, Row, cuts_, exact, keys, numbers_
 
 Floats = NDArray[np.float64]

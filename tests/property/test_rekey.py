@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.state.upstreams import NOBODY, Upstreams
+from streamer.state.watermarks import NOBODY, Upstreams
 from streamer.testing import TopologyTest
 from tests.unit import rekeyed
 from tests.unit.faulty import FaultTest, short_waits

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer import Model, Topology, hopping, session, tumbling
-from streamer.closing import Closing
 from streamer.testing import TopologyTest
+from streamer.topology.closing import Closing
 from tests.unit import rekeyed
 from tests.unit.rekeyed import Payment, payment
 

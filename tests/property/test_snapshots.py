@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamer.changelog import snapshot as snapshots
+from streamer.changelog.snapshot import CHUNK, MANIFEST, Chunk, Manifest, Snapshot
 from streamer.clock import ManualClock
 from streamer.errors import StateError
+from streamer.kafka.memory_log import MemoryLog
 from streamer.limits import CHANGELOG_BYTES_MAX
-from streamer.memory_log import MemoryLog
-from streamer.state import snapshot as snapshots
+from streamer.operators.rolling.store import Dump, Store
 from streamer.state.names import Names
-from streamer.state.snapshot import CHUNK, MANIFEST, Chunk, Manifest, Snapshot
-from streamer.state.store import Dump, Store
 from tests.property import test_worker_faults as faults
 from tests.property.test_changelog import SPEC, TOPIC, Rows, Writer, commits_, new_store, restore, rows_
 

@@ -14,11 +14,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamer.batch import Batch
-from streamer.stages.window import WindowStage
-from streamer.state import kernels
-from streamer.state.store import StoreSpec
-from streamer.windows import AGGREGATES, Needs, Rolling, Window, rolling
+from streamer.operators.rolling import kernels
+from streamer.operators.rolling.stage import WindowStage
+from streamer.operators.rolling.store import StoreSpec
+from streamer.rows.batch import Batch
+from streamer.topology.view import AGGREGATES, Needs, Rolling, Window, rolling
 
 FIELDS = ("a", "b")
 EPSILON = np.finfo(np.float64).eps

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streamer.state.store import Store
+from streamer.operators.rolling.store import Store
 from tests.unit import flows
 from tests.unit.faulty import FaultTest, short_waits
 

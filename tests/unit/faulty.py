@@ -13,17 +13,17 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import EarliestSpec, ListOffsetsResultInfo, OffsetSpec
 from confluent_kafka.admin._metadata import ClusterMetadata
 
-from streamer.batch import Batch
-from streamer.flow import Flow
 from streamer.inference.model import Features
 from streamer.inference.pool import Task
-from streamer.memory_admin import MemoryAdmin
-from streamer.memory_log import MemoryConsumer, MemoryLog, MemoryProducer, Report
-from streamer.outlets import Outlets
-from streamer.stages.infer import Infer
-from streamer.stages.transaction import Transaction
+from streamer.kafka.memory_admin import MemoryAdmin
+from streamer.kafka.memory_log import MemoryConsumer, MemoryLog, MemoryProducer, Report
+from streamer.operators.infer.stage import Infer
+from streamer.planning.assemble import Flow
+from streamer.rows.batch import Batch
+from streamer.stages.commit.producers import Outlets
+from streamer.stages.commit.transaction import Transaction
 from streamer.testing import TopologyTest
-from streamer.worker import Worker
+from streamer.worker.worker import Worker
 
 ABORTABLE, FATAL, UNAUTHORIZED = "abortable", "fatal", "unauthorized"
 
@@ -393,8 +393,8 @@ def wait_for_each_score(worker: Worker) -> None:
 @pytest.fixture
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pauses between attempts, and an end for a worker that hangs."""
-    monkeypatch.setattr("streamer.worker._MEND_PAUSE_S", 0.0)
-    monkeypatch.setattr("streamer.stages.committing._RETRY_PAUSE_S", 0.0)
-    monkeypatch.setattr("streamer.stages.commit.COMMIT_AGE_AT_LEAST_ONCE_S", 0.02)
-    monkeypatch.setattr("streamer.stages.committing.NETWORK_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("streamer.worker.worker._MEND_PAUSE_S", 0.0)
+    monkeypatch.setattr("streamer.stages.commit.committing._RETRY_PAUSE_S", 0.0)
+    monkeypatch.setattr("streamer.stages.commit.commit.COMMIT_AGE_AT_LEAST_ONCE_S", 0.02)
+    monkeypatch.setattr("streamer.stages.commit.committing.NETWORK_TIMEOUT_S", 0.05)
     monkeypatch.setattr("streamer.testing._TURNS_MAX", 2_000)

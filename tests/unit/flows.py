@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamer import Event, Model, Topology, Window, rolling
 from streamer.inference.model import Features
-from streamer.memory_log import MemoryLog, Stored
+from streamer.kafka.memory_log import MemoryLog, Stored
 
 SOURCE, REJECTED, PREDICTIONS, ANOMALIES = "readings", "readings.rejected", "readings.predictions", "readings.anomalies"
 COUNT = 3

@@ -26,8 +26,8 @@ from confluent_kafka import TopicPartition
 from numpy.typing import NDArray
 
 from streamer import StateError, TopicError, limits
-from streamer.memory_log import Stored
-from streamer.rekey.header import HEADER
+from streamer.kafka.memory_log import Stored
+from streamer.operators.rekey.header import HEADER
 from streamer.testing import TopologyTest
 from tests.unit import rekeyed
 from tests.unit.stateful import FLOWS, any_score
@@ -302,13 +302,13 @@ def stream(number: float) -> Callable[[list[Any]], None]:
 SLOTS, TIMES, UPSTREAMS = 9, 10, 13
 # What is changed in which flow, and the check without which nobody would notice.
 EDGES_OF: dict[str, tuple[str, Callable[[list[Any]], None], tuple[str, str]]] = {
-    "a sample beyond the store": ("time", rows(-2, 10**9), ("streamer.state.restore", "slots_after")),
-    "a slot given beyond the store": ("count", rows(-(10**9), 0), ("streamer.state.restore", "slots_after")),
-    "a closing window beyond the store": ("tumbling", rows(-2, 2**31 - 1), ("streamer.state.restore", "slots_after")),
+    "a sample beyond the store": ("time", rows(-2, 10**9), ("streamer.changelog.restore", "slots_after")),
+    "a slot given beyond the store": ("count", rows(-(10**9), 0), ("streamer.changelog.restore", "slots_after")),
+    "a closing window beyond the store": ("tumbling", rows(-2, 2**31 - 1), ("streamer.changelog.restore", "slots_after")),
     "a partition of the source beyond any": (
-        "rekeyed", column(UPSTREAMS, "<i8", 10**9, 0, 0, 0), ("streamer.state.restore", "check_lines"),
+        "rekeyed", column(UPSTREAMS, "<i8", 10**9, 0, 0, 0), ("streamer.changelog.restore", "check_lines"),
     ),
-    "an input beyond those joined": ("joined", stream(1e9), ("streamer.state.join_spec", "within")),
+    "an input beyond those joined": ("joined", stream(1e9), ("streamer.operators.join.spec", "within")),
 }  # fmt: skip
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from confluent_kafka import KafkaError, Message, TopicPartition
 
 from streamer.clock import ManualClock
+from streamer.kafka.memory_log import MemoryLog
 from streamer.limits import RETRY_BACKOFF_S
-from streamer.memory_log import MemoryLog
 from tests.unit.faulty import FaultTest, FaultyClients, FaultyProducer, Script
 
 Report = Callable[[KafkaError | None, Message], None]

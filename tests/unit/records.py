@@ -6,8 +6,8 @@ import numpy as np
 from confluent_kafka import Message
 
 from streamer import Event
-from streamer.batch import LOG_APPEND_TIME, Batch, Records
-from streamer.stages.decode import Decode
+from streamer.rows.batch import LOG_APPEND_TIME, Batch, Records
+from streamer.stages.decode.decode import Decode
 from tests.unit.flows import Reading
 
 NOW_S = 1_700_000_000

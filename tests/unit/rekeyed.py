@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamer import Event, Model, Topology, Window, rolling
 from streamer.inference.model import Features
-from streamer.memory_log import MemoryLog, Stored
+from streamer.kafka.memory_log import MemoryLog, Stored
 from tests.unit.flows import origin
 
 SOURCE, REJECTED, PREDICTIONS = "payments", "payments.rejected", "payments.predictions"

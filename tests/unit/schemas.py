@@ -7,7 +7,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from streamer.memory_log import Stored
+from streamer.kafka.memory_log import Stored
 
 NAMES = ("prediction", "anomaly", "dead_letter", "matched")
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from streamer import Event, Model, Topology, rolling, session, tumbling
-from streamer.closing import Closing
 from streamer.testing import TopologyTest
-from streamer.windows import Rolling
+from streamer.topology.closing import Closing
+from streamer.topology.view import Rolling
 from tests.unit import rekeyed, test_joins, test_match
 
 SOURCE = "readings"

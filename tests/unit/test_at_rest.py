@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from streamer import Model, Topology
+from streamer.kafka.memory_log import MemoryLog
 from streamer.limits import REST_S
-from streamer.memory_log import MemoryLog
 from streamer.testing import TopologyTest
 from tests.unit import flows, rekeyed
 from tests.unit.test_match import FLOW, LABELS, MATCHED, SCORED, Label, Scored

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from streamer import limits
-from streamer.batch import Batch
-from streamer.stages.infer import Infer
-from streamer.worker import Worker
+from streamer.operators.infer.stage import Infer
+from streamer.rows.batch import Batch
+from streamer.worker.worker import Worker
 from tests.unit import flows
 from tests.unit.faulty import FaultTest, short_waits
 
@@ -23,7 +23,7 @@ def _small_limits(monkeypatch: pytest.MonkeyPatch, short_waits: None) -> None:
     monkeypatch.setattr(limits, "ROWS_UNSCORED_MAX", UNSCORED)
     monkeypatch.setattr(limits, "ROWS_WAITING_MAX", WAITING)
     monkeypatch.setattr(limits, "ROWS_UNCOMMITTED_MAX", UNCOMMITTED)
-    monkeypatch.setattr("streamer.stages.commit.COMMIT_ROWS_MAX", UNCOMMITTED // 2)
+    monkeypatch.setattr("streamer.stages.commit.commit.COMMIT_ROWS_MAX", UNCOMMITTED // 2)
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from streamer import limits
-from streamer.bases import Bases, Share
+from streamer.changelog import snapshot
+from streamer.changelog.bases import Bases, Share
+from streamer.changelog.blocks import mark
+from streamer.changelog.snapshot import CHUNK, MANIFEST
 from streamer.errors import StateError, StreamerError
-from streamer.state import snapshot
-from streamer.state.changelog import mark
-from streamer.state.snapshot import CHUNK, MANIFEST
 from tests.property.test_worker_faults import Step, play, windows_are_right
 from tests.unit import flows
 from tests.unit.faulty import FaultTest, short_waits

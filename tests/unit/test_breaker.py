@@ -3,11 +3,11 @@
 import pytest
 from confluent_kafka import KafkaError
 
-from streamer.breaker import Breaker
 from streamer.errors import RefusedError
 from streamer.limits import BACKOFF_MAX_S, REFUSALS_MAX
-from streamer.stages.transaction import TransactionError
+from streamer.stages.commit.transaction import TransactionError
 from streamer.testing import TopologyTest, constant
+from streamer.worker.breaker import Breaker
 from tests.unit import flows, rekeyed
 from tests.unit.faulty import FaultTest, short_waits
 from tests.unit.test_recovery import flow, recovered, send

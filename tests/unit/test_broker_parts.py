@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from streamer.broker import BrokerUnavailableError
-from streamer.broker.config import Ports, server_properties
-from streamer.broker.jars import KAFKA_VERSION, cache_folder, kafka_jars
-from streamer.broker.java import Java, find_java
-from streamer.broker.process import free_ports
+from streamer.dev_broker import BrokerUnavailableError
+from streamer.dev_broker.config import Ports, server_properties
+from streamer.dev_broker.jars import KAFKA_VERSION, cache_folder, kafka_jars
+from streamer.dev_broker.java import Java, find_java
+from streamer.dev_broker.process import free_ports
 
 JAVA = Java(Path("/opt/java/bin/java"), "17.0.1")
 # Stands for Maven: notes the call, makes the folder the last argument names and, unless told to fail, the jar.

@@ -8,7 +8,7 @@ from confluent_kafka import KafkaException
 from streamer import limits
 from streamer.clock import ManualClock
 from streamer.errors import StreamerError
-from streamer.stages.rejoin import SILENT_S, Rejoin
+from streamer.stages.consume.rejoin import SILENT_S, Rejoin
 from tests.unit import flows, rekeyed
 from tests.unit.faulty import FaultTest, FaultyConsumer, FaultyProducer, kafka_error, short_waits
 from tests.unit.second import Second

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from streamer import Model, Topology, hopping, session, tumbling
-from streamer.closing import Closing, Emission
+from streamer.changelog.blocks import mark
 from streamer.limits import KEY_BYTES_MAX, SILENCE_BETWEEN_POLLS_S
-from streamer.state.changelog import mark
 from streamer.testing import TopologyTest
+from streamer.topology.closing import Closing, Emission
 from tests.property.window_oracle import Oracle
 from tests.unit import flows
 from tests.unit.schemas import headers, problems

@@ -78,6 +78,10 @@ def test_the_log_says_once_that_kernels_are_compiled() -> None:
 
 
 def test_a_flow_does_not_wait_for_kernels_of_others() -> None:
-    loaded = python("import sys, streamer.worker; print(*sys.modules)").stdout.split()
-    assert "streamer.state.kernels" in loaded
-    assert {"streamer.state.pane_kernels", "streamer.state.closing", "streamer.state.joining"} & set(loaded) == set()
+    loaded = python("import sys, streamer.worker.worker; print(*sys.modules)").stdout.split()
+    assert "streamer.operators.rolling.kernels" in loaded
+    assert {
+        "streamer.operators.rolling.pane_kernels",
+        "streamer.operators.closing.kernels",
+        "streamer.operators.join.kernels",
+    } & set(loaded) == set()

@@ -5,8 +5,8 @@ import pytest
 
 from streamer import Event, Model, Topology, tumbling
 from streamer.inference.model import Features
+from streamer.kafka.memory_log import Stored
 from streamer.limits import DEAD_LETTER_BYTES_MAX, DEAD_LETTER_HEADERS_BYTES_MAX
-from streamer.memory_log import Stored
 from streamer.testing import TopologyTest, constant
 from tests.unit import flows, rekeyed
 from tests.unit.schemas import problems

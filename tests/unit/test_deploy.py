@@ -10,9 +10,9 @@ import yaml
 from typer.main import get_command
 
 from load.peers import kafka_streams
-from streamer.broker.jars import KAFKA_VERSION
 from streamer.cli import app
-from streamer.settings import Settings
+from streamer.dev_broker.jars import KAFKA_VERSION
+from streamer.settings.settings import Settings
 from streamer.units import parse_bytes, parse_duration_s
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -142,7 +142,7 @@ class TestDockerfile:
         assert re.fullmatch(r"python:3\.1[1-9]-slim-\w+", bases[0])
 
     def test_kernels_are_compiled_for_the_processor_they_will_run_on(self) -> None:
-        (build,) = [run for run in instructions("RUN") if "import streamer.state.kernels" in run]
+        (build,) = [run for run in instructions("RUN") if "import streamer.operators.rolling.kernels" in run]
         assert "python -I " in build  # or it is /src/streamer that gets compiled, and never used
         run_time = dict(re.findall(r"(NUMBA_\w+)=(\S+)", instructions("ENV")[-1]))
         assert dict(re.findall(r"(NUMBA_CPU_\w+)=(\S+)", build)) == {"NUMBA_CPU_NAME": run_time["NUMBA_CPU_NAME"]}

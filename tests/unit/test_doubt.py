@@ -6,10 +6,10 @@ import threading
 import pytest
 from confluent_kafka import KafkaError
 
-from streamer.kafka import transactional_config
+from streamer.kafka.config import transactional_config
 from streamer.limits import COMMIT_STUCK_S, DOUBT_AFTER_S, RETRY_BACKOFF_S
-from streamer.settings import Settings
-from streamer.stages.doubt import Doubt
+from streamer.settings.settings import Settings
+from streamer.stages.commit.doubt import Doubt
 from tests.unit import flows
 from tests.unit.faulty import FaultTest, FaultyClients, kafka_error, short_waits
 from tests.unit.late import LateProducer, LateScript, LateTest
@@ -184,7 +184,7 @@ def test_the_producer_of_transactions_is_set_up_for_the_rule() -> None:
 def test_a_thread_that_was_left_to_itself_touches_nothing_of_the_new_producer(monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes back with an error that says: send it again."""
     monkeypatch.setattr(FaultyClients, "commit_stuck_s", COMMIT_STUCK_S)
-    monkeypatch.setattr("streamer.stages.commit._MEND_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("streamer.stages.commit.commit._MEND_TIMEOUT_S", 0.05)
     entered, go_on, polled = threading.Event(), threading.Event(), list[LateProducer]()
     left = list[threading.Thread]()
     poll = LateProducer.poll

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from streamer.clock import ManualClock
 from streamer.inference.model import Features
+from streamer.kafka.memory_log import MemoryLog
 from streamer.limits import RUN_STUCK_S
-from streamer.match_plan import plan_of
-from streamer.memory_log import MemoryLog
-from streamer.plan import Plan
-from streamer.settings import Settings
+from streamer.operators.match.plan import plan_of
+from streamer.planning.plan import Plan
+from streamer.settings.settings import Settings
 from streamer.testing import TopologyTest, _MemoryClients, stand_in
-from streamer.worker import Worker
+from streamer.worker.worker import Worker
 from tests.unit import flows
 
 Floats = NDArray[np.float32]

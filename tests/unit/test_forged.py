@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from streamer.memory_log import Stored
+from streamer.kafka.memory_log import Stored
 from streamer.testing import TopologyTest
 from tests.unit import forging, rekeyed
 from tests.unit.stateful import payments

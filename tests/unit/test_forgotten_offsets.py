@@ -4,8 +4,8 @@ from copy import deepcopy
 
 import pytest
 
+from streamer.changelog.blocks import Mark, mark, metadata
 from streamer.errors import StateError
-from streamer.state.changelog import Mark, mark, metadata
 from streamer.testing import TopologyTest
 from tests.unit import flows, rekeyed
 from tests.unit.faulty import FaultTest, short_waits

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streamer.batch import Batch
-from streamer.joins import interval, latest
-from streamer.stages.commit import Commit
-from streamer.stages.join import JoinStage
-from streamer.stages.reach import Levels
-from streamer.stages.transaction import Transaction
-from streamer.state.join_store import JoinStore
+from streamer.operators.join.stage import JoinStage
+from streamer.operators.join.store import JoinStore
+from streamer.operators.progress import Levels
+from streamer.rows.batch import Batch
+from streamer.stages.commit.commit import Commit
+from streamer.stages.commit.transaction import Transaction
 from streamer.state.keys import Keys
 from streamer.testing import TopologyTest, constant
+from streamer.topology.joins import interval, latest
 from tests.property.test_joins import LATE_S, SECOND, START_S, B, Flow, Row, agree, expected, run
 from tests.unit.test_joins import PAID, PAIR, SCORED, Login, Payment, put
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from streamer import Event, Model, Topology, TopologyError, Window, delayed, interval, latest, rolling
-from streamer.joins import Join
 from streamer.limits import ROWS_PER_BATCH_MAX
-from streamer.stages.join import JoinStage
+from streamer.operators.join.stage import JoinStage
 from streamer.testing import TopologyTest, constant
+from streamer.topology.joins import Join
 
 PAID, LOGINS, CARDS, LABELS, SCORED = "paid", "logins", "cards", "labels", "paid.scored"
 
@@ -188,7 +188,7 @@ def test_mistakes_name_the_line() -> None:
 
 
 def test_what_finds_no_place_is_a_dead_letter(test: TopologyTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamer.stages.join.JOIN_ROWS_WAITING_MAX", 3)
+    monkeypatch.setattr("streamer.operators.join.stage.JOIN_ROWS_WAITING_MAX", 3)
     for n in range(8):
         put(test, Payment("a", test.now + n, 5.0))
     reasons = [dict(record.headers)["streamer.error.reason"] for record in test.read_records("paid.rejected")]
@@ -227,7 +227,7 @@ PAIR = (
 
 def test_an_input_far_ahead_waits_for_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """What would flood the memory stays in its topic until the other input has caught up."""
-    monkeypatch.setattr("streamer.stages.join.JOIN_ROWS_AHEAD_MAX", 4)
+    monkeypatch.setattr("streamer.operators.join.stage.JOIN_ROWS_AHEAD_MAX", 4)
     with TopologyTest(PAIR, models=constant(0.5), partitions=1, settings={"keys_max": 1000}) as test:
         now, most = test.now, 0
         for n in range(6_000):

@@ -4,15 +4,15 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from streamer.changelog.blocks import encode
+from streamer.changelog.kept import check_kept
+from streamer.changelog.snapshot import CHUNK, MANIFEST
 from streamer.clock import ManualClock
 from streamer.errors import StateError
-from streamer.kafka import reader_config
-from streamer.kept import check_kept
-from streamer.memory_log import MemoryConsumer, MemoryLog
-from streamer.settings import Settings
-from streamer.state.changelog import encode
+from streamer.kafka.config import reader_config
+from streamer.kafka.memory_log import MemoryConsumer, MemoryLog
+from streamer.settings.settings import Settings
 from streamer.state.delta import merge
-from streamer.state.snapshot import CHUNK, MANIFEST
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer

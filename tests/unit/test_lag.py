@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from streamer.batch import Records
 from streamer.clock import ManualClock
-from streamer.kafka import admin_config, consumer_config, producer_config, reader_config
-from streamer.settings import KafkaSettings, Settings
+from streamer.kafka.config import admin_config, consumer_config, producer_config, reader_config
+from streamer.rows.batch import Records
+from streamer.settings.settings import KafkaSettings, Settings
 from streamer.telemetry.lag import Lag
 from streamer.telemetry.metrics import Metrics
 from streamer.testing import TopologyTest

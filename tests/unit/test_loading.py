@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from streamer.errors import TopologyError
-from streamer.loading import load_topology
+from streamer.topology.loading import load_topology
 from tests.unit.test_topology import EVENT, FLOW
 
 NEIGHBOUR = "from cards import *\n" + FLOW

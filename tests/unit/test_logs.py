@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from streamer.kafka_keys import Secret
-from streamer.settings import Settings
+from streamer.settings.kafka_keys import Secret
+from streamer.settings.settings import Settings
 from streamer.telemetry.logs import configure_logs, get_logger
 
 pytestmark = pytest.mark.usefixtures("logging_as_before")
@@ -34,13 +34,13 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
 def test_json_away_from_a_terminal() -> None:
     stream = io.StringIO()
     configure_logs(stream=stream)
-    get_logger("streamer.worker").info("assigned", partitions=[0, 3], topic="t")
+    get_logger("streamer.worker.worker").info("assigned", partitions=[0, 3], topic="t")
     (line,) = lines(stream)
     assert line.pop("timestamp").endswith("Z")
     assert line == {
         "event": "assigned",
         "level": "info",
-        "logger": "streamer.worker",
+        "logger": "streamer.worker.worker",
         "partitions": [0, 3],
         "topic": "t",
     }

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from streamer.batch import Batch
-from streamer.stages.match import MatchStage, Namer
-from streamer.stages.reach import Levels
-from streamer.state.match_store import MatchStore, Outcome, _Line
-from streamer.state.store import Dump
+from streamer.operators.match.stage import MatchStage, Namer
+from streamer.operators.match.store import MatchStore, Outcome, _Line
+from streamer.operators.progress import Levels
+from streamer.operators.rolling.store import Dump
+from streamer.rows.batch import Batch
 from streamer.testing import TopologyTest
 from tests.property.test_match import LATE_S, Flow, Row, check, run
 from tests.unit.test_bases import small_snapshots

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 import pytest
 
 from streamer import Event, Model, Topology, limits, tumbling
+from streamer.changelog.snapshot import CHUNK, MANIFEST
 from streamer.errors import TopicError
+from streamer.kafka.memory_log import BATCH_BYTES, MemoryLog, Stored
 from streamer.limits import LETTER_BYTES_MIN, MESSAGE_BYTES_DEFAULT, REKEY_ROOM_BYTES
-from streamer.memory_log import BATCH_BYTES, MemoryLog, Stored
-from streamer.state.snapshot import CHUNK, MANIFEST
 from streamer.testing import TopologyTest, constant
 from tests.unit import flows, rekeyed
 from tests.unit.schemas import headers, problems

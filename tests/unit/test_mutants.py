@@ -8,23 +8,23 @@ import pytest
 from confluent_kafka import Producer
 
 from streamer import limits
-from streamer.batch import Batch, Records
+from streamer.changelog.progress import Progress
+from streamer.changelog.restore import Restore, Restored
 from streamer.errors import StreamerError
-from streamer.memory_log import MemoryProducer
-from streamer.stages import committing
-from streamer.stages import produce as produce_stage
-from streamer.stages.commit import Commit
-from streamer.stages.consume import Consume
-from streamer.stages.decode import Decode
-from streamer.stages.doubt import Doubt
-from streamer.stages.infer import Infer
-from streamer.stages.produce import Outgoing, Produce
-from streamer.stages.transaction import Transaction
-from streamer.stages.window import WindowStage
+from streamer.kafka.memory_log import MemoryProducer
+from streamer.operators.infer.stage import Infer
+from streamer.operators.rolling.stage import WindowStage
+from streamer.operators.rolling.store import Store
+from streamer.rows.batch import Batch, Records
+from streamer.stages.commit import committing
+from streamer.stages.commit.commit import Commit
+from streamer.stages.commit.doubt import Doubt
+from streamer.stages.commit.transaction import Transaction
+from streamer.stages.consume.consume import Consume
+from streamer.stages.decode.decode import Decode
+from streamer.stages.produce import produce as produce_stage
+from streamer.stages.produce.produce import Outgoing, Produce
 from streamer.state.keys import Admission, Keys
-from streamer.state.progress import Progress
-from streamer.state.restore import Restore, Restored
-from streamer.state.store import Store
 from tests.property.test_worker_faults import Step, play, windows_are_right
 from tests.unit import flows
 from tests.unit.faulty import FaultTest, short_waits

@@ -4,8 +4,8 @@ import pytest
 
 from streamer import limits
 from streamer.errors import TopicError
-from streamer.kafka import create_command, partitions_of
-from streamer.settings import KafkaSettings, Settings
+from streamer.kafka.config import create_command, partitions_of
+from streamer.settings.settings import KafkaSettings, Settings
 
 
 def settings(bootstrap: str, **more: str) -> Settings:

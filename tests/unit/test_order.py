@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import streamer
-from streamer import stages
+from streamer import operators, stages
 from streamer.telemetry.metrics import STAGES
-from streamer.worker import Worker
+from streamer.worker.worker import Worker
 
 # The call by which `Worker.turn` moves rows into a stage.
 MOVES = {
@@ -20,6 +20,8 @@ MOVES = {
     "self._produce.encode": "produce",
     "self._commit.start": "commit",
 }
+# Of several operators that keep state, the one that stands for all.
+OPERATORS = {"window": "rolling"}
 HELPERS = ("_polled", "_deliver", "_settle_commit")
 
 
@@ -65,9 +67,12 @@ def test_the_turn_goes_the_way() -> None:
 
 
 def test_each_stage_has_its_file() -> None:
-    folder = Path(stages.__path__[0])
-    assert {f"{stage}.py" for stage in STAGES} <= {path.name for path in folder.glob("*.py")}
-    assert re.findall(r"\w+", (stages.__doc__ or "").partition("order:")[2]) == list(STAGES)
+    own, between = (Path(package.__path__[0]) for package in (stages, operators))
+    for stage in STAGES:
+        places = [own / stage / f"{stage}.py", between / OPERATORS.get(stage, stage) / "stage.py"]
+        assert [path.is_file() for path in places].count(True) == 1, stage
+    told = (stages.__doc__ or "").partition("station: ")[2].partition(".")[0]
+    assert told.split(", ") == [stage for stage in STAGES if (own / stage).is_dir()]
 
 
 def test_a_turn_in_another_order_is_seen() -> None:

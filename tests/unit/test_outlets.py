@@ -6,11 +6,11 @@ import pytest
 from confluent_kafka import Producer
 
 from streamer.clock import ManualClock
-from streamer.memory_log import MemoryLog
-from streamer.message_sizes import MessageSizes
-from streamer.outlets import outlets_of
-from streamer.refusals import Refusals
-from streamer.settings import Settings
+from streamer.kafka.memory_log import MemoryLog
+from streamer.kafka.message_sizes import MessageSizes
+from streamer.kafka.refusals import Refusals
+from streamer.settings.settings import Settings
+from streamer.stages.commit.producers import outlets_of
 from streamer.testing import TopologyTest
 from tests.unit import flows
 from tests.unit.faulty import FaultTest, FaultyClients, Script

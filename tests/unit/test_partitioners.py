@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from streamer import Event, Model, TopicError, Topology, interval
-from streamer.partitioners import ANOTHER, CRC32, MURMUR2, RECORDS, Tally
-from streamer.rekey.murmur2 import partitions
+from streamer.stages.consume.partitioners import ANOTHER, CRC32, MURMUR2, RECORDS, Tally
+from streamer.state.murmur2 import partitions
 from streamer.testing import TopologyTest, constant
 
 COUNT = 4

@@ -6,7 +6,7 @@ import pytest
 
 from streamer import limits
 from streamer.errors import TopologyError
-from streamer.settings import KafkaSettings
+from streamer.settings.settings import KafkaSettings
 from tests.unit import flows
 from tests.unit.faulty import FaultTest, short_waits
 from tests.unit.second import Second

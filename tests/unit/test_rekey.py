@@ -7,14 +7,15 @@ import pytest
 
 from streamer import Event, FencedError, Model, Topology, TopologyError, rolling
 from streamer.cli.topics import acls
-from streamer.plan import bind
-from streamer.rekey import header, murmur2
-from streamer.service import Service
-from streamer.settings import Settings
-from streamer.state.upstreams import MARK
+from streamer.operators.rekey import header
+from streamer.planning.plan import bind
+from streamer.settings.settings import Settings
+from streamer.state import murmur2
+from streamer.state.watermarks import MARK
 from streamer.testing import TopologyTest, _MemoryClients, stand_in
-from streamer.topics import topics_of
-from streamer.worker import Worker
+from streamer.topology.topics import topics_of
+from streamer.worker.service import Service
+from streamer.worker.worker import Worker
 from tests.unit import rekeyed
 from tests.unit.faulty import FaultTest, short_waits
 from tests.unit.flows import origin

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from streamer import StreamerError
-from streamer.batch import Batch, Records
-from streamer.rekey import header
-from streamer.rekey.receive import Receive
-from streamer.rekey.send import Forward, Progress
-from streamer.state.upstreams import NEVER, Look, Upstreams
+from streamer.operators.rekey import header
+from streamer.operators.rekey.receive import Receive
+from streamer.operators.rekey.send import Forward, Progress
+from streamer.rows.batch import Batch, Records
+from streamer.state.watermarks import NEVER, Look, Upstreams
 from streamer.testing import TopologyTest
 from tests.unit import rekeyed
 from tests.unit.flows import origin

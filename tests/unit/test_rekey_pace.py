@@ -3,7 +3,7 @@
 import pytest
 
 from streamer import limits
-from streamer.memory_log import MemoryConsumer
+from streamer.kafka.memory_log import MemoryConsumer
 from streamer.testing import TopologyTest
 from tests.unit import rekeyed
 from tests.unit.rekeyed import payment

@@ -4,7 +4,7 @@ import pytest
 
 from streamer import Model, Topology, rolling, tumbling
 from streamer.testing import TopologyTest
-from streamer.windows import Rolling
+from streamer.topology.view import Rolling
 from tests.unit import rekeyed
 from tests.unit.rekeyed import Payment, payment
 

@@ -23,7 +23,7 @@ from streamer.inference.repository import ModelFile
 from streamer.telemetry.logs import configure_logs, get_logger
 from streamer.telemetry.restraint import Kind, RestrainedHandler, Restraint
 
-OURS, THEIRS = Kind("streamer.worker", "rolling_back", ""), Kind("librdkafka", "kafka_client", "FAIL")
+OURS, THEIRS = Kind("streamer.worker.worker", "rolling_back", ""), Kind("librdkafka", "kafka_client", "FAIL")
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_lines_of_a_library_are_alike_by_what_they_are_filled_into(stream: io.St
 def test_the_kafka_client_speaks_in_our_log_and_not_to_stderr() -> None:
     """In a process of its own, for what is written to file descriptor 2 from C is seen only there."""
     code = """
-from streamer.clients import KafkaClients
+from streamer.kafka.clients import KafkaClients
 from streamer.telemetry.logs import configure_logs
 configure_logs(fmt="json")
 nowhere = {"bootstrap.servers": "127.0.0.1:1", "group.id": "g"}
@@ -132,4 +132,4 @@ def test_every_client_is_made_where_its_log_is_ours() -> None:
     for path in sorted(package.rglob("*.py")):
         calls = [ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
         made = {"Consumer", "Producer", "AdminClient"} & set(calls)
-        assert not made or path.relative_to(package).as_posix() in ("clients.py", "broker/dev.py"), f"{path}: {made}"
+        assert not made or path.relative_to(package).as_posix() in ("kafka/clients.py", "dev_broker/dev.py"), f"{path}: {made}"

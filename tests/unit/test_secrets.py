@@ -16,7 +16,7 @@ import orjson
 import pytest
 
 from streamer import cli
-from streamer.settings import Settings
+from streamer.settings.settings import Settings
 from streamer.telemetry.logs import configure_logs, get_logger, tell_of_bugs
 from streamer.telemetry.secrets import know, redacted
 
@@ -161,7 +161,7 @@ def test_commands(
         config.write_text(f'[kafka.common]\n"sasl.pasword" = {json.dumps(CANARY)}\nhttp = 3\n')
         arguments += ["--config", str(config)]
     if failure == "a bug":
-        monkeypatch.setattr("streamer.loading.load_topology", lambda _: {"a": 1}[CANARY])
+        monkeypatch.setattr("streamer.topology.loading.load_topology", lambda _: {"a": 1}[CANARY])
     monkeypatch.setattr(sys, "argv", ["streamer", *(part.format(flow=f"{flow}:flow") for part in arguments)])
     with pytest.raises(SystemExit) as end:
         cli.app()

@@ -9,8 +9,8 @@ import confluent_kafka
 import pytest
 
 from streamer.errors import SettingsError
-from streamer.kafka_keys import ALIASES, ENVIRONMENT, HIDDEN, HOME, SHOWN, Secret, canonical
-from streamer.settings import HttpAddress, Settings, parse_http
+from streamer.settings.kafka_keys import ALIASES, ENVIRONMENT, HIDDEN, HOME, SHOWN, Secret, canonical
+from streamer.settings.settings import HttpAddress, Settings, parse_http
 from streamer.units import format_bytes, format_duration, parse_bytes, parse_duration_s
 
 CANARY = "canary-7f3a-Pa55"

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from streamer.cli.doctor import examine
 from streamer.errors import ModelError
-from streamer.settings import KafkaSettings, Settings
+from streamer.settings.settings import KafkaSettings, Settings
 from streamer.testing import TopologyTest
 from tests.unit.models import write_text
 from tests.unit.test_probe import topology

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from streamer import Event, Model, StreamerError, Topology, rolling, tumbling
-from streamer.rekey.receive import RekeyedWindows
-from streamer.rekey.send import Forward, Progress
-from streamer.state import changelog
-from streamer.state.restore import Restore
+from streamer.changelog import blocks as changelog
+from streamer.changelog.restore import Restore
+from streamer.operators.rekey.receive import RekeyedWindows
+from streamer.operators.rekey.send import Forward, Progress
 from streamer.testing import TopologyTest
 from tests.property.test_changelog import Writer, restore
 from tests.unit import rekeyed

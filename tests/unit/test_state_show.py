@@ -6,9 +6,9 @@ import pytest
 
 from streamer import Model, hopping, rolling, session, tumbling
 from streamer.cli.state import describe, empty_store
-from streamer.plan import windows_of
+from streamer.planning.plan import windows_of
 from streamer.testing import TopologyTest, constant
-from streamer.topology import Topology
+from streamer.topology.topology import Topology
 from tests.unit import flows
 
 ROLLING = [rolling(count=4), rolling("60s"), rolling("1h", resolution="1m")]

@@ -8,7 +8,7 @@ import pytest
 import zstandard
 
 from streamer import Event, Model, StateError, Topology, Window, interval, latest
-from streamer.memory_log import Stored
+from streamer.kafka.memory_log import Stored
 from streamer.testing import TopologyTest, constant
 from tests.unit.test_bases import small_snapshots
 

@@ -6,8 +6,8 @@ from pydantic import ValidationError
 
 from streamer.clock import ManualClock
 from streamer.errors import StateError, StreamerError, TopologyError
-from streamer.memory_log import MemoryConsumer, MemoryLog, MemoryProducer
-from streamer.plan import Plan
+from streamer.kafka.memory_log import MemoryConsumer, MemoryLog, MemoryProducer
+from streamer.planning.plan import Plan
 from streamer.testing import TopologyTest, values
 from tests.unit import flows
 

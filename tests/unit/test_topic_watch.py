@@ -8,7 +8,7 @@ import pytest
 from streamer import Event, Model, Topology
 from streamer.errors import TopicError
 from streamer.testing import TopologyTest, constant
-from streamer.topic_watch import TopicWatch
+from streamer.worker.topic_watch import TopicWatch
 from tests.unit import flows, rekeyed
 from tests.unit.faulty import FaultTest, short_waits
 

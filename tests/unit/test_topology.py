@@ -9,10 +9,10 @@ import pytest
 
 from streamer import Model, Topology
 from streamer.errors import ModelError, StreamerError, TopologyError
-from streamer.loading import load_topology
-from streamer.plan import Plan, bind
-from streamer.settings import Settings
+from streamer.planning.plan import Plan, bind
+from streamer.settings.settings import Settings
 from streamer.testing import constant, stand_in
+from streamer.topology.loading import load_topology
 from tests.unit.models import write_model
 
 EVENT = """

@@ -4,13 +4,13 @@ from typing import cast
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
+from streamer.changelog.blocks import Mark
+from streamer.changelog.restore import Restore
 from streamer.clock import ManualClock
-from streamer.memory_log import MemoryConsumer, MemoryLog, MemoryProducer
-from streamer.stages.consume import Consume
-from streamer.state.changelog import Mark
-from streamer.state.restore import Restore
-from streamer.state.store import Store, StoreSpec
-from streamer.windows import rolling
+from streamer.kafka.memory_log import MemoryConsumer, MemoryLog, MemoryProducer
+from streamer.operators.rolling.store import Store, StoreSpec
+from streamer.stages.consume.consume import Consume
+from streamer.topology.view import rolling
 from tests.unit.faulty import kafka_error
 
 STEP_S = 0.01

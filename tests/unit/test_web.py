@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 
 from streamer import limits
 from streamer.errors import SettingsError
-from streamer.settings import HttpAddress
+from streamer.settings.settings import HttpAddress
 from streamer.telemetry.metrics import Metrics
 from streamer.testing import TopologyTest
 from streamer.web.app import build

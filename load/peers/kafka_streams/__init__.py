@@ -9,8 +9,8 @@ from pathlib import Path
 
 from load.log import Log
 from load.system import System
-from streamer.broker.jars import cache_folder
-from streamer.broker.java import find_java
+from streamer.dev_broker.jars import cache_folder
+from streamer.dev_broker.java import find_java
 
 VERSION = "4.3.1"  # as in pom.xml
 # The state is some 200 MB and the client's buffers are 50 MB: a heap of 2 GiB, taken at once, keeps the collector idle.

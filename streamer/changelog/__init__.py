@@ -1,0 +1,1 @@
+"""State as the log keeps it, and back: blocks, base snapshots, restore."""

@@ -1,0 +1,1 @@
+"""The user's functions: what they ask for, and how they are called."""

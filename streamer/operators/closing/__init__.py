@@ -1,0 +1,1 @@
+"""Windows that close: tumbling, hopping, session."""

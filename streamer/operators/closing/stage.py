@@ -1,0 +1,220 @@
+"""window, where windows close: events go into state, and rows come out when the watermark has passed a window's end.
+
+The rows of a batch before and after are different ones: an event is folded into its windows, and a closed window is a row, as
+is an event with its window so far where early results are asked for. Events that no window waits for are late records.
+"""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.features.call import features_of
+from streamer.operators.rolling.stage import column_of, ticking_rows
+from streamer.operators.rolling.store import Results, StoreSpec
+from streamer.rows.batch import Batch, DeadLetter, Spans, headers_of
+from streamer.state.delta import Delta, merge
+from streamer.topology.closing import Closing
+from streamer.topology.topology import FeatureFunction
+from streamer.topology.view import Look, Needs, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamer.operators.closing.store import Advanced, ClosingStore, Rows
+
+
+@dataclass(slots=True)
+class CloseStage:
+    """Holds one store of closing windows per assigned partition.
+
+    Attributes:
+        spec: shape of the stores.
+        needs: what the feature function reads.
+        features: the user's function.
+        keys_max: live keys of each store.
+        final, each: whether there is a row for a window that closes, and for each event.
+        topic: input topic, for rows that no record of it brought about.
+        stores: partition -> store.
+        truncated: samples so far that `max_samples` had no room for.
+        evicted: keys forgotten for want of room so far.
+    """
+
+    spec: StoreSpec
+    needs: Needs
+    features: FeatureFunction
+    keys_max: int
+    final: bool
+    each: bool
+    topic: str
+    stores: "dict[int, ClosingStore]" = field(default_factory=dict)
+    truncated: int = 0
+    evicted: int = 0
+    _store: "type[ClosingStore]" = field(init=False)
+
+    def __post_init__(self) -> None:
+        from streamer.operators.closing.store import ClosingStore  # noqa: PLC0415 - seconds of compiling, for flows that need it
+
+        self._store = ClosingStore
+
+    def open(self, partition: int) -> "ClosingStore":
+        """A new, empty store for a partition; replaces the one there was."""
+        store = self.stores[partition] = self._store(self.spec, self.keys_max)
+        return store
+
+    def close(self, partition: int) -> None:
+        """Forget a partition."""
+        self.stores.pop(partition, None)
+
+    @property
+    def keys(self) -> int:
+        """Live keys of all partitions."""
+        return sum(map(len, self.stores.values()))
+
+    @property
+    def idle_s(self) -> float:
+        """A partition that is silent for so long closes its windows; 0 for never."""
+        assert isinstance(self.spec.window, Closing), "rolling windows have another stage"
+        return self.spec.window.idle_us / 1e6
+
+    def __call__(self, batch: Batch) -> None:
+        """Fold the rows into their windows; the batch then holds the rows that came of it."""
+        fields = self.spec.fields
+        values = np.array([batch.columns[name] for name in fields]).reshape(len(fields), len(batch))
+        parts: list[tuple[NDArray[np.int64], Rows]] = []
+        gone = 0
+        refused = np.zeros(len(batch), np.bool_)
+        of_ticks: list[int] = []  # partitions of the rows that no event brought about
+        for partition, rows in ticking_rows(batch):
+            store = self.stores[partition]
+            evicted, deltas, start = store.keys.evicted, list[Delta](), 0
+            # Where time comes from elsewhere, it moves between the rows.
+            for place, time_us in [*batch.ticks.get(partition, ()), (len(rows), None)]:
+                if place > start or time_us is None:
+                    some, start = rows[start:place], place
+                    came = self._pass_on(store, batch, some, values)
+                    batch.late += self._late(batch, some, came)
+                    refused[some[came.refused]] = True
+                    gone += len(came.late) + len(came.refused)
+                    parts.append((some[came.out.rows], came.out))
+                    deltas.append(came.delta)
+                    self.truncated += came.truncated
+                if time_us is not None:
+                    came = store.close_until(time_us, final=self.final)
+                    parts.append((len(batch) + len(of_ticks) + np.arange(len(came.out)), came.out))
+                    of_ticks += [partition] * len(came.out)
+                    deltas.append(came.delta)
+            batch.deltas[partition] = merge(deltas, len(fields))
+            self.evicted += store.keys.evicted - evicted
+        if refused.any():
+            detail = f"the partition has keys_max = {self.keys_max:,} keys, all with open windows; raise it or add partitions"
+            batch.dead += batch.letters(refused, "window", "too_many_keys", detail)
+        batch.folded = 0 if self.each else len(batch) - gone
+        if of_ticks:
+            batch.pad(np.array(of_ticks, np.int32))
+        self._become(batch, parts)
+
+    def _pass_on(self, store: "ClosingStore", batch: Batch, rows: NDArray[np.int64], values: NDArray[np.float64]) -> "Advanced":
+        keys, picked = list(map(batch.keys.__getitem__, rows.tolist())), np.ascontiguousarray(values[:, rows])
+        return store.pass_on(keys, batch.times_us[rows], picked, final=self.final, each=self.each)
+
+    def tick(self, partition: int, now_us: int) -> Batch | None:
+        """Close all windows of a silent partition; None where there are none.
+
+        The batch owes no offsets: what it changes is in its delta, and a replay repeats it.
+        """
+        store = self.stores[partition]
+        deadline = store.latest_deadline()
+        if deadline is None:
+            return None
+        came = store.close_until(deadline, final=self.final)
+        n = len(came.out)
+        batch = Batch(
+            self.topic, {}, [], now_us, [], np.full(n, partition, np.int32), np.zeros(n, np.int64),
+            np.full(n, now_us // 1000, np.int64), np.zeros(n, np.int64), {}, [],
+        )  # fmt: skip
+        batch.deltas[partition] = came.delta
+        batch.keys, batch.values = [b""] * n, [None] * n
+        self._become(batch, [(np.arange(n), came.out)])
+        return batch
+
+    def _become(self, batch: Batch, parts: "Sequence[tuple[NDArray[np.int64], Rows]]") -> None:
+        """Put the rows that came out in place of those that went in."""
+        outs = [out for _, out in parts]
+        batch.keep(np.concatenate([rows for rows, _ in parts]) if parts else np.empty(0, np.int64))
+        batch.spans = spans = _spans(outs)
+        batch.closed = batch.final
+        batch.keys = [key for out in outs for key in out.keys]
+        batch.times_us = np.where(spans.final, spans.end_us, batch.times_us)
+        if batch.received is not None:
+            # A closed window is of the partition it was kept in, whichever event it closed with.
+            batch.received.partitions = np.where(spans.final, batch.partitions, batch.received.partitions)
+        finals = spans.final.tolist()
+        batch.values = [None if final else value for final, value in zip(finals, batch.values, strict=True)]
+        batch.messages = batch.messages and [None if final else m for final, m in zip(finals, batch.messages, strict=True)]
+        batch.counts = np.empty(0, np.int64)
+        if not len(batch):
+            return
+        results, newest = _results(outs), np.concatenate([out.newest for out in outs], axis=1)
+        batch.counts = results.count[0]
+        events = {name: batch.columns[name] for name in self.needs.events}
+        window = Window({"window": self._look(results, newest)}, events)
+        batch.features = features_of(self.features, window, batch)
+
+    def _look(self, results: Results, newest: NDArray[np.float64]) -> Look:
+        spec, needs = self.spec, self.needs
+        at = {name: place for place, name in enumerate(spec.fields)}
+        return Look(
+            results.count[0].astype(np.float64),
+            {
+                (name, aggregate): column_of(aggregate, results.aggregates[at[name]], newest[at[name]], results.span_us[0])
+                for name, aggregate in needs.aggregates
+            },
+            {name: results.matrix[spec.matrices[at[name]]] for name in needs.matrices},
+            {(name, q): results.aggregates[at[name], spec.quantile_row(at[name], q)] for name, q in needs.quantiles},
+        )
+
+    @staticmethod
+    def _late(batch: Batch, rows: NDArray[np.int64], came: "Advanced") -> list[DeadLetter]:
+        """Late records with the watermark they missed and the end of their last window."""
+        origin = batch.origin
+        found = []
+        missed = zip(rows[came.late].tolist(), came.late_watermark.tolist(), came.late_end.tolist(), strict=True)
+        for row, watermark, end in missed:
+            detail = (
+                f"the last window of an event at {_moment(int(batch.times_us[row]))} ended at {_moment(end)} and had closed: "
+                f"the watermark was {_moment(watermark)}"
+            )
+            more = (("streamer.late.watermark_us", str(watermark)), ("streamer.late.window_end_us", str(end)))
+            found.append(DeadLetter(
+                origin.topic, int(origin.partitions[row]), int(origin.offsets[row]), origin.keys[row], batch.values[row],
+                "window", "late", detail, int(origin.timestamps_ms[row]),
+                headers_of(batch.messages[row] if batch.messages else None), more,
+            ))  # fmt: skip
+        return found
+
+
+def _spans(outs: "list[Rows]") -> Spans:
+    if not outs:
+        return Spans(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_))
+    starts, ends = np.concatenate([out.start_us for out in outs]), np.concatenate([out.end_us for out in outs])
+    return Spans(starts, ends, np.concatenate([out.final for out in outs]))
+
+
+def _results(outs: "list[Rows]") -> Results:
+    parts = [out.results for out in outs]
+    return Results(
+        np.concatenate([part.count for part in parts], axis=1),
+        np.concatenate([part.span_us for part in parts], axis=1),
+        np.concatenate([part.aggregates for part in parts], axis=2),
+        np.concatenate([part.matrix for part in parts], axis=1),
+    )
+
+
+def _moment(us: int) -> str:
+    try:
+        return datetime.fromtimestamp(us / 1e6, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError):  # beyond the years there are: somebody sent a watermark that is none
+        return f"{us / 1e6:.0f} s after 1970"

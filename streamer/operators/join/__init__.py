@@ -1,0 +1,1 @@
+"""What an event sees of other streams."""

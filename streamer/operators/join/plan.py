@@ -1,0 +1,85 @@
+"""What a plan holds of joins: further inputs, what is asked of each, and the shape of the state."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from streamer.errors import TopologyError
+from streamer.operators.join.spec import JoinSpec, Stream
+from streamer.topology.event import Event, declared_types, numeric_fields
+from streamer.topology.topology import Joined, Source, Windowed
+from streamer.topology.view import Needs, Rolling, TracingWindow
+
+
+@dataclass(frozen=True, slots=True)
+class JoinInput:
+    """An input besides the source.
+
+    Attributes:
+        event: its class.
+        columns: fields of it that leave the decoder.
+        table: whether a record without a value deletes the row of its key.
+    """
+
+    event: type[Event]
+    columns: tuple[str, ...]
+    table: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Joins:
+    """All joins of a flow, tried out and bound.
+
+    Attributes:
+        inputs: in the order of the topics.
+        spec: shape of the state.
+        idle_s: how long each input, the source first, is waited for without a record.
+    """
+
+    inputs: tuple[JoinInput, ...]
+    spec: JoinSpec
+    idle_s: tuple[float, ...]
+
+    @staticmethod
+    def of(
+        source: Source, windowed: Windowed | None, needs: Needs, joined: Sequence[Joined],
+        tracers: Mapping[type[Event], TracingWindow],
+    ) -> "Joins":  # fmt: skip
+        """Bind joins to what a feature function asked for when it was tried."""
+        asked = [(step, tracers[step.join.event].needs) for step in joined]
+        streams = [Stream.joined(step.join, wanted) for step, wanted in asked]
+        window = windowed.window if windowed and isinstance(windowed.window, Rolling) else None
+        spec = JoinSpec(
+            (Stream.source(source.event.__event__.topic, window, needs), *streams),
+            tuple(sorted(needs.window_fields() | needs.events)),
+            max(step.late_us for step in joined),
+        )
+        pairs = [(step.join, stream.fields) for step, stream in zip(joined, streams, strict=True)]
+        inputs = tuple(JoinInput(join.event, fields, join.table) for join, fields in pairs)
+        idle = [step.idle_s for step in joined]
+        return Joins(inputs, spec, (max(idle), *idle))
+
+
+def check_joins(source: Source, windowed: Windowed | None, joined: Sequence[Joined]) -> None:
+    """Whether these inputs can meet.
+
+    Raises:
+        TopologyError: they cannot; the message starts with the line.
+    """
+    for event, where in ((source.event, joined[0].where), *((step.join.event, step.where) for step in joined)):
+        if event.__event__.key is None:
+            raise TopologyError(f"{where}: a join is by key; give {event.__name__} one, class {event.__name__}(..., key='field')")
+    if windowed and windowed.window.resolution_us:
+        raise TopologyError(f"{windowed.where}: resolution= does not go with .join(): rows that wait look at single samples")
+    if windowed and windowed.window.ttl_us:
+        raise TopologyError(f"{windowed.where}: ttl= does not go with .join(): rows of a silent key may wait for other inputs")
+
+
+def tracers_of(joined: Sequence[Joined]) -> dict[type[Event], TracingWindow]:
+    """What stands in for the joined streams when the feature function is tried."""
+    found = {}
+    for step in joined:
+        join, fields = step.join, numeric_fields(step.join.event)
+        widths = tuple(sight.most or join.samples for sight in join.sights)
+        rolling = Rolling(join.samples, tuple(s.name for s in join.sights), widths)
+        found[join.event] = TracingWindow(fields, fields, rolling, declared=declared_types(join.event))
+    return found

@@ -1,0 +1,180 @@
+"""Shape of the state of a join: streams, what is kept of each, and which looks answer what a feature function asks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.operators.join.rows import HIDDEN, OFFSET
+from streamer.operators.rolling import kernels
+from streamer.operators.rolling.store import KEY_OVERHEAD_BYTES, asked_bits
+from streamer.state.bounds import Damaged, check_names, within
+from streamer.state.delta import Delta
+from streamer.topology.joins import FAR, Join, Sight
+from streamer.topology.view import Needs, Rolling
+
+# Stands for a field of a table where no field of it is read.
+UNREAD = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One input: the source (the first of them) or another.
+
+    Attributes:
+        topic: where it comes from.
+        fields: kept in its ring.
+        samples: most of them kept for a key; 0 for a source without a window.
+        sights: the looks at it.
+        needs: what each of them is asked, in the same order.
+    """
+
+    topic: str
+    fields: tuple[str, ...]
+    samples: int
+    sights: tuple[Sight, ...]
+    needs: tuple[Needs, ...]
+
+    @staticmethod
+    def source(topic: str, window: Rolling | None, needs: Needs) -> "Stream":
+        """The source with its own window."""
+        if window is None:
+            return Stream(topic, (), 0, (), ())
+        sights = tuple(
+            Sight(name, 1 - look, 0) if window.by_time else Sight(name, -FAR, 0, most=look)
+            for name, look in zip(window.names, window.looks, strict=True)
+        )
+        return Stream(topic, tuple(sorted(needs.window_fields())), window.samples, sights, (needs, *needs.further))
+
+    @staticmethod
+    def joined(join: Join, needs: Needs) -> "Stream":
+        """Another stream."""
+        # Of a table something is kept even where nothing is read but whether there is a row.
+        fields = tuple(sorted(needs.window_fields())) or ((UNREAD,) if join.table else ())
+        return Stream(join.event.__event__.topic, fields, join.samples, join.sights, (needs, *needs.further))
+
+    @property
+    def shift_us(self) -> int:
+        """How much earlier than its own time a sample may be seen."""
+        return max((sight.end_us for sight in self.sights), default=0)
+
+    @property
+    def reach_us(self) -> int:
+        """Where the earliest look begins, relative to a row; FAR where only counts are looked at."""
+        return min((sight.begin_us for sight in self.sights if sight.most == 0), default=FAR)
+
+
+@dataclass(frozen=True, slots=True)
+class JoinSpec:
+    """What the store of a join is made from.
+
+    Attributes:
+        streams: the source first.
+        columns: fields of the source's rows that wait with them; numbers.
+        late_us: how far out of order rows may be.
+    """
+
+    streams: tuple[Stream, ...]
+    columns: tuple[str, ...]
+    late_us: int
+    own_time: bool = field(default=False, init=False)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Rows of a delta's values: what is hidden, and the widest stream's fields."""
+        width = max(len(self.columns), *(len(stream.fields) for stream in self.streams))
+        return ("stream", "offset", "timestamp_ms", *(f"field {n}" for n in range(width)))
+
+    @property
+    def ahead_us(self) -> int:
+        """How long after its own time the last sample may come that a row sees."""
+        return max(0, *(stream.shift_us for stream in self.streams)) + self.late_us
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes exactly when a changelog written for another shape cannot be read as this one."""
+        streams = "; ".join(f"{s.topic}/{s.samples}/{s.shift_us}/{s.reach_us}/{','.join(s.fields)}" for s in self.streams)
+        return f"join/{self.late_us}/{','.join(self.columns)}: {streams}"
+
+    def check(self, delta: Delta) -> None:
+        """Whether operations may be of a store of this shape, whatever it holds.
+
+        Raises:
+            Damaged: they may not.
+        """
+        check_names(delta.new_keys)
+        streams = delta.values[0]
+        if not within(streams, 0, len(self.streams) - 1) or (streams != np.floor(streams)).any():
+            raise Damaged("a row is of a stream that there is not")
+
+    @property
+    def bytes_per_key(self) -> int:
+        """Memory of one live key, without rows that wait."""
+        return KEY_OVERHEAD_BYTES + sum(8 * s.samples * (1 + len(s.fields)) + 24 for s in self.streams)
+
+    def widths(self) -> NDArray[np.int64]:
+        """Values of a row in the queue of each stream."""
+        return np.array([HIDDEN - OFFSET + len(self.columns), *(len(s.fields) for s in self.streams[1:])], np.int64)
+
+    def layout(self) -> NDArray[np.int64]:
+        """Samples, fields, first place in ring_t and in ring, of each stream."""
+        rows, t_base, base = [], 0, 0
+        for stream in self.streams:
+            rows.append((stream.samples, len(stream.fields), t_base, base))
+            t_base += stream.samples
+            base += stream.samples * len(stream.fields)
+        return np.array(rows, np.int64)
+
+    def own(self) -> NDArray[np.int64]:
+        """Where the fields of the source's window stand among the values of its rows."""
+        return np.array([HIDDEN - OFFSET + self.columns.index(name) for name in self.streams[0].fields], np.int64)
+
+    def looks(self) -> "Looks":
+        """The looks as the kernels take them."""
+        return Looks.of(self.streams)
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """The looks of all streams, one column per look and field.
+
+    Attributes:
+        table: (looks, 5) stream, begin, end, most, first column.
+        needs: (columns,) NEED_ bits.
+        quantiles: (columns, q), NaN where a column has fewer.
+        places: (columns,) which matrix a column fills, or -1.
+        first: (topic, place of the sight) -> look.
+    """
+
+    table: NDArray[np.int64]
+    needs: NDArray[np.uint8]
+    quantiles: NDArray[np.float64]
+    places: NDArray[np.int64]
+    first: Mapping[tuple[str, int], int]
+
+    @staticmethod
+    def of(streams: Sequence[Stream]) -> "Looks":
+        """Lay them out."""
+        rows: list[tuple[int, ...]] = []
+        bits: list[int] = []
+        asked: list[list[float]] = []
+        first = {}
+        for number, stream in enumerate(streams):
+            for place, (sight, needs) in enumerate(zip(stream.sights, stream.needs, strict=True)):
+                first[stream.topic, place] = len(rows)
+                rows.append((number, sight.begin_us, sight.end_us, sight.most, len(bits)))
+                bits += [asked_bits(name, needs) for name in stream.fields]
+                asked += [sorted(q for f, q in needs.quantiles if f == name) for name in stream.fields]
+        quantiles = np.full((len(asked), max(map(len, asked), default=0)), np.nan)
+        for column, wanted in enumerate(asked):
+            quantiles[column, : len(wanted)] = wanted
+        wide = np.array([bool(b & kernels.NEED_MATRIX) for b in bits], np.bool_)
+        places = np.where(wide, np.cumsum(wide) - 1, -1).astype(np.int64)
+        table = np.array(rows, np.int64).reshape(len(rows), 5)
+        return Looks(table, np.array(bits, np.uint8), quantiles, places, first)
+
+    @property
+    def matrices(self) -> int:
+        """How many columns are wanted sample by sample."""
+        return int(self.places.max(initial=-1)) + 1

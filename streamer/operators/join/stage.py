@@ -1,0 +1,227 @@
+"""window, for a flow with joins: rows of all inputs wait until nothing can come before them, then rows of the source look.
+
+What a batch brings only lines up. Rows come out when the watermark of their partition moves: it is the time of the source up
+to which every input has been read, and moves by ticks that the changelog keeps, since silence is in no log.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.features.call import features_of
+from streamer.limits import JOIN_ROWS_AHEAD_MAX, JOIN_ROWS_WAITING_MAX, ROWS_PER_BATCH_MAX
+from streamer.operators.join.rows import HIDDEN, OFFSET, TIMESTAMP_MS
+from streamer.operators.join.spec import JoinSpec, Looks, Stream
+from streamer.operators.progress import Reach
+from streamer.operators.rolling import kernels
+from streamer.operators.rolling.stage import column_of
+from streamer.rows.batch import Batch
+from streamer.rows.partitions import partition_rows
+from streamer.state.delta import Delta
+from streamer.state.watermarks import NEVER
+from streamer.topology.event import Event
+from streamer.topology.topology import FeatureFunction
+from streamer.topology.view import Look, Needs, Window
+
+if TYPE_CHECKING:
+    from streamer.operators.join.store import JoinStore, Released
+
+
+@dataclass(slots=True)
+class JoinStage:
+    """Holds one store per assigned partition.
+
+    Attributes:
+        spec: shape of the stores.
+        needs: what the feature function reads of the source.
+        features: the user's function.
+        keys_max: live keys of each store; beyond, the key seen longest ago is forgotten.
+        events: class of each joined stream, in the order of the spec.
+        idle_s: how long each input is waited for without a record, the source first.
+        stores: partition -> store.
+        truncated: samples so far that went although a row could still have seen them.
+        evicted: keys forgotten for want of room so far.
+    """
+
+    spec: JoinSpec
+    needs: Needs
+    features: FeatureFunction
+    keys_max: int
+    events: tuple[type[Event], ...]
+    idle_s: tuple[float, ...]
+    stores: "dict[int, JoinStore]" = field(default_factory=dict)
+    truncated: int = 0
+    evicted: int = 0
+    _looks: Looks = field(init=False)
+    _reach: Reach = field(init=False)
+    _ahead: dict[int, set[int]] = field(default_factory=dict)
+    _store: "type[JoinStore]" = field(init=False)
+
+    def __post_init__(self) -> None:
+        from streamer.operators.join.store import JoinStore  # noqa: PLC0415 - seconds of compiling, for flows that need it
+
+        self._store = JoinStore
+        self._looks, streams = self.spec.looks(), self.spec.streams
+        shifts = tuple(stream.shift_us for stream in streams)
+        self._reach = Reach(shifts, self.spec.ahead_us, self.spec.late_us, self.idle_s)
+
+    def open(self, partition: int) -> "JoinStore":
+        """A new, empty store for a partition; replaces the one there was."""
+        store = self.stores[partition] = self._store(self.spec, self.keys_max)
+        self._ahead.pop(partition, None)
+        self._reach.forget(partition)
+        return store
+
+    def close(self, partition: int) -> None:
+        """Forget a partition."""
+        self.stores.pop(partition, None)
+        self._ahead.pop(partition, None)
+        self._reach.forget(partition)
+
+    @property
+    def keys(self) -> int:
+        """Live keys of all partitions."""
+        return sum(map(len, self.stores.values()))
+
+    @property
+    def waiting(self) -> int:
+        """Rows of all inputs that wait."""
+        return sum(store.waiting for store in self.stores.values())
+
+    # ------------------------------------------------------------------ in
+    def __call__(self, batch: Batch) -> None:
+        """Line up the rows of one input."""
+        stream = next(n for n, stream in enumerate(self.spec.streams) if stream.topic == batch.topic)
+        if stream == 0:
+            self._refuse(batch)
+        fields = self.spec.columns if stream == 0 else self.spec.streams[stream].fields
+        values = np.zeros((len(self.spec.fields), len(batch)))
+        values[0], values[OFFSET], values[TIMESTAMP_MS] = stream, batch.offsets, batch.timestamps_ms
+        for place, name in enumerate(fields, start=HIDDEN):
+            values[place] = batch.columns[name]
+        bad = np.zeros(len(batch), np.bool_)
+        for partition, rows in partition_rows(batch.partitions):
+            whole = len(rows) == len(batch)
+            keys = batch.keys if whole else [batch.keys[row] for row in rows.tolist()]
+            picked = values if whole else np.ascontiguousarray(values[:, rows])
+            store = self.stores[partition]
+            evicted = store.keys.evicted
+            batch.deltas[partition], refused = store.advance(keys, batch.times_us[rows], picked)
+            self.evicted += store.keys.evicted - evicted
+            bad[rows[refused]] = True
+        if bad.any():
+            detail = f"rows of all {self.keys_max:,} keys of the partition (keys_max) wait for other inputs; raise it"
+            batch.dead += batch.letters(bad, "window", "too_many_keys", detail)
+        batch.folded, batch.joined = int((~bad).sum()), stream > 0
+        batch.keep(np.empty(0, np.int64))
+        batch.values, batch.messages = [], []
+
+    def _refuse(self, batch: Batch) -> None:
+        """Rows of the source for which there is no place to wait."""
+        bad = np.zeros(len(batch), np.bool_)
+        for partition, rows in partition_rows(batch.partitions):
+            room = JOIN_ROWS_WAITING_MAX - self.stores[partition].waiting_source
+            bad[rows[max(0, room) :]] = True
+        if bad.any():
+            detail = (
+                f"{JOIN_ROWS_WAITING_MAX:,} events of the partition wait for the streams they are joined with already; "
+                "shorten what they wait for, or spread the topics over more partitions"
+            )
+            batch.dead += batch.letters(bad, "window", "too_many_waiting", detail)
+            batch.keep(np.flatnonzero(~bad))
+
+    # ------------------------------------------------------------------ out
+    def release(self, partition: int, silence_s: Sequence[float | None], now_us: int, now_s: float) -> Batch | None:
+        """Rows of a partition whose time has come, at most a batch of them; None when there are none.
+
+        Args:
+            partition: which one.
+            silence_s: per input how long it has been at its end, None while it may have unread records.
+            now_us: wall time, microseconds.
+            now_s: monotonic time, seconds.
+        """
+        store = self.stores[partition]
+        watermark = max(self._reached(partition, silence_s, now_us, now_s), store.watermark)
+        if watermark == NEVER or not (ready := store.waiting_until(watermark - self.spec.late_us)).any():
+            return None
+        if ready[0] > ROWS_PER_BATCH_MAX:
+            # Rows of one moment cannot be parted, all others can.
+            last = max(store.source_time(ROWS_PER_BATCH_MAX), store.source_time(0) + 1)
+            watermark = max(min(watermark, last + self.spec.late_us), store.watermark)
+        delta, released, truncated = store.tick(watermark)
+        self.truncated += truncated
+        return self._batch(partition, delta, released, now_us)
+
+    def _reached(self, partition: int, silence_s: Sequence[float | None], now_us: int, now_s: float) -> int:
+        """Up to where, in the time of the source, all inputs have been read."""
+        store = self.stores[partition]
+        return self._reach.reached(partition, store.newest.tolist(), silence_s, now_us, now_s, store.newest_source_until)
+
+    def ahead(self, partition: int, silence_s: Sequence[float | None]) -> list[str]:
+        """Topics whose rows pile up because another input has not been read as far: they should wait."""
+        store = self.stores[partition]
+        rows = (store.ends[:, 1] - store.ends[:, 0]).tolist()
+        unread = [n for n, silence in enumerate(silence_s) if silence is None or silence < self.idle_s[n]]
+        waited = self._ahead.get(partition, set())
+        slowest = min(unread, key=lambda n: int(store.newest[n]) - self.spec.streams[n].shift_us, default=None)
+        self._ahead[partition] = {
+            n
+            for n, waiting in enumerate(rows)
+            if slowest not in (None, n) and waiting > (JOIN_ROWS_AHEAD_MAX // 2 if n in waited else JOIN_ROWS_AHEAD_MAX)
+        }
+        return [self.spec.streams[n].topic for n in sorted(self._ahead[partition])]
+
+    def due(self, now_us: int) -> bool:
+        """Whether rows wait that only silence holds back."""
+        until = now_us - self.spec.ahead_us
+        return any(store.newest_source_until(until) is not None for store in self.stores.values())
+
+    def _batch(self, partition: int, delta: Delta, released: "Released", now_us: int) -> Batch:
+        """Rows that came out, as the stages behind take them: with the origin they had when they came in."""
+        rows = len(released)
+        keys = list(self.stores[partition].keys.index.names(released.slots))
+        batch = Batch(
+            self.spec.streams[0].topic, {}, [], now_us, keys,
+            np.full(rows, partition, np.int32), released.values[:, 0].astype(np.int64), released.values[:, 1].astype(np.int64),
+            released.times,
+            {name: released.values[:, place].copy() for place, name in enumerate(self.spec.columns, start=HIDDEN - OFFSET)},
+            [None] * rows,
+        )  # fmt: skip
+        batch.deltas[partition] = delta
+        own = self.spec.streams[0]
+        batch.counts = released.count[: len(own.sights)].max(axis=0) if own.sights else np.zeros(rows, np.int64)
+        if rows:
+            batch.features = features_of(self.features, self._view(batch, released), batch)
+        return batch
+
+    def _view(self, batch: Batch, released: "Released") -> Window:
+        source, *others = self.spec.streams
+        events = {name: batch.columns[name] for name in self.needs.events}
+        joined = {event: self._seen(stream, released, {}) for event, stream in zip(self.events, others, strict=True)}
+        if not source.sights:
+            return Window({0: Look(np.ones(len(batch)), {}, {}, {})}, events, joined)
+        return Window(self._seen(source, released, batch.columns).looks, events, joined)
+
+    def _seen(self, stream: Stream, released: "Released", newest: dict[str, NDArray[np.float64]]) -> Window:
+        """What was seen of one stream; `newest` are the rows' own samples where they are part of it."""
+        looks: dict[str | int, Look] = {}
+        for place, (sight, needs) in enumerate(zip(stream.sights, stream.needs, strict=True)):
+            look = self._looks.first[stream.topic, place]
+            at = {name: int(self._looks.table[look, 4]) + n for n, name in enumerate(stream.fields)}
+            block = {name: released.aggregates[column] for name, column in at.items()}
+            looks[sight.name] = Look(
+                released.count[look].astype(np.float64),
+                {
+                    (name, kind): column_of(kind, block[name], newest.get(name, block[name][-1]), released.span_us[look])
+                    for name, kind in needs.aggregates
+                },
+                {name: released.matrix[self._looks.places[at[name]]][:, -stream.samples :] for name in needs.matrices},
+                {(name, q): block[name][kernels.AGGREGATE_ROWS + self._quantile(at[name], q)] for name, q in needs.quantiles},
+            )
+        return Window(looks, {})
+
+    def _quantile(self, column: int, q: float) -> int:
+        return int(np.flatnonzero(self._looks.quantiles[column] == q)[0])

@@ -1,0 +1,84 @@
+"""A flow that waits for labels, checked and bound: it has no model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_type_hints
+
+from streamer.clock import Clock
+from streamer.errors import TopologyError
+from streamer.inference.model import LoadedModel
+from streamer.operators.match.store import MatchSpec
+from streamer.planning.plan import Plan, bind, check_memory, check_time
+from streamer.settings.settings import Settings
+from streamer.topology.event import Event
+from streamer.topology.event_key import check_key
+from streamer.topology.topics import Topics, topics_of
+from streamer.topology.topology import Match, PublishMatched, Source, Topology, need, step_of
+
+
+@dataclass(frozen=True, slots=True)
+class MatchPlan:
+    """Ready to run.
+
+    Attributes:
+        name: of the topology.
+        group: consumer group, also the prefix of changelog and transactional ids.
+        event, label: classes of predictions and labels.
+        topics: names.
+        store: shape of the state.
+        idle_s: how long an input is waited for without a record.
+    """
+
+    name: str
+    group: str
+    event: type[Event]
+    label: type[Event]
+    topics: Topics
+    store: MatchSpec
+    idle_s: float
+
+    @property
+    def flows(self) -> "tuple[MatchPlan]":
+        """All flows of the topology."""
+        return (self,)
+
+
+def plan_of(
+    topology: Topology, settings: Settings, models: Path, *, model: LoadedModel | None = None, clock: Clock | None = None
+) -> Plan | MatchPlan:
+    """What a topology becomes: `plan.bind`, or without a model where labels are waited for.
+
+    Raises:
+        TopologyError: the declaration is wrong; the message starts with the line.
+        ModelError: the model is missing, unreadable, or does not take these features.
+    """
+    match = step_of(topology, Match)
+    return bind(topology, settings, models, model=model, clock=clock) if match is None else _bind(topology, match, settings)
+
+
+def _bind(topology: Topology, match: Match, settings: Settings) -> MatchPlan:
+    source, topics = need(topology, Source), topics_of(topology, settings.group)
+    between = [step for step in topology.steps if not isinstance(step, Source | Match | PublishMatched)]
+    if between:
+        raise TopologyError(
+            f"{between[0].where}: a topology with .match() has .source() before it and .publish(matched=, unmatched=) behind it, "
+            "and nothing else; windows and models belong to the one that makes the predictions"
+        )
+    for event, where in ((source.event, source.where), (match.label, match.where)):
+        if event.__event__.key is None:
+            name = event.__name__
+            raise TopologyError(f"{where}: labels are met by key; give {name} one, class {name}(..., key='field')")
+        check_key(event, event.__event__.key, where)
+        check_time(event, where)
+    if match.on is not None:
+        _check_on(match.on, (source.event, match.label), match.where)
+    store = MatchSpec((topics.source, match.label.__event__.topic), match.within_us, match.late_us, match.on)
+    check_memory(store, settings, match.where)
+    return MatchPlan(topology.name, settings.group or topology.name, source.event, match.label, topics, store, match.idle_s)
+
+
+def _check_on(on: str, events: tuple[type[Event], type[Event]], where: str) -> None:
+    kinds = [get_type_hints(event).get(on) if on in event.__struct_fields__ else None for event in events]
+    if kinds[0] not in (str, int) or kinds[0] is not kinds[1]:
+        names = " and ".join(event.__name__ for event in events)
+        raise TopologyError(f"{where}: on={on!r} must be a field of {names}, text in both or a whole number in both")

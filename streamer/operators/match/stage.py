@@ -1,0 +1,227 @@
+"""window, for a flow that waits for labels: predictions and labels of one key meet, and predictions leave.
+
+The rows of a batch before and after are different ones: what it brings goes into state, and its rows then are the predictions
+that left because of it, in the place of the record that brought that about. Those that nobody labels leave when the watermark
+of their partition moves, by ticks that the changelog keeps, since silence is in no log.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from streamer.changelog.blocks import ChangelogTopic, row_bytes
+from streamer.limits import JOIN_ROWS_AHEAD_MAX, ROWS_PER_BATCH_MAX
+from streamer.operators.match.store import LABEL, PREDICTION, MatchSpec, MatchStore, Name, Outcome
+from streamer.operators.progress import Reach
+from streamer.rows.batch import Batch, Pairs
+from streamer.rows.partitions import partition_rows
+from streamer.stages.produce.oversize import TOO_LARGE
+from streamer.state.watermarks import NEVER
+from streamer.topology.event import Event
+from streamer.topology.event_key import key_text
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_ENCODER = msgspec.json.Encoder()
+_NAMER = msgspec.msgpack.Encoder()
+
+
+@dataclass(slots=True)
+class MatchStage:
+    """Holds one store per assigned partition.
+
+    Attributes:
+        spec: shape of the stores.
+        events: class of the predictions and of the labels.
+        waiting_max: rows of either input that may wait in a partition.
+        idle_s: how long an input is waited for without a record.
+        changelog: where rows that wait are kept, and what that takes of one.
+        stores: partition -> store.
+        truncated, evicted: there are no windows, and nobody who waits is forgotten.
+    """
+
+    spec: MatchSpec
+    events: tuple[type[Event], type[Event]]
+    waiting_max: int
+    idle_s: float
+    changelog: ChangelogTopic
+    stores: dict[int, MatchStore] = field(default_factory=dict)
+    truncated: int = 0
+    evicted: int = 0
+    _namers: tuple["Namer", "Namer"] = field(init=False)
+    _reach: Reach = field(init=False)
+    _ahead: dict[int, set[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        predictions, labels = self.events
+        self._namers = Namer(predictions, self.spec.on, whole=True), Namer(labels, self.spec.on, whole=False)
+        self._reach = Reach((0, self.spec.within_us), self.spec.ahead_us, self.spec.late_us, (self.idle_s, self.idle_s))
+
+    def open(self, partition: int) -> MatchStore:
+        """A new, empty store for a partition; replaces the one there was."""
+        self.close(partition)
+        store = self.stores[partition] = MatchStore(self.spec)
+        return store
+
+    def close(self, partition: int) -> None:
+        """Forget a partition."""
+        self.stores.pop(partition, None)
+        self._ahead.pop(partition, None)
+        self._reach.forget(partition)
+
+    @property
+    def keys(self) -> int:
+        """Rows that wait, each with a key of its own as a rule."""
+        return self.waiting
+
+    @property
+    def waiting(self) -> int:
+        """Rows of both inputs that wait."""
+        return sum(map(len, self.stores.values()))
+
+    # ------------------------------------------------------------------ in
+    def __call__(self, batch: Batch) -> None:
+        """Take in rows of one input; the batch then holds the predictions that leave."""
+        stream = LABEL if batch.topic == self.spec.topics[LABEL] else PREDICTION
+        names = self._small(batch, self._namers[stream].names(batch))
+        names = self._refuse(batch, stream, names)
+        came: list[NDArray[np.int64]] = []
+        outcomes, unused = list[Outcome](), 0
+        for partition, rows in partition_rows(batch.partitions):
+            store = self.stores[partition]
+            dropped = store.unused
+            batch.deltas[partition], out = store.advance(stream, [names[row] for row in rows.tolist()], batch.times_us[rows])
+            unused += store.unused - dropped
+            came.append(rows[[one.operation // 2 for one in out]])
+            outcomes += out
+        batch.folded, batch.joined = len(batch), stream == LABEL
+        batch.keep(np.concatenate(came) if came else np.empty(0, np.int64))
+        _become(batch, outcomes, unused)
+
+    def _small(self, batch: Batch, names: list[bytes]) -> list[bytes]:
+        """Names of the rows that the changelog takes; the others are refused, for they could never be kept."""
+        most = self.changelog.row_bytes_max - row_bytes(len(self.spec.fields), 0)
+        if (longest := max(map(len, names), default=0)) <= most:
+            return names
+        bad = np.array([len(name) > most for name in names])
+        detail = (
+            f"what waits of it has up to {longest:,} bytes, {self.changelog.topic} takes {most:,} of a row "
+            "(max.message.bytes of the topic, less its frame)"
+        )
+        batch.dead += batch.letters(bad, "window", TOO_LARGE, detail)
+        batch.keep(np.flatnonzero(~bad))
+        return [name for name in names if len(name) <= most]
+
+    def _refuse(self, batch: Batch, stream: int, names: list[bytes]) -> list[bytes]:
+        """Rows for which there is no place to wait; returns the names of the others."""
+        bad = np.zeros(len(batch), np.bool_)
+        for partition, rows in partition_rows(batch.partitions):
+            room = self.waiting_max - self.stores[partition].waiting(stream)
+            bad[rows[max(0, room) :]] = True
+        if bad.any():
+            what = "labels wait for predictions that have not been read" if stream == LABEL else "predictions wait for labels"
+            detail = f"keys_max = {self.waiting_max:,} {what} in the partition already; raise it, or add partitions"
+            batch.dead += batch.letters(bad, "window", "too_many_waiting", detail)
+            batch.keep(np.flatnonzero(~bad))
+            names = [name for name, refused in zip(names, bad.tolist(), strict=True) if not refused]
+        return names
+
+    # ------------------------------------------------------------------ out
+    def release(self, partition: int, silence_s: Sequence[float | None], now_us: int, now_s: float) -> Batch | None:
+        """Predictions of a partition whose time is over, at most a batch of them; None when nothing changes.
+
+        Args:
+            partition: which one.
+            silence_s: per input how long it has been at its end, None while it may have unread records.
+            now_us: wall time, microseconds.
+            now_s: monotonic time, seconds.
+        """
+        store = self.stores[partition]
+
+        def last_until(time_us: int) -> int | None:
+            # Not past what was read: predictions that come late of their own accord shall still find their labels.
+            return None if store.predictions.before(time_us + 1) is None else min(time_us, store.newest[PREDICTION])
+
+        reached = self._reach.reached(partition, store.newest, silence_s, now_us, now_s, last_until)
+        watermark = max(reached, store.watermark)
+        if watermark == NEVER or not store.due(watermark):
+            return None
+        dropped = store.unused
+        delta, out = store.tick(watermark, ROWS_PER_BATCH_MAX)
+        n = len(out)
+        batch = Batch(
+            self.spec.topics[PREDICTION], {}, [], now_us, [], np.full(n, partition, np.int32), np.zeros(n, np.int64),
+            np.full(n, now_us // 1000, np.int64), np.array([one.label_time for one in out], np.int64), {}, [None] * n,
+        )  # fmt: skip
+        batch.deltas[partition] = delta
+        _become(batch, out, store.unused - dropped)
+        return batch
+
+    def ahead(self, partition: int, silence_s: Sequence[float | None]) -> list[str]:
+        """Topics that should wait: labels that pile up before their predictions are read, predictions whose time would be over.
+
+        That many predictions wait is no reason: they do so for days.
+        """
+        store, waited = self.stores[partition], self._ahead.get(partition, set())
+        lead = store.newest[LABEL] - store.newest[PREDICTION]
+        self._ahead[partition] = {
+            stream
+            for stream, before in ((LABEL, lead), (PREDICTION, -lead - self.spec.within_us))
+            if silence_s[1 - stream] is None and before > 0
+            and store.waiting(stream) > (JOIN_ROWS_AHEAD_MAX // 2 if stream in waited else JOIN_ROWS_AHEAD_MAX)
+        }  # fmt: skip
+        return [self.spec.topics[stream] for stream in sorted(self._ahead[partition])]
+
+    def due(self, now_us: int) -> bool:
+        """Whether predictions wait that only silence holds back."""
+        until = now_us - self.spec.ahead_us
+        return any(store.predictions.before(until + 1) is not None for store in self.stores.values())
+
+
+class Namer:
+    """Turns records of one input into the names of their rows.
+
+    Args:
+        event: their class.
+        on: the second field that must be equal.
+        whole: whether the body is the record that will be published (a prediction), or the object in it (a label).
+    """
+
+    def __init__(self, event: type[Event], on: str | None, *, whole: bool) -> None:
+        spec = event.__event__
+        fields = event.__struct_fields__
+        self._decoder, self._whole, self._topic = msgspec.json.Decoder(event), whole, spec.topic
+        hidden = (spec.key, spec.time, "id") if whole else (spec.key, spec.time)
+        self._shown = [(name, attrgetter(name)) for name in fields if name not in hidden]
+        self._id = attrgetter("id") if whole and "id" in fields and spec.key != "id" else None
+        self._on: Callable[[Any], Any] | None = attrgetter(on) if on else None
+
+    def names(self, batch: Batch) -> list[bytes]:
+        """Name of each row of a batch, from its record."""
+        places = batch.partitions.tolist(), batch.offsets.tolist()
+        rows = zip(batch.keys, batch.values, batch.times_us.tolist(), *places, strict=True)
+        return [self._name(key, value or b"", *rest) for key, value, *rest in rows]
+
+    def _name(self, key: bytes, value: bytes, time_us: int, partition: int, offset: int) -> bytes:
+        event = self._decoder.decode(value)
+        shown: dict[str, Any] = {name: get(event) for name, get in self._shown}
+        if self._whole:
+            named = key_text(self._id(event)) if self._id else None
+            origin = f"{self._topic}/{partition}/{offset}" if named is None else named.decode()
+            shown = {"id": origin, "key": key.decode("utf-8", "replace"), "time": time_us / 1e6, "prediction": shown}
+        on = (self._on and key_text(self._on(event))) or b""
+        return _NAMER.encode(Name(key, on, _ENCODER.encode(shown)))
+
+
+def _become(batch: Batch, outcomes: list[Outcome], unused: int) -> None:
+    """Put the predictions that leave in place of the rows that brought that about."""
+    batch.keys = [one.key for one in outcomes]
+    batch.values, batch.messages = [], []
+    batch.pairs = Pairs(
+        [one.body for one in outcomes], [one.label for one in outcomes], [one.label_time - one.time for one in outcomes], unused
+    )

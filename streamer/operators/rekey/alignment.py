@@ -1,0 +1,79 @@
+"""Partitions of the source beside each other: who runs ahead waits, and who has fallen silent says so."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from streamer.clock import Clock
+from streamer.limits import ALIGN_WAIT_S
+from streamer.operators.rekey.send import Progress
+from streamer.rows.batch import Batch
+from streamer.stages.consume.consume import Consume
+from streamer.telemetry.metrics import Metrics
+
+
+class Pace:
+    """Looks at the partitions of one worker once a turn.
+
+    Args:
+        consume: knows who has unread records.
+        progress: knows how far each has come.
+        clock: our time, for silence.
+        metrics: who waits.
+    """
+
+    def __init__(self, consume: Consume, progress: Progress, clock: Clock, metrics: Metrics) -> None:
+        self._consume, self._progress, self._clock, self._metrics = consume, progress, clock, metrics
+        self._waiting: set[int] = set()
+        self._heard: dict[int, tuple[int, float]] = {}
+        progress.fallen_silent = self._fallen_silent
+
+    @property
+    def due(self) -> bool:
+        """No row is held back here."""
+        return False
+
+    def released(self, room: Callable[[], int]) -> Iterator[Batch]:
+        """Let partitions wait or go on; then word of those that have fallen silent, while there is room for it."""
+        self._align([partition for partition in self._consume.reading() if self._consume.silence_s(partition)[0] is None])
+        quiet = self._fallen_silent()
+        if quiet and room() > 0:
+            yield self._word(quiet)
+
+    def _fallen_silent(self) -> list[int]:
+        """Partitions that have been silent for long enough, and of which nobody has been told."""
+        idle_s, known = self._progress.idle_s, self._progress.silent
+        if not idle_s:
+            return []
+        silence = {p: self._consume.silence_s(p)[0] for p in self._consume.reading() if p not in known}
+        return [p for p, s in silence.items() if s is not None and idle_s <= s]
+
+    def _align(self, unread: list[int]) -> None:
+        """Of the partitions with unread records, those far ahead of the slowest wait until they are only half as far ahead."""
+        reached, align_us = self._progress.reached, self._progress.align_us
+        slowest = min((reached[p] for p in unread if self._moves(p)), default=None)
+        waiting = set()
+        if slowest is not None:
+            waiting = {p for p in unread if reached[p] - slowest > (align_us // 2 if p in self._waiting else align_us)}
+        for partition in waiting ^ self._waiting:
+            self._consume.wait_for_others(partition, self._consume.topics if partition in waiting else ())
+        self._waiting = waiting
+        self._metrics.set("streamer_rekey_partitions_waiting", len(waiting))
+
+    def _moves(self, partition: int) -> bool:
+        """Whether a partition is worth waiting for: it waits itself, or gave something not long ago."""
+        now, rows = self._clock.monotonic(), self._progress.rows[partition]
+        before, since = self._heard.get(partition, (-1, now))
+        if before != rows or partition in self._waiting:
+            self._heard[partition] = rows, now
+            return True
+        return now - since < ALIGN_WAIT_S
+
+    def _word(self, quiet: list[int]) -> Batch:
+        now, none = self._clock.monotonic(), np.empty(0, np.int64)
+        batch = Batch(
+            self._consume.lead, {}, [], self._clock.wall_us(), [], np.empty(0, np.int32), none, none, none, {}, [],
+        )  # fmt: skip
+        self._progress.hush(batch, quiet)
+        batch.stamps.polled = batch.stamps.decoded = batch.stamps.windowed = now
+        return batch

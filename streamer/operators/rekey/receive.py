@@ -1,0 +1,149 @@
+"""The receiving side: headers off, origins into columns, and the watermark of the slowest partition as ticks for the windows."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.operators.closing.stage import CloseStage
+from streamer.operators.rekey import header
+from streamer.operators.rekey.grid import Grid
+from streamer.operators.rolling.stage import WindowStage
+from streamer.operators.rolling.store import Store
+from streamer.rows.batch import Batch, DeadLetter, Origin, Records, Said, Tick, headers_of
+from streamer.rows.partitions import partition_rows
+from streamer.stages.decode.decode import owed
+from streamer.state.delta import Delta
+from streamer.state.watermarks import NOBODY, Look
+
+FOREIGN = "not_rekeyed"
+_WHY = "the internal topic is for our own records, and this one has no header of ours; who produces to it?"
+
+
+@dataclass(slots=True)
+class Receive:
+    """Decodes records of an internal topic.
+
+    Attributes:
+        source: topic that the records came from.
+        decode: turns values into a batch.
+    """
+
+    source: str
+    decode: Callable[[Records], Batch]
+
+    def __call__(self, records: Records) -> Batch:
+        """Every record is a row, a dead letter, or nothing but a watermark."""
+        heads, ours = header.read(records.values)
+        events = np.flatnonzero(ours & (heads["offset"] >= 0))
+        batch = self.decode(self._unwrapped(records.only(events), heads[events]))
+        batch.owed = owed(records.partitions, records.offsets)
+        batch.said = Said(records.partitions[ours], records.offsets[ours], heads[ours])
+        batch.silent = int(ours.sum()) - len(events)
+        if not ours.all():
+            batch.dead += [_foreign(records, row) for row in np.flatnonzero(~ours).tolist()]
+        return batch
+
+    def _unwrapped(self, records: Records, heads: header.Heads) -> Records:
+        keys, values = header.split(heads, [value or b"" for value in records.values])
+        records.received = Origin(
+            self.source, heads["partition"].copy(), heads["offset"].copy(), heads["timestamp_ms"].copy(), keys
+        )
+        records.values, records.messages = list(values), []
+        return records
+
+
+def _foreign(records: Records, row: int) -> DeadLetter:
+    return DeadLetter(
+        records.topic, int(records.partitions[row]), int(records.offsets[row]),
+        records.keys[row], records.values[row], "decode", FOREIGN, _WHY,
+        int(records.timestamps_ms[row]), headers_of(records.messages[row]),
+    )  # fmt: skip
+
+
+@dataclass(slots=True)
+class RekeyedWindows:
+    """The window stage behind an internal topic: rows that came twice go, and the windows are told the time.
+
+    Attributes:
+        stage: holds the windows.
+        grid: which moments mean anything to them; None when none does.
+    """
+
+    stage: WindowStage | CloseStage
+    grid: Grid | None
+
+    @property
+    def stores(self) -> Mapping[int, Any]:
+        """Partition -> store."""
+        return self.stage.stores
+
+    @property
+    def keys(self) -> int:
+        """Live keys of all partitions."""
+        return self.stage.keys
+
+    @property
+    def truncated(self) -> int:
+        """Windows that lost samples."""
+        return self.stage.truncated
+
+    @property
+    def evicted(self) -> int:
+        """Keys that made room for others."""
+        return self.stage.evicted
+
+    def open(self, partition: int) -> Store | None:
+        """A new, empty store for a partition."""
+        return self.stage.open(partition)
+
+    def close(self, partition: int) -> None:
+        """Forget a partition."""
+        self.stage.close(partition)
+
+    def __call__(self, batch: Batch) -> None:
+        """Advance the windows."""
+        said = batch.said
+        assert said is not None, "a batch of an internal topic has headers"
+        parts = partition_rows(said.partitions)
+        looks = {partition: (records, self._look(partition, said.heads[records])) for partition, records in parts}
+        for partition, (records, look) in looks.items():
+            if look.seen.any():
+                _drop(batch, partition, said.offsets[records[look.seen]])
+        for partition, (records, look) in looks.items():
+            if self.grid is not None and (ticks := self._ticks(self.grid, batch, partition, said.offsets[records], look)):
+                batch.ticks[partition] = ticks
+        self.stage(batch)
+        for partition, (_, look) in looks.items():
+            if len(look.changed):
+                self.stores[partition].upstreams.apply(look.changed)
+                delta = batch.deltas.setdefault(partition, Delta.empty(len(self.stores[partition].spec.fields)))
+                delta.upstreams = look.changed
+
+    def _look(self, partition: int, heads: header.Heads) -> Look:
+        count = int(heads["upstreams"].max())
+        table = self.stage.stores[partition].upstreams
+        return table.look(count, heads["partition"], heads["offset"], heads["watermark_us"])
+
+    def _ticks(self, grid: Grid, batch: Batch, partition: int, offsets: NDArray[np.int64], look: Look) -> list[Tick]:
+        """Ticks among the rows of a partition: one where the slowest partition has come to another moment of the grid."""
+        store = self.stores[partition]
+        moments = grid.before(look.least)
+        silent = look.least == NOBODY
+        moments[silent] = grid.after(look.latest[silent])
+        reached = np.maximum.accumulate(np.concatenate([[store.watermark], moments]))
+        if reached[0] == reached[-1]:
+            return []
+        moved = np.flatnonzero(reached[1:] > reached[:-1])
+        rows = batch.offsets[batch.partitions == partition]
+        places = np.searchsorted(rows, offsets[moved])
+        return list(zip(places.tolist(), reached[1:][moved].tolist(), strict=True))
+
+
+def _drop(batch: Batch, partition: int, offsets: NDArray[np.int64]) -> None:
+    """Rows of these records go: at-least-once may forward a record twice, and a window takes it once."""
+    again = (batch.partitions == partition) & np.isin(batch.offsets, offsets)
+    batch.keep(np.flatnonzero(~again))
+    batch.silent += int(again.sum())

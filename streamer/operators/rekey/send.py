@@ -1,0 +1,200 @@
+"""The sending side: rows get their new key and their partition's watermark, and go on to the internal topic as they are."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamer.kafka.message_sizes import MessageSizes
+from streamer.limits import REKEY_ROOM_BYTES
+from streamer.operators.rekey import header
+from streamer.operators.rolling.store import Store
+from streamer.rows.batch import Batch
+from streamer.rows.partitions import partition_rows
+from streamer.stages.produce.oversize import refuse
+from streamer.state.murmur2 import partitions
+from streamer.state.watermarks import MARK, NEVER, SILENCE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(slots=True)
+class Progress:
+    """Stands where other flows keep their windows: the largest event time that each partition has come to.
+
+    After a rollback or a crash a partition begins anew, which says less than there is to say and never too much: what it had
+    told before was committed, and the receiver keeps it.
+
+    Attributes:
+        align_us: how far a partition may run ahead of the others, event time in microseconds.
+        idle_s: after which silence a partition does not hold windows back any more; 0 for never.
+        reached: partition -> its largest event time, microseconds.
+        rows: partition -> rows so far.
+        silent: partitions of which it is told that they are.
+        fallen_silent: asked before rows are taken in: partitions that are silent by now and not known to be.
+        stores, keys, truncated, evicted: there are no windows.
+    """
+
+    align_us: int
+    idle_s: float
+    reached: dict[int, int] = field(default_factory=dict)
+    rows: dict[int, int] = field(default_factory=dict)
+    silent: set[int] = field(default_factory=set)
+    fallen_silent: Callable[[], list[int]] = list
+    stores: dict[int, Store] = field(default_factory=dict)
+    keys: int = 0
+    truncated: int = 0
+    evicted: int = 0
+
+    def open(self, partition: int) -> None:
+        """Begin a partition anew."""
+        self.reached[partition], self.rows[partition] = NEVER, 0
+        self.silent.discard(partition)
+
+    def close(self, partition: int) -> None:
+        """Forget a partition."""
+        self.reached.pop(partition, None)
+        self.rows.pop(partition, None)
+        self.silent.discard(partition)
+
+    def __call__(self, batch: Batch) -> None:
+        """Note how far the partition of each row has come, and who was silent when they came."""
+        self.hush(batch, self.fallen_silent())
+        batch.watermarks = np.empty(len(batch), np.int64)
+        for partition, rows in partition_rows(batch.partitions):
+            times = batch.times_us[rows]
+            times[0] = max(times[0], self.reached[partition])
+            reached = np.maximum.accumulate(times)
+            batch.watermarks[rows] = reached
+            self.reached[partition] = int(reached[-1])
+            self.rows[partition] += len(rows)
+            self.silent.discard(partition)
+
+    def hush(self, batch: Batch, quiet: list[int]) -> None:
+        """Have a batch tell, before its rows, that these partitions are silent."""
+        self.silent.update(quiet)
+        batch.quiet = {partition: self.reached[partition] for partition in quiet}
+
+
+class Unscored:
+    """Stands where other flows have their model: batches come back as they went in.
+
+    Attributes:
+        rows, value_bytes: of the batches that wait, as `stages.infer` counts them.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[Batch] = deque()
+        self.rows = self.value_bytes = 0
+
+    def submit(self, batch: Batch) -> None:
+        """Queue a batch."""
+        batch.stamps.run_started = batch.stamps.run_ended = batch.stamps.windowed
+        self._waiting.append(batch)
+        self.rows += batch.records
+        self.value_bytes += batch.value_bytes
+
+    def collect(self, timeout_s: float) -> Batch | None:  # noqa: ARG002 - nothing is waited for
+        """The oldest batch, or None."""
+        if not self._waiting:
+            return None
+        batch = self._waiting.popleft()
+        self.rows -= batch.records
+        self.value_bytes -= batch.value_bytes
+        return batch
+
+    def stuck(self) -> None:
+        """Nothing can hang."""
+
+    def drop(self) -> None:
+        """Forget all of them."""
+        self._waiting.clear()
+        self.rows = self.value_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+@dataclass(slots=True)
+class Forward:
+    """Encodes rows for the internal topic.
+
+    Attributes:
+        topic: the internal topic.
+        key: the column with the new keys.
+        receivers: partitions of the internal topic.
+        upstreams: tells how many partitions the source has; it may get more.
+        sizes: what the internal topic takes.
+    """
+
+    topic: str
+    key: str
+    receivers: int
+    upstreams: Callable[[], int]
+    sizes: MessageSizes
+
+    def outgoing(self, batch: Batch, now_us: int) -> list[tuple[str, list[dict[str, Any]]]]:  # noqa: ARG002 - stamps are the log's
+        """Records by topic: the values as they came, behind their headers. Rows too large for that become dead letters."""
+        self._refuse(batch)
+        words = [
+            {"key": None, "value": value, "partition": receiver}
+            for partition, reached in batch.quiet.items()
+            for value in [self._word(partition, SILENCE, reached)]
+            for receiver in range(self.receivers)
+        ]
+        if not len(batch):
+            return [(self.topic, words)] if words else []
+        keys = batch.columns[self.key].tolist()
+        places = partitions(keys, self.receivers)
+        heads = header.headers(len(batch), self.upstreams())
+        heads["partition"], heads["offset"] = batch.partitions, batch.offsets
+        heads["timestamp_ms"], heads["watermark_us"] = batch.timestamps_ms, batch.watermarks
+        values = header.write(heads, batch.keys, batch.values)
+        for partition, rows in partition_rows(batch.partitions):
+            told = batch.told[partition] = np.full(self.receivers, NEVER)
+            told[places[rows]] = batch.watermarks[rows]  # the last one of several counts
+        messages = zip(keys, values, places.tolist(), strict=True)
+        return [(self.topic, [*words, *({"key": key, "value": value, "partition": place} for key, value, place in messages)])]
+
+    def _refuse(self, batch: Batch) -> None:
+        most = self.sizes.record(self.topic) - REKEY_ROOM_BYTES
+        if batch.value_bytes <= most:
+            return
+        sizes = [len(value or b"") for value in batch.values]
+        large = {
+            row: f"the record has {size:,} bytes, {self.topic} has room for {most:,} of it (its max.message.bytes, less what "
+            "stands in front of a record there)"
+            for row, size in enumerate(sizes)
+            if size > most
+        }
+        if large:
+            batch.watermarks = batch.watermarks[refuse(batch, large)]
+
+    def marks(self, batches: list[Batch]) -> Iterator[tuple[str, int, bytes]]:
+        """Topic, partition and value of what a transaction says at its end: to each receiver how far its upstreams have come.
+
+        A receiver waits for the slowest of them. One that got no record of a partition would wait for it without an end.
+        """
+        told: dict[int, NDArray[np.int64]] = {}
+        for batch in batches:
+            for partition in batch.quiet:  # every receiver was told; what it says after that is news to all of them
+                told.pop(partition, None)
+            for partition, reached in batch.told.items():
+                told[partition] = np.maximum(told.get(partition, np.full(self.receivers, NEVER)), reached)
+        for partition, reached in sorted(told.items()):
+            value = self._word(partition, MARK, reached.max())
+            for receiver in np.flatnonzero(reached < reached.max()).tolist():
+                yield self.topic, receiver, value
+
+    def _word(self, partition: int, kind: int, reached_us: int) -> bytes:
+        """A record without an event: how far a partition of the source has come, and whether it is silent."""
+        heads = header.headers(1, self.upstreams())
+        heads["partition"], heads["offset"], heads["watermark_us"] = partition, kind, reached_us
+        (value,) = header.write(heads, [None], [None])
+        return value

@@ -1,0 +1,1 @@
+"""Windows that end at each event."""

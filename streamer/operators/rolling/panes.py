@@ -1,0 +1,110 @@
+"""Windows that keep summaries of slices of event time, panes, in place of samples: long look-backs in little memory."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.operators.rolling import kernels, pane_kernels
+from streamer.operators.rolling.store import FIRST_CAPACITY, KEY_OVERHEAD_BYTES, Results, Store, StoreSpec
+from streamer.state.bounds import TIME_US_MAX, Damaged, within
+
+_PARTS_OF = {
+    kernels.NEED_SUM: (pane_kernels.BASE, pane_kernels.EXCESS, pane_kernels.LOST),
+    kernels.NEED_STD: (pane_kernels.BASE, pane_kernels.EXCESS, pane_kernels.LOST, pane_kernels.SQUARES, pane_kernels.MIDDLE),
+    kernels.NEED_RANGE: (pane_kernels.LOW, pane_kernels.HIGH),
+    kernels.NEED_FIRST: (pane_kernels.OLDEST,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PaneSpec(StoreSpec):
+    """Shape of a store of panes; only those parts of a field are kept that one of the look-backs asks for."""
+
+    @property
+    def bits(self) -> tuple[int, ...]:
+        """What the look-backs together ask of each field."""
+        fields = len(self.fields)
+        return tuple(int(np.bitwise_or.reduce(self.needs[f::fields])) for f in range(fields))
+
+    @property
+    def keeps_first(self) -> bool:
+        """Whether somebody asks for the oldest sample of a window."""
+        return any(bits & kernels.NEED_FIRST for bits in self.bits)
+
+    def places(self) -> NDArray[np.int64]:
+        """Where the parts of each field stand: (fields, PARTS), -1 for those that nobody asks for."""
+        at = np.full((len(self.fields), pane_kernels.PARTS), -1)
+        for f, bits in enumerate(self.bits):
+            for need, parts in _PARTS_OF.items():
+                at[f, parts if bits & need else ()] = 0
+        kept = at == 0
+        at[kept] = np.arange(np.count_nonzero(kept))
+        return at
+
+    @property
+    def bytes_per_key(self) -> int:
+        """Memory of one live key."""
+        columns = 1 + self.keeps_first + int(self.places().max(initial=-1)) + 1
+        return self.window.samples * columns * 8 + 8 + KEY_OVERHEAD_BYTES + (8 if self.window.ttl_us else 0)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes exactly when a changelog written for another shape cannot be read as this one."""
+        asked = ",".join(f"{name}:{bits}" for name, bits in zip(self.fields, self.bits, strict=True))
+        return f"panes/{self.window.samples}/{self.window.resolution_us}/{asked}"
+
+    def open(self, keys_max: int) -> "PaneStore":
+        """A new, empty store of this shape."""
+        return PaneStore(self, keys_max)
+
+
+@dataclass(slots=True)
+class PaneStore(Store):
+    """Panes of all keys of one partition; all else is as in a store of samples."""
+
+    spec: PaneSpec
+    _panes: NDArray[np.int64] = field(init=False)
+    _places: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        Store.__post_init__(self)  # super() does not know a class with slots
+        self._panes = self._looks // self.spec.window.resolution_us
+        self._places = self.spec.places()
+
+    def _empty_arrays(self) -> dict[str, NDArray[Any]]:
+        spec, capacity, panes = self.spec, min(FIRST_CAPACITY, self.keys_max), self.spec.window.samples
+        return {
+            "end": np.zeros(capacity, np.int64),
+            "n": np.zeros((capacity, panes)),
+            "first_t": np.zeros((capacity, panes if spec.keeps_first else 0), np.int64),
+            "parts": np.zeros((capacity, int(spec.places().max(initial=-1)) + 1, panes)),
+        }
+
+    def _check_places(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Cells are found by their pane, which leads nowhere else."""
+        if not within(arrays["end"], -TIME_US_MAX, TIME_US_MAX):
+            raise Damaged("its panes are of no time there is")
+
+    def _roll(
+        self, slots: NDArray[np.int32], times: NDArray[np.int64], values: NDArray[np.float64], rows: NDArray[np.int64],
+        room: Results,
+    ) -> int:  # fmt: skip
+        end, n, first_t, parts = (self.arrays[name] for name in ("end", "n", "first_t", "parts"))
+        pane_kernels.roll_panes(
+            slots, times, values, rows, self._panes, self.spec.window.resolution_us, end, n, first_t, parts, self._places,
+            self._asked[0], room.count, room.span_us, room.aggregates,
+        )  # fmt: skip
+        return 0
+
+    def samples(self, key: bytes) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+        """Starts of the panes of a key (n,) and samples in each of them (1, n), oldest first; None if unknown."""
+        slot = self.keys.index.slot(key)
+        if slot is None:
+            return None
+        panes = int(self.arrays["end"][slot]) + np.arange(-self.spec.window.samples, 0)
+        counts = self.arrays["n"][slot][panes % len(panes)]
+        held = counts > 0
+        return panes[held] * self.spec.window.resolution_us, counts[held][None]

@@ -1,0 +1,152 @@
+"""window: keyed windows advance with the batch, and the user's function turns them into features."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.features.call import features_of
+from streamer.operators.rolling import kernels
+from streamer.operators.rolling.store import Results, Store, StoreSpec
+from streamer.rows.batch import Batch, Tick
+from streamer.rows.partitions import partition_rows
+from streamer.state.delta import Delta, merge
+from streamer.topology.topology import FeatureFunction
+from streamer.topology.view import Look, Needs, Window
+
+_NO_ROWS = np.empty(0, np.int64)
+
+
+@dataclass(slots=True)
+class WindowStage:
+    """Holds one store per assigned partition; without a store spec it only computes features of single events.
+
+    Attributes:
+        spec: shape of the stores, or None for a flow without windows.
+        needs: what the feature function reads.
+        features: the user's function.
+        keys_max: live keys of each store; beyond, the key seen longest ago is forgotten.
+        stores: partition -> store.
+        truncated: windows by time so far that lost samples to `max_samples`.
+        evicted: keys forgotten for want of room so far.
+    """
+
+    spec: StoreSpec | None
+    needs: Needs
+    features: FeatureFunction
+    keys_max: int
+    stores: dict[int, Store] = field(default_factory=dict)
+    truncated: int = 0
+    evicted: int = 0
+
+    def open(self, partition: int) -> Store | None:
+        """A new, empty store for a partition; replaces the one there was."""
+        if self.spec is None:
+            return None
+        store = self.stores[partition] = self.spec.open(self.keys_max)
+        return store
+
+    def close(self, partition: int) -> None:
+        """Forget a partition."""
+        self.stores.pop(partition, None)
+
+    @property
+    def keys(self) -> int:
+        """Live keys of all partitions."""
+        return sum(map(len, self.stores.values()))
+
+    def __call__(self, batch: Batch) -> None:
+        """Advance the windows by the rows of the batch and compute their features."""
+        results = self._advance(batch) if self.spec else None
+        batch.counts = results.count[self.spec.window.widest] if self.spec and results else np.zeros(len(batch), np.int64)
+        if len(batch):
+            batch.features = features_of(self.features, self._view(batch, results), batch)
+
+    def _advance(self, batch: Batch) -> Results:
+        assert self.spec is not None
+        results = Results.empty(self.spec, len(batch))
+        values = np.array([batch.columns[name] for name in self.spec.fields]).reshape(len(self.spec.fields), len(batch))
+        for partition, rows in ticking_rows(batch):
+            store = self.stores[partition]
+            evicted = store.keys.evicted
+            if partition in batch.ticks:
+                delta, truncated = _ticking(store, batch, batch.ticks[partition], rows, values, results)
+            elif len(rows) == len(batch):
+                delta, truncated = store.advance(batch.keys, batch.times_us, values, rows, results)
+            else:
+                keys = list(map(batch.keys.__getitem__, rows.tolist()))
+                # Rows picked from a matrix come back column by column; the kernels take them row by row.
+                picked = np.ascontiguousarray(values[:, rows])
+                delta, truncated = store.advance(keys, batch.times_us[rows], picked, rows, results)
+            batch.deltas[partition] = delta
+            self.truncated += truncated
+            self.evicted += store.keys.evicted - evicted
+        return results
+
+    def _view(self, batch: Batch, results: Results | None) -> Window:
+        events = {name: batch.columns[name] for name in self.needs.events}
+        if results is None or self.spec is None:
+            return Window({0: Look(np.ones(len(batch)), {}, {}, {})}, events)
+        looks = (self.needs, *self.needs.further)
+        names = self.spec.window.names
+        return Window({name: self._look(place, batch, results, looks[place]) for place, name in enumerate(names)}, events)
+
+    def _look(self, look: int, batch: Batch, results: Results, needs: Needs) -> Look:
+        assert self.spec is not None
+        spec = self.spec
+        at = {name: spec.column(look, name) for name in spec.fields}
+        width = spec.window.samples if spec.window.by_time else spec.window.looks[look]
+        return Look(
+            results.count[look].astype(np.float64),
+            {
+                (name, aggregate): column_of(aggregate, results.aggregates[at[name]], batch.columns[name], results.span_us[look])
+                for name, aggregate in needs.aggregates
+            },
+            {name: results.matrix[spec.matrices[at[name]]][:, -width:] for name in needs.matrices},
+            {(name, q): results.aggregates[at[name], spec.quantile_row(at[name], q)] for name, q in needs.quantiles},
+        )
+
+
+def ticking_rows(batch: Batch) -> list[tuple[int, NDArray[np.int64]]]:
+    """Each partition with its rows; where time comes from elsewhere, it may move in partitions without a row."""
+    parts = partition_rows(batch.partitions)
+    silent = batch.ticks.keys() - {partition for partition, _ in parts} if batch.ticks else ()
+    return [*parts, *((partition, _NO_ROWS) for partition in sorted(silent))]
+
+
+def _ticking(
+    store: Store, batch: Batch, ticks: list[Tick], rows: NDArray[np.int64], values: NDArray[np.float64], results: Results
+) -> tuple[Delta, int]:
+    """Advance a store by rows and the ticks among them."""
+    deltas, truncated, start = list[Delta](), 0, 0
+    for place, time_us in [*ticks, (len(rows), None)]:
+        if place > start:
+            some = rows[start:place]
+            keys = list(map(batch.keys.__getitem__, some.tolist()))
+            delta, lost = store.advance(keys, batch.times_us[some], np.ascontiguousarray(values[:, some]), some, results)
+            deltas.append(delta)
+            truncated, start = truncated + lost, place
+        if time_us is not None:
+            deltas.append(store.tick(time_us))
+    return merge(deltas, len(store.spec.fields)), truncated
+
+
+def column_of(
+    aggregate: str,
+    block: NDArray[np.float64],
+    newest: NDArray[np.float64],
+    span_us: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """One aggregate (rows,) from the kernel's block of a field."""
+    if aggregate == "last":
+        return newest
+    if aggregate in ("delta", "rate"):
+        delta: NDArray[np.float64] = newest - block[kernels.FIRST]
+        if aggregate == "delta":
+            return delta
+        return np.divide(delta, span_us / 1e6, out=np.zeros_like(delta), where=span_us > 0)
+    rows = {
+        "sum": kernels.SUM, "mean": kernels.MEAN, "std": kernels.STD,
+        "min": kernels.MIN, "max": kernels.MAX, "first": kernels.FIRST, "distinct": kernels.DISTINCT,
+    }  # fmt: skip
+    return np.asarray(block[rows[aggregate]])

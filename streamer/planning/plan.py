@@ -1,0 +1,301 @@
+"""A topology checked and bound to its model and limits: everything a worker needs to know before it starts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import get_type_hints
+
+import numpy as np
+
+from streamer.clock import Clock, SystemClock
+from streamer.errors import ModelError, TopologyError
+from streamer.inference.model import LoadedModel
+from streamer.inference.repository import find
+from streamer.operators.closing.plan import check_closing
+from streamer.operators.join.plan import Joins, check_joins, tracers_of
+from streamer.operators.join.spec import JoinSpec
+from streamer.operators.match.store import MatchSpec
+from streamer.operators.rekey.grid import idle_s
+from streamer.operators.rolling.store import StoreSpec
+from streamer.settings.settings import Settings
+from streamer.topology.closing import Closing, Emission
+from streamer.topology.event import Event, declared_types, numeric_fields
+from streamer.topology.event_key import check_key
+from streamer.topology.topics import Topics, topics_of
+from streamer.topology.topology import (
+    NAME_RULE,
+    FeatureFunction,
+    Features,
+    Flag,
+    Infer,
+    Joined,
+    Publish,
+    Rekey,
+    Source,
+    Topology,
+    Windowed,
+    is_topic,
+    need,
+    step_of,
+    steps_of,
+)
+from streamer.topology.view import Needs, Rolling, TracingWindow
+from streamer.units import format_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RekeyPlan:
+    """The flow in front of a re-keyed one: from the source to the internal topic, ready to run.
+
+    Attributes:
+        name: of the topology.
+        group: consumer group of this flow, also the prefix of its transactional ids.
+        event: input class.
+        field: whose text becomes the record key.
+        align_us: how far a partition's event times may run ahead of the slowest, microseconds.
+        idle_s: after which silence a partition does not hold windows back any more; 0 for never.
+        topics: its own; what it gives are records of the internal topic.
+    """
+
+    name: str
+    group: str
+    event: type[Event]
+    field: str
+    align_us: int
+    idle_s: float
+    topics: Topics
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A topology, ready to run: the flow that ends in predictions, and the one in front of it if there is one.
+
+    Attributes:
+        name: of the topology.
+        group: consumer group, also the prefix of changelog and transactional ids.
+        event: input class.
+        key: the field that equals the record key; None in a flow without keys.
+        topics: names.
+        store: shape of the window state; None for a flow without windows.
+        needs: what the feature function reads.
+        columns: event fields that leave the decoder.
+        features: the user's function.
+        feature_shapes: feature -> shape of one row.
+        model: loaded and checked.
+        threshold: flag scores above it; None flags nothing.
+        deadline_s: latency aimed for, or None.
+        publish_features: whether predictions carry the model's inputs.
+        emit: of windows that close, when there is a result.
+        joins: further inputs, if there are any.
+        rekey: the flow that gives the events their key, if they have another one at the source.
+    """
+
+    name: str
+    group: str
+    event: type[Event]
+    key: str | None
+    topics: Topics
+    store: StoreSpec | JoinSpec | None
+    needs: Needs
+    columns: tuple[str, ...]
+    features: FeatureFunction
+    feature_shapes: dict[str, tuple[int, ...]]
+    model: LoadedModel
+    threshold: float | None
+    deadline_s: float | None
+    publish_features: bool
+    emit: Emission = "on_close"
+    joins: Joins | None = None
+    rekey: RekeyPlan | None = None
+
+    @property
+    def flows(self) -> "tuple[RekeyPlan | Plan, ...]":
+        """All flows of the topology, in the order of the data; each needs a worker."""
+        return (self.rekey, self) if self.rekey else (self,)
+
+
+def bind(
+    topology: Topology, settings: Settings, models: Path, *, model: LoadedModel | None = None, clock: Clock | None = None
+) -> Plan:
+    """Check a topology and bind it to its model: the one in the repository `models`, or the one given.
+
+    The model is tried on made-up rows, and warm afterwards; `clock` measures that.
+
+    Raises:
+        TopologyError: the declaration is wrong; the message starts with the line.
+        ModelError: the model is missing, unreadable, does not take these features, or mixes rows.
+    """
+    source, windowed, infer = need(topology, Source), step_of(topology, Windowed), need(topology, Infer)
+    features, publish = need(topology, Features), need(topology, Publish)
+    rekey, joined = step_of(topology, Rekey), steps_of(topology, Joined)
+    key = _rekeyed(rekey, source.event, windowed, joined) if rekey else source.event.__event__.key
+    if windowed and key is None:
+        raise TopologyError(f"{windowed.where}: windows are kept per key; give the event class a key, class R(..., key='field')")
+    check_key(source.event, source.event.__event__.key, source.where)
+    check_time(source.event, source.where)
+    tracers = tracers_of(joined)
+    needs, shapes = _trace(features, source.event, windowed, tracers)
+    check_closing(windowed, publish, rekey, joined, needs, features)
+    joins = _joins(source, windowed, needs, joined, tracers)
+    store = joins.spec if joins else _spec_of(windowed.window, needs, rekey) if windowed else None
+    if store:
+        check_memory(store, settings, joined[0].where if joined else windowed.where if windowed else "")
+    model = model or _load(infer, models, settings)
+    _check_model(model, shapes, features, infer, clock or SystemClock())
+    group = settings.group or topology.name
+    columns = sorted(needs.window_fields() | needs.events)
+    topics = topics_of(topology, group)
+    return Plan(
+        topology.name, group, source.event, key, topics, store, needs, tuple(columns),
+        features.function, shapes, model, _threshold(step_of(topology, Flag), publish, model), infer.deadline_s, publish.features,
+        windowed.emit if windowed else "on_close", joins,
+        _front(topology.name, group, source, rekey, windowed, topics) if rekey and windowed else None,
+    )  # fmt: skip
+
+
+def _spec_of(window: Rolling | Closing, needs: Needs, rekey: Rekey | None) -> StoreSpec:
+    kind = StoreSpec
+    if window.resolution_us:
+        from streamer.operators.rolling.panes import PaneSpec  # noqa: PLC0415 - seconds of compiling, for flows that need it
+
+        kind = PaneSpec
+    spec = kind.of(window, needs)
+    return replace(spec, own_time=False) if rekey else spec
+
+
+def windows_of(topology: Topology) -> StoreSpec | None:
+    """Shape of the windows of a topology, without its model; None where it keeps none, or rows of other kinds."""
+    windowed = step_of(topology, Windowed)
+    if windowed is None or steps_of(topology, Joined):
+        return None
+    needs, _ = _trace(need(topology, Features), need(topology, Source).event, windowed, {})
+    return _spec_of(windowed.window, needs, step_of(topology, Rekey))
+
+
+def _front(name: str, group: str, source: Source, rekey: Rekey, windowed: Windowed, topics: Topics) -> RekeyPlan:
+    assert topics.rekeyed is not None, "a re-keyed topology has an internal topic"
+    own = Topics(topics.source, topics.rejected, topics.rekeyed, anomalies=None, changelog=None)
+    readers, silence_s = topics.readers(group), idle_s(windowed.window)
+    return RekeyPlan(name, readers[topics.source], source.event, rekey.field, rekey.align_us, silence_s, own)
+
+
+def _joins(
+    source: Source, windowed: Windowed | None, needs: Needs, joined: list[Joined], tracers: dict[type[Event], TracingWindow]
+) -> Joins | None:
+    if not joined:
+        return None
+    check_joins(source, windowed, joined)
+    for step in joined:
+        check_key(step.join.event, step.join.event.__event__.key, step.where)
+        check_time(step.join.event, step.where)
+    return Joins.of(source, windowed, needs, joined, tracers)
+
+
+def _rekeyed(rekey: Rekey, event: type[Event], windowed: Windowed | None, joined: list[Joined]) -> str:
+    """The new key field, if events can be keyed by it."""
+    where = f"{rekey.where}: .rekey({rekey.field!r})"
+    if rekey.field not in event.__struct_fields__:
+        fields = ", ".join(event.__struct_fields__)
+        raise TopologyError(f"{where}: {event.__name__} has no such field; fields are {fields}")
+    if not is_topic(rekey.field):
+        raise TopologyError(f"{where}: the internal topic is named after the field; {NAME_RULE}")
+    check_key(event, rekey.field, where)
+    if joined:
+        raise TopologyError(f"{where}: a topology has .rekey() or .join(), not both; join in a second one that reads the first")
+    if windowed is None:
+        raise TopologyError(f"{where}: it is there for windows; add .window(...), or leave it out")
+    return rekey.field
+
+
+def check_time(event: type[Event], where: str) -> None:
+    """Whether the type of the time field is one that its unit can be read from."""
+    spec = event.__event__
+    if spec.time is None:
+        return
+    declared = get_type_hints(event)[spec.time]
+    fitting = (str, datetime) if spec.time_unit == "iso" else (float, int)
+    if declared not in fitting:
+        names = " or ".join(kind.__name__ for kind in fitting)
+        raise TopologyError(
+            f"{where}: {event.__name__}.{spec.time} holds times with time_unit={spec.time_unit!r}, so its type "
+            f"must be {names}, not {getattr(declared, '__name__', declared)}"
+        )
+
+
+def _trace(
+    features: Features, event: type[Event], windowed: Windowed | None, tracers: dict[type[Event], TracingWindow]
+) -> tuple[Needs, dict[str, tuple[int, ...]]]:
+    """Call the feature function on two rows of ones and note what it reads and gives."""
+    # Rows that wait for another input are state, and only numbers are kept there.
+    fields = numeric_fields(event) if tracers else event.__struct_fields__
+    window = TracingWindow(numeric_fields(event), fields, windowed.window if windowed else None, tracers, declared_types(event))
+    try:
+        with np.errstate(all="ignore"):
+            columns = features.function(window)
+    except Exception as error:
+        reason = error.args[0] if isinstance(error, KeyError) and error.args else f"{type(error).__name__}: {error}"
+        raise TopologyError(f"{features.where}: the feature function failed on a trial window: {reason}") from error
+    if not isinstance(columns, Mapping) or not columns:
+        raise TopologyError(f"{features.where}: a feature function returns a dict of name -> numpy column, not {columns!r}")
+    shapes = {}
+    for name, column in columns.items():
+        array = np.asarray(column)
+        if array.ndim not in (1, 2) or array.shape[0] != 2 or array.dtype.kind not in "fiub":
+            raise TopologyError(
+                f"{features.where}: feature {name!r} must be numbers of shape (rows,) or (rows, width); "
+                f"for 2 rows it has shape {array.shape} and type {array.dtype}"
+            )
+        shapes[name] = array.shape[1:]
+    return window.needs, shapes
+
+
+def check_memory(store: StoreSpec | JoinSpec | MatchSpec, settings: Settings, where: str, partitions: int | None = None) -> None:
+    """Whether the windows fit in the budget: bytes per key x keys_max x partitions of the source.
+
+    One worker may have to hold them all. Before that number is known (None), one is counted.
+
+    Raises:
+        TopologyError: they do not.
+    """
+    each = store.bytes_per_key * (partitions or 1)
+    total = each * settings.keys_max
+    if total > settings.memory:
+        counted = "1 partition at the least" if partitions is None else f"{partitions} partition{'s'[: partitions > 1]}"
+        raise TopologyError(
+            f"{where}: {store.bytes_per_key:,} bytes per key x {settings.keys_max:,} keys per partition (keys_max) x {counted} = "
+            f"{total:,} bytes, over the memory budget of {format_bytes(settings.memory)}. Lower keys_max to "
+            f"{settings.memory // each:,} (STREAMER_KEYS_MAX), raise memory (STREAMER_MEMORY), or keep fewer samples"
+        )
+
+
+def _load(infer: Infer, models: Path, settings: Settings) -> LoadedModel:
+    try:
+        return LoadedModel.load(
+            find(models, infer.model), max_batch=infer.max_batch, intra_op_threads=settings.inference.intra_op_threads
+        )
+    except ModelError as error:
+        raise ModelError(f"{infer.where}: {error}") from error
+
+
+def _check_model(model: LoadedModel, shapes: dict[str, tuple[int, ...]], features: Features, infer: Infer, clock: Clock) -> None:
+    try:
+        model.check(shapes)
+    except ModelError as error:
+        raise ModelError(f"{features.where}: {error}") from error
+    try:
+        model.prove(shapes, clock)
+    except ModelError as error:
+        raise ModelError(f"{infer.where}: {error}") from error
+
+
+def _threshold(flag: Flag | None, publish: Publish, model: LoadedModel) -> float | None:
+    if flag is None:
+        if publish.anomalies:
+            raise TopologyError(f"{publish.where}: anomalies={publish.anomalies!r} needs a .flag(above=...) step before it")
+        return None
+    if not isinstance(flag.above, str):
+        return float(flag.above)
+    if model.facts.threshold is None:
+        raise ModelError(f"{flag.where}: model {model.file.name} carries no streamer.threshold in its metadata; give a number")
+    return model.facts.threshold

@@ -1,0 +1,1 @@
+"""The values that travel: records as they were polled, and batches of columns."""

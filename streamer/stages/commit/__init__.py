@@ -1,0 +1,1 @@
+"""One transaction for everything that belongs together, and the producers it goes through."""

@@ -1,0 +1,1 @@
+"""Records from the group's partitions, never more than there is room for."""

@@ -1,0 +1,1 @@
+"""Bytes to columns; what cannot be read becomes a dead letter."""

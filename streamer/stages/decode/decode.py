@@ -1,0 +1,339 @@
+"""decode: bytes become columns. A record that cannot be used becomes a dead letter with a reason; its neighbours go on."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.limits import KEY_BYTES_MAX
+from streamer.rows.batch import Batch, DeadLetter, Records, headers_of
+from streamer.rows.partitions import partition_rows
+from streamer.topology.event import Event, numeric_fields
+from streamer.topology.event_key import key_text
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_UNUSABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError, ValueError)
+_UNIT_US = {"s": 1e6, "ms": 1e3, "us": 1.0}
+# Event times beyond this (year 4,000) do not fit the arithmetic in microseconds with room to spare.
+_TIME_US_MAX = 6.4e16
+# Bytes of small values that are copied into one text to look at them all at once.
+_LOOKED_AT_TOGETHER = 1 << 20
+
+Refusal = tuple[str, str]
+
+
+@dataclass(slots=True)
+class Decode:
+    """Turns polled records into a `Batch` of columns.
+
+    Attributes:
+        event: class to decode.
+        columns: fields that leave the decoder.
+        record_bytes_max: a larger value is refused unread.
+        max_ahead_us: how far an event may lie after its log time.
+        keyed: whether the record key must equal the key field.
+        key: the key field, where it is not the one of the event class.
+        new_key: a field whose text leaves the decoder as a column of bytes: the key that records are to have.
+    """
+
+    event: type[Event]
+    columns: tuple[str, ...]
+    record_bytes_max: int
+    max_ahead_us: int
+    keyed: bool
+    key: str | None = None
+    new_key: str | None = None
+
+    def __call__(self, records: Records) -> Batch:
+        """Decode, check and gather columns; every record is a row or a dead letter of the batch."""
+        events, refused = self._parse(records)
+        if self.keyed:
+            refused.update(self._mismatched(records.keys, events, self.key or self.event.__event__.key or ""))
+        elif not _short([key for key in records.keys if key is not None]):
+            long = {row: _too_long(key) for row, key in enumerate(records.keys) if key is not None and len(key) > KEY_BYTES_MAX}
+            refused = long | refused
+        texts = _key_texts(events, self.new_key, refused) if self.new_key else []
+        rows = np.arange(len(records))
+        if refused:
+            rows = np.array([row for row in range(len(records)) if row not in refused], np.int64)
+        batch = _batch(records, rows)
+        batch.dead = [_dead(records, row, *refusal) for row, refusal in sorted(refused.items())]
+        if refused:
+            events = [events[row] for row in rows.tolist()]
+        if self.new_key:
+            column = np.empty(len(texts), object)
+            column[:] = texts
+            batch.columns[self.new_key] = column[rows]
+        self._fill(batch, events)
+        return batch
+
+    def _parse(self, records: Records) -> tuple[list[Any], dict[int, Refusal]]:
+        """Events by row (None where refused) and the refusals."""
+        decoder = _decoder(self.event)
+        values, suspect = _readable(records.values, self.record_bytes_max)
+        events: list[Any] = []
+        refused: dict[int, Refusal] = {}
+        rest = map(decoder.decode, values)
+        while len(events) < len(values):
+            try:
+                events.extend(rest)
+            except _UNUSABLE as error:
+                # The iterator goes on behind the record that failed, so its neighbours never notice.
+                row = len(events)
+                refused[row] = _reason(error, records.values[row], self.record_bytes_max)
+                events.append(None)
+        for row in suspect:
+            # The decoder looks at no text of fields that the class does not name.
+            if row not in refused and (refusal := _no_utf8(values[row])):
+                events[row], refused[row] = None, refusal
+        return events, refused
+
+    def _mismatched(self, keys: list[bytes | None], events: list[Any], name: str) -> dict[int, Refusal]:
+        """Rows whose record key is not the field `name` of the event."""
+        field = attrgetter(name)
+        try:
+            joined = "\0".join(map(field, events)).encode()
+            if b"\0".join(keys) == joined and joined.count(b"\0") == len(keys) - 1 and _short(keys):  # type: ignore[arg-type]
+                return {}
+        except (TypeError, AttributeError, UnicodeEncodeError):
+            pass  # a null key, a refused event or a key that is no text: look at each
+        refused = {}
+        for row, (key, event) in enumerate(zip(keys, events, strict=True)):
+            if event is not None and (refusal := _key_refusal(key, field(event), name)):
+                refused[row] = refusal
+        return refused
+
+    def _fill(self, batch: Batch, events: list[Any]) -> None:
+        """Gather the columns, then refuse rows by number: one vectorised check per rule."""
+        numeric = set(numeric_fields(self.event))
+        bad = np.zeros(len(batch), np.bool_)
+        for name in self.columns:
+            values = list(map(attrgetter(name), events))
+            if name not in numeric:
+                column = np.empty(len(values), object)
+                column[:] = values
+                batch.columns[name] = column
+                continue
+            numbers = _numbers(values)
+            batch.columns[name] = numbers
+            bad |= ~(np.abs(numbers) <= _FLOAT32_MAX)
+        times = self._times_us(batch, events)
+        ahead = self._ahead(batch, times)
+        negative, unread = times < 0, np.isnan(times)
+        refused = bad | ahead | negative | unread
+        batch.times_us = np.where(refused, 0, times).astype(np.int64)
+        if not refused.any():
+            return
+        limit = f"{self.max_ahead_us / 1e6:g} s"
+        before = "the event time lies before 1970; is its unit right?"
+        if self.event.__event__.time is None:
+            before = "the record has no timestamp, and the class names no field with the event time"
+        for rule, reason, detail in (
+            (bad, "number_out_of_range", "a number is beyond the range of float32 (3.4e38), which the model reads"),
+            (ahead & ~bad, "time_too_far_ahead", f"the event time lies more than max_ahead = {limit} after the log time"),
+            (negative & ~bad, "time_negative", before),
+            (unread & ~bad, "wrong_type", "the event time is not ISO-8601, such as 2026-01-31T12:00:00Z"),
+        ):
+            batch.dead += batch.letters(rule, "decode", reason, detail)
+        batch.keep(np.flatnonzero(~refused))
+
+    def _ahead(self, batch: Batch, times: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Rows too far after their log time: the timestamp where the broker set it, else our poll."""
+        logged, most = batch.timestamps_ms * 1000, float(self.max_ahead_us)
+        ahead = times > np.minimum(np.minimum(logged, batch.polled_us) + most, _TIME_US_MAX)
+        if ahead.any():
+            # Who set a timestamp is told record by record, as it may change within a topic; few rows are as late as that.
+            doubtful = np.flatnonzero(ahead)
+            base = np.where(batch.broker_stamped(doubtful), logged[doubtful], batch.polled_us)
+            ahead[doubtful] = times[doubtful] > np.minimum(base + most, _TIME_US_MAX)
+        return ahead
+
+    def _times_us(self, batch: Batch, events: list[Any]) -> NDArray[np.float64]:
+        spec = self.event.__event__
+        if spec.time is None:
+            return batch.origin.timestamps_ms.astype(np.float64) * 1e3
+        values = list(map(attrgetter(spec.time), events))
+        if spec.time_unit == "iso":
+            return np.array([_iso_us(value) for value in values], np.float64)
+        with np.errstate(over="ignore"):  # a time like 1e308 becomes infinite and is refused
+            return np.round(_numbers(values) * _UNIT_US[spec.time_unit])
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeEach:
+    """Decodes records of several inputs, each by its own rules.
+
+    Attributes:
+        inputs: topic -> decoder.
+        look: sees the records too.
+    """
+
+    inputs: Mapping[str, Callable[[Records], Batch]]
+    look: Callable[[Records], None]
+
+    def __call__(self, records: Records) -> Batch:
+        """Decode records of one of them."""
+        self.look(records)
+        return self.inputs[records.topic](records)
+
+
+_DECODERS: dict[type[Event], msgspec.json.Decoder[Any]] = {}
+
+
+def _decoder(event: type[Event]) -> msgspec.json.Decoder[Any]:
+    decoder = _DECODERS.get(event)
+    if decoder is None:
+        decoder = _DECODERS[event] = msgspec.json.Decoder(event)
+    return decoder
+
+
+def _readable(values: list[bytes | None], size_max: int) -> tuple[list[bytes], Iterable[int]]:
+    """The values, with nothing in place of those that must not be parsed; and rows that may not be UTF-8."""
+    try:
+        size = sum(map(len, values))  # type: ignore[arg-type]
+        if size <= size_max or max(map(len, values)) <= size_max:  # type: ignore[arg-type]
+            return values, _suspect(values, size)  # type: ignore[arg-type, return-value]
+    except TypeError:
+        pass  # a null value
+    readable = [b"" if value is None or len(value) > size_max else value for value in values]
+    return readable, _suspect(readable, sum(map(len, readable)))
+
+
+def _suspect(values: list[bytes], size: int) -> Iterable[int]:
+    """Rows that may not be UTF-8: none as a rule, which one look at all of them tells."""
+    if size <= _LOOKED_AT_TOGETHER:
+        together = b"\n".join(values)
+        if together.isascii() or _no_utf8(together) is None:
+            return ()
+    return [row for row, value in enumerate(values) if not value.isascii()]
+
+
+def _reason(error: Exception, value: bytes | None, size_max: int) -> Refusal:
+    """Why a record cannot be used, as a short code and a sentence."""
+    if value is None:
+        return "null_value", "the record has no value"
+    if not value.strip():
+        return "empty_value", "the value is empty"
+    if len(value) > size_max:
+        return "oversize", f"the value has {len(value):,} bytes, record_bytes_max is {size_max:,}"
+    text = str(error).split("\n", maxsplit=1)[0][:300]
+    if isinstance(error, RecursionError):
+        return "too_deep", "the JSON is nested too deeply"
+    if "out of range" in text:
+        return "number_out_of_range", text
+    malformed = _malformed(value) if "missing required field" in text else None
+    if isinstance(error, msgspec.ValidationError) and malformed is None:
+        return ("missing_field" if "missing required field" in text else "wrong_type"), text
+    return _no_utf8(value) or ("invalid_json", malformed or text)
+
+
+def _no_utf8(value: bytes) -> Refusal | None:
+    try:
+        value.decode()
+    except UnicodeDecodeError as error:
+        return "invalid_utf8", f"the value is not UTF-8: {error.reason} at byte {error.start}"
+    return None
+
+
+def _malformed(value: bytes) -> str | None:
+    """What behind the first object makes it no JSON, if anything: fields are judged before the end is read."""
+    try:
+        msgspec.json.decode(value)
+    except _UNUSABLE as error:
+        return str(error)
+    return None
+
+
+def _short(keys: list[bytes]) -> bool:
+    return max(map(len, keys), default=0) <= KEY_BYTES_MAX
+
+
+def _key_refusal(key: bytes | None, field: Any, name: str) -> Refusal | None:
+    way_out = f"produce with the record key set to {name}, or put .rekey({name!r}) behind .source()"
+    if key is None:
+        return "null_key", f"the record has no key, the window needs {name}; {way_out}"
+    if field is None:
+        return "null_key", f"the field {name} is null, and the window needs one; null has no text that a record key could be"
+    if key != key_text(field):
+        return "key_mismatch", f"the record key differs from the field {name}; {way_out}"
+    if len(key) > KEY_BYTES_MAX:
+        return _too_long(key)
+    return None
+
+
+def _key_texts(events: list[Any], name: str, refused: dict[int, Refusal]) -> list[bytes]:
+    """A field of each event as the bytes of a record key; adds the rows that have none to the refusals."""
+    field = attrgetter(name)
+    try:
+        texts = list(map(str.encode, map(field, events)))
+        if _short(texts):
+            return texts
+    except (TypeError, AttributeError, UnicodeEncodeError):
+        pass  # a refused event, a null or a number: look at each
+    found = [b"" if event is None else key_text(field(event)) for event in events]
+    for row, text in enumerate(found):
+        if text is None:
+            refused[row] = ("null_key", f"the field {name} is null, and records are to be keyed by it")
+        elif len(text) > KEY_BYTES_MAX:
+            refused[row] = _too_long(text)
+    return [text or b"" for text in found]
+
+
+def _too_long(key: bytes) -> Refusal:
+    return "key_too_long", f"the key has {len(key):,} bytes, the limit is {KEY_BYTES_MAX}"
+
+
+def _numbers(values: list[Any]) -> NDArray[np.float64]:
+    """float64 of Python numbers; an integer too large for it becomes infinite and is refused with the others."""
+    try:
+        return np.array(values, np.float64)
+    except OverflowError:
+        return np.array([_number(value) for value in values], np.float64)
+
+
+def _number(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf")
+
+
+def _iso_us(value: str | datetime) -> float:
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    except ValueError:
+        return float("nan")
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1e6)
+
+
+def _batch(records: Records, rows: NDArray[np.int64]) -> Batch:
+    whole = len(rows) == len(records)
+    chosen: list[int] = [] if whole else rows.tolist()
+    keys = records.keys if whole else [records.keys[row] for row in chosen]
+    values = records.values if whole else [records.values[row] for row in chosen]
+    messages = records.messages if whole or not records.messages else [records.messages[row] for row in chosen]
+    return Batch(
+        records.topic, owed(records.partitions, records.offsets), [], records.polled_us, keys,
+        records.partitions[rows], records.offsets[rows], records.timestamps_ms[rows], np.empty(0, np.int64), {}, values,
+        sum(map(len, filter(None, records.values))),
+        received=records.received if whole or records.received is None else records.received.only(rows), messages=messages,
+    )  # fmt: skip
+
+
+def owed(partitions: NDArray[np.int32], offsets: NDArray[np.int64]) -> dict[int, int]:
+    """Partition -> offset after the last of its records."""
+    return {partition: int(offsets[rows[-1]]) + 1 for partition, rows in partition_rows(partitions)}
+
+
+def _dead(records: Records, row: int, reason: str, detail: str) -> DeadLetter:
+    origin = records.origin
+    return DeadLetter(
+        origin.topic, int(origin.partitions[row]), int(origin.offsets[row]),
+        origin.keys[row], records.values[row], "decode", reason, detail,
+        int(origin.timestamps_ms[row]), headers_of(records.messages[row] if records.messages else None),
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Results as records, as far as the producer has room."""

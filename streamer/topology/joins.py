@@ -1,0 +1,124 @@
+"""What a join is: each event of the source looks at events of the same key in another stream, near its own time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from streamer.errors import TopologyError, line_of_caller
+from streamer.topology.event import Event
+from streamer.units import parse_duration_us, parse_samples
+
+# Microseconds further apart than any two event times.
+FAR = 1 << 61
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What an event at t sees of another stream: its events with times in [t + begin, t + end], microseconds.
+
+    Attributes:
+        name: how `over(name)` calls it; a number where the source looks back by count.
+        begin_us, end_us: relative to the event, both inclusive.
+        most: only the newest so many of them; 0 for all.
+    """
+
+    name: str | int
+    begin_us: int
+    end_us: int
+    most: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """How another stream is seen; made by `interval`, `latest` and `delayed`.
+
+    Attributes:
+        event: its class.
+        sights: one or more.
+        samples: most events of it that are kept for a key.
+        table: whether it is one: a record without a value deletes the row of its key, as of the record's timestamp.
+    """
+
+    event: type[Event]
+    sights: tuple[Sight, ...]
+    samples: int
+    table: bool = False
+
+    @property
+    def ahead_us(self) -> int:
+        """How far past an event's time its last sight ends; negative where all end before it."""
+        return max(sight.end_us for sight in self.sights)
+
+
+def interval(event: type[Event], *, before: str = "0s", after: str = "0s", max_samples: int = 256) -> Join:
+    """Events of the other stream from `before` an event until `after` it, both ends included.
+
+    With `after` an event waits until both streams have passed that time.
+
+    Args:
+        event: class of the other stream.
+        before: a duration, such as "10m".
+        after: another one.
+        max_samples: most events of the other stream kept for a key; beyond it the oldest go, and are counted in
+            `streamer_window_truncated_total` if an event could still have seen them.
+
+    Raises:
+        TopologyError: a duration or number is out of range; the message starts with the line.
+    """
+    try:
+        sight = Sight("interval", -parse_duration_us(before), parse_duration_us(after))
+        return _join(event, (sight,), max_samples)
+    except ValueError as error:
+        raise TopologyError(f"{line_of_caller(1)}: interval(): {error}") from error
+
+
+def latest(event: type[Event], *, max_age: str | None = None, max_samples: int = 1) -> Join:
+    """The newest event of the other stream that is not after an event, as of event time: a stream joined to a table.
+
+    A record without a value (a tombstone) deletes the row of its key: events at or after the record's timestamp see none, until
+    there is a newer one.
+
+    Args:
+        event: class of the other stream.
+        max_age: what is older is not seen.
+        max_samples: with more than one, an event that comes later than `late` allows still meets an older version.
+
+    Raises:
+        TopologyError: a duration or number is out of range; the message starts with the line.
+    """
+    try:
+        begin = -FAR if max_age is None else -parse_duration_us(max_age)
+        return replace(_join(event, (Sight("latest", begin, 0, most=1),), max_samples), table=True)
+    except ValueError as error:
+        raise TopologyError(f"{line_of_caller(1)}: latest(): {error}") from error
+
+
+def delayed(event: type[Event], *spans: str, delay: str, max_samples: int = 256) -> Join:
+    """A window over what was known `delay` ago: events of the other stream in (t - delay - span, t - delay].
+
+    Args:
+        event: class of the other stream, such as labels that carry the time of what they speak of.
+        spans: widths, such as "1d", "7d", "30d"; with several, `w.of(Label).over("7d")` names one.
+        delay: how long it takes until labels are complete.
+        max_samples: most events of the other stream kept for a key; beyond it the oldest go.
+
+    Raises:
+        TopologyError: a duration or number is out of range; the message starts with the line.
+    """
+    try:
+        end = -parse_duration_us(delay)
+        return _join(event, [Sight(span, end - width + 1, end) for span, width in _widths(spans).items()], max_samples)
+    except ValueError as error:
+        raise TopologyError(f"{line_of_caller(1)}: delayed(): {error}") from error
+
+
+def _widths(spans: tuple[str, ...]) -> dict[str, int]:
+    widths = {span: parse_duration_us(span) for span in spans}
+    if not widths or 0 in widths.values() or len(set(widths.values())) < len(spans):
+        raise ValueError(f"give each span once, such as delayed(Label, '1d', '7d', delay='7d'), not {spans}")
+    return widths
+
+
+def _join(event: type[Event], sights: Sequence[Sight], samples: int) -> Join:
+    if not (isinstance(event, type) and issubclass(event, Event) and event.__event__.topic):
+        raise ValueError("it takes an Event class with a topic, such as class L(Event, topic='t', key='k')")
+    return Join(event, tuple(sights), parse_samples(samples))

@@ -1,0 +1,142 @@
+"""What the worker tells the metrics: time per stage as it turns, and everything else once per commit."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from streamer.clock import Clock
+from streamer.operators.match.plan import MatchPlan
+from streamer.planning.plan import Plan, RekeyPlan
+from streamer.rows.batch import Records
+from streamer.stages.commit.transaction import Transaction
+from streamer.telemetry.alarm import DeadLetterAlarm
+from streamer.telemetry.lag import Lag
+from streamer.telemetry.metrics import Metrics
+
+_GAUGES_EVERY_S = 1.0
+
+
+class _Input(Protocol):
+    @property
+    def paused(self) -> bool: ...
+
+    def lag(self) -> dict[tuple[str, int], int]: ...
+
+
+class _State(Protocol):
+    """What the gauges tell of the windows; read only."""
+
+    @property
+    def keys(self) -> int: ...
+
+    @property
+    def truncated(self) -> int: ...
+
+    @property
+    def evicted(self) -> int: ...
+
+
+class Bookkeeper:
+    """Books the turns and commits of one worker.
+
+    Args:
+        metrics: where numbers go.
+        plan: names model and deadline.
+        alarm: is told of dead letters.
+        clock: times the laps.
+    """
+
+    def __init__(self, metrics: Metrics, plan: Plan | RekeyPlan | MatchPlan, alarm: DeadLetterAlarm, clock: Clock) -> None:
+        self._metrics, self._plan, self._alarm, self._clock = metrics, plan, alarm, clock
+        self._lap_start = 0.0
+        self._gauges_at = 0.0
+        self._lag = Lag(metrics, clock)
+
+    def start(self) -> None:
+        """Begin a lap."""
+        self._lap_start = self._clock.monotonic()
+
+    def lap(self, stage: str | None) -> float:
+        """Book the time since the last lap on a stage, or on none (it was spent waiting); returns now, monotonic seconds."""
+        now = self._clock.monotonic()
+        if stage is not None:
+            self._metrics.add("streamer_stage_busy_seconds_total", now - self._lap_start, stage)
+        self._lap_start = now
+        return now
+
+    def polled(self, records: list[Records], *, waited: bool) -> float:
+        """Book a poll, on no stage where it waited for records; returns now, monotonic seconds."""
+        self._lag.read(records)
+        return self.lap(None if waited else "consume")
+
+    def blocked(self, stage: str, wait: Callable[[float], object], seconds: float) -> None:
+        """Book the time that `wait(seconds)` takes as waiting for a full stage."""
+        started = self._clock.monotonic()
+        wait(seconds)
+        self._metrics.add("streamer_stage_blocked_seconds_total", self._clock.monotonic() - started, stage)
+
+    def committed(self, done: Transaction) -> None:
+        """Enter a commit: outcomes, latencies, dead letters.
+
+        Raises:
+            DeadLetterFloodError: dead letters passed the share at which the service was asked to stop.
+        """
+        metrics = self._metrics
+        # Closed windows are rows and no input; one that the model refused is a dead letter and no input.
+        closed, refused = sum(batch.final for batch in done.batches), sum(batch.closed - batch.final for batch in done.batches)
+        rows, dead = sum(map(len, done.batches)), sum(len(batch.dead) for batch in done.batches) - refused
+        metrics.add("streamer_commits_total")
+        metrics.add("streamer_records_total", dead, "dead")
+        if isinstance(self._plan, Plan):
+            self._scored(self._plan, done, rows, closed)
+        elif isinstance(self._plan, MatchPlan):
+            self._matched(done)
+        else:
+            # Its latency is booked where the row ends, as the part `rekey`.
+            metrics.add("streamer_records_total", rows, "rekeyed")
+        # This one works on a thread of its own, so the worker's laps do not see it.
+        metrics.add("streamer_stage_busy_seconds_total", done.took_s, "commit")
+        for batch in done.batches if dead + refused else ():
+            for letter in batch.dead:
+                metrics.add("streamer_dead_letters_total", 1, letter.stage, letter.reason)
+        self._alarm.note(self._clock.monotonic(), rows + dead, dead)
+
+    def _scored(self, plan: Plan, done: Transaction, rows: int, closed: int) -> None:
+        metrics, model = self._metrics, plan.model.file
+        metrics.ledger.record(done.batches, done.committed, plan.deadline_s)
+        metrics.add("streamer_records_total", rows - closed, "predicted")
+        metrics.add("streamer_records_total", sum(batch.folded for batch in done.batches if not batch.joined), "folded")
+        metrics.add("streamer_records_total", sum(len(batch.late) for batch in done.batches), "late")
+        metrics.add("streamer_windows_closed_total", closed)
+        metrics.add("streamer_records_total", sum(batch.folded for batch in done.batches if batch.joined), "joined")
+        metrics.add("streamer_inference_rows_total", rows, model.name, str(model.version))
+        metrics.add("streamer_inference_batches_total", len(done.batches))
+        metrics.add("streamer_anomalies_total", sum(int(batch.flags.sum()) for batch in done.batches))
+        # The model runs on threads of its own, so the worker's laps do not see it.
+        scoring = sum(batch.stamps.run_ended - batch.stamps.run_started for batch in done.batches)
+        metrics.add("streamer_stage_busy_seconds_total", scoring, "infer")
+
+    def _matched(self, done: Transaction) -> None:
+        """A prediction counts when it leaves, and its latency from the record that made it leave."""
+        metrics, pairs = self._metrics, [batch.pairs for batch in done.batches if batch.pairs]
+        metrics.ledger.record(done.batches, done.committed, None)
+        found = sum(each.found for each in pairs)
+        metrics.add("streamer_records_total", found, "matched")
+        metrics.add("streamer_records_total", sum(len(each.labels) for each in pairs) - found, "unmatched")
+        metrics.add("streamer_records_total", sum(batch.folded for batch in done.batches if batch.joined), "joined")
+        metrics.add("streamer_labels_unused_total", sum(each.unused for each in pairs))
+
+    def gauges(self, source: _Input, window: _State, unscored: int, uncommitted: int) -> None:
+        """Refresh the gauges, once a second."""
+        now = self._clock.monotonic()
+        if now < self._gauges_at:
+            return
+        metrics, self._gauges_at = self._metrics, now + _GAUGES_EVERY_S
+        metrics.set("streamer_rows_in_flight", unscored, "unscored")
+        metrics.set("streamer_rows_in_flight", uncommitted, "uncommitted")
+        metrics.set("streamer_live_keys", window.keys)
+        metrics.set("streamer_window_truncated_total", window.truncated)
+        metrics.set("streamer_keys_evicted_total", window.evicted)
+        metrics.set("streamer_paused", int(source.paused))
+        metrics.set("streamer_deadline_missed_total", metrics.ledger.deadline_missed)
+        metrics.set("streamer_timestamps_unusable_total", metrics.ledger.unbelieved)
+        self._lag.show(source.lag())
