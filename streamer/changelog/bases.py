@@ -18,7 +18,7 @@ from streamer.changelog.blocks import ChangelogTopic
 from streamer.changelog.restore import Restored
 from streamer.changelog.snapshot import Snapshot
 from streamer.clock import Clock
-from streamer.state.stores import Stateful
+from streamer.state.keyed_store import StateStore
 from streamer.telemetry.logs import get_logger
 from streamer.telemetry.metrics import Metrics
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _log = get_logger(__name__)
 
-Stores = Mapping[int, Stateful]
+Stores = Mapping[int, StateStore]
 # Partition -> number of its last commit, and offset of each input after it.
 Ends = Mapping[int, tuple[int, list[int]]]
 
@@ -152,7 +152,7 @@ class Bases:
                 found, most = partition, ratio
         return found
 
-    def _take(self, partition: int, store: Stateful, seq: int, next_: list[int]) -> None:
+    def _take(self, partition: int, store: StateStore, seq: int, next_: list[int]) -> None:
         started = self._clock.monotonic()
         snapshot = Snapshot(store.dump(), store.spec.fingerprint, seq, next_, uuid.uuid4().bytes, self.changelog.row_bytes_max)
         self._under_way = _UnderWay(partition, snapshot, self._bases[partition].blocks)

@@ -9,7 +9,7 @@ from streamer.changelog.blocks import START_OVER, Block, Mark
 from streamer.changelog.snapshot import Assembly
 from streamer.errors import StateError
 from streamer.state.delta import Delta, merge
-from streamer.state.stores import Stateful
+from streamer.state.keyed_store import StateStore
 
 # Small blocks are applied many at a time, as a call costs more than their rows; large ones are not copied for that.
 _BYTES_TOGETHER = 2**20
@@ -49,7 +49,7 @@ class Progress:
     """
 
     where: str
-    store: Stateful
+    store: StateStore
     thread: ThreadPoolExecutor
     committed: list[int | None]
     mark: Mark
@@ -137,7 +137,7 @@ class Progress:
             ) from error
 
 
-def _apply(store: Stateful, delta: Delta, share: float, room: Semaphore) -> None:
+def _apply(store: StateStore, delta: Delta, share: float, room: Semaphore) -> None:
     try:
         if len(delta.new_keys):
             store.expect(delta.new_keys, share)

@@ -22,7 +22,7 @@ from streamer.clock import Clock
 from streamer.errors import StateError, TopicError
 from streamer.state.bounds import check_lines, slots_after
 from streamer.state.delta import Delta
-from streamer.state.stores import Stateful
+from streamer.state.keyed_store import StateStore
 
 # The client's thread for a broker may sleep through the start of a partition, for up to a second. Any request to that broker
 # wakes it; it is not asked again and again, since an answer may wait behind a long poll.
@@ -96,7 +96,7 @@ class Restore:
         self._threads_in_turn = cycle(self._threads)
         self.bytes = 0
 
-    def begin(self, partition: int, store: Stateful, committed: list[int | None], mark: Mark, ends: tuple[int, int]) -> None:
+    def begin(self, partition: int, store: StateStore, committed: list[int | None], mark: Mark, ends: tuple[int, int]) -> None:
         """Start with an empty store.
 
         Args:

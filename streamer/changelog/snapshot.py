@@ -17,8 +17,8 @@ import zstandard
 from streamer.changelog.blocks import START_OVER, UNREADABLE
 from streamer.errors import StateError
 from streamer.limits import CHANGELOG_BYTES_MAX
-from streamer.operators.rolling.store import Dump
 from streamer.state.bounds import INPUTS_MAX, NUMBER_MAX, Damaged, carve, check_arrays, inflated, shown
+from streamer.state.keyed_store import Dump
 from streamer.state.names import Names
 
 SNAPSHOT_FORMAT = 2

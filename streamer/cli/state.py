@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from confluent_kafka import TopicPartition
     from confluent_kafka.admin import AdminClient
 
-    from streamer.operators.rolling.store import Store, StoreSpec
+    from streamer.operators.samples import SampleStore
     from streamer.settings.settings import Settings
     from streamer.topology.topics import Topics
 
@@ -58,7 +58,7 @@ def show(
     if spec is None:
         raise StateError(f"topology {declared.name} keeps no windows, or rows of joins, which state show does not read")
     partition = int(partitions([key.encode()], check_topics(settings, topics))[0])
-    store = empty_store(spec, settings.keys_max)
+    store = spec.open(settings.keys_max)
     restore_beside(settings, topics, settings.group or declared.name, partition, store)
     found = describe(store, key.encode())
     if found is None:
@@ -67,15 +67,7 @@ def show(
         say(line)
 
 
-def empty_store(spec: "StoreSpec", keys_max: int) -> "Store":
-    """The store that a worker would open for these windows."""
-    from streamer.operators.closing.store import ClosingStore  # noqa: PLC0415
-    from streamer.topology.view import Rolling  # noqa: PLC0415
-
-    return spec.open(keys_max) if isinstance(spec.window, Rolling) else ClosingStore(spec, keys_max)
-
-
-def restore_beside(settings: "Settings", topics: "Topics", group: str, partition: int, store: "Store") -> None:
+def restore_beside(settings: "Settings", topics: "Topics", group: str, partition: int, store: "SampleStore") -> None:
     """Fill a store from the changelog as a worker would, beside the worker that owns the partition.
 
     Raises:
@@ -112,17 +104,14 @@ def restore_beside(settings: "Settings", topics: "Topics", group: str, partition
         restore.close()
 
 
-def describe(store: "Store", key: bytes) -> dict[str, Any] | None:
+def describe(store: "SampleStore", key: bytes) -> dict[str, Any] | None:
     """Key and samples, oldest first; of panes, how many samples each holds. None if the store does not know the key."""
-    from streamer.operators.rolling.panes import PaneStore  # noqa: PLC0415
-
     found = store.samples(key)
     if found is None:
         return None
     times, values = found
     columns = {"time": [_iso(time) for time in times.tolist()]} if len(times) else {}
-    names = ("count",) if isinstance(store, PaneStore) else store.spec.fields
-    columns |= {name: values[place].tolist() for place, name in enumerate(names)}
+    columns |= {name: values[place].tolist() for place, name in enumerate(store.names)}
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     return {"key": key.decode(errors="backslashreplace"), "watermark": _iso(store.watermark), "samples": rows}
 

@@ -22,7 +22,7 @@ from streamer.operators.rekey.grid import Grid
 from streamer.operators.rekey.receive import Receive, RekeyedWindows
 from streamer.operators.rekey.send import Forward, Progress, Unscored
 from streamer.operators.rolling.stage import WindowStage
-from streamer.operators.rolling.store import StoreSpec
+from streamer.operators.samples import SampleSpec
 from streamer.planning.plan import Plan, RekeyPlan
 from streamer.rows.batch import Batch, Records
 from streamer.settings.settings import Settings
@@ -38,7 +38,7 @@ from streamer.topology.closing import Closing
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from streamer.state.stores import Stateful
+    from streamer.state.keyed_store import StateStore
 
 Flow = Plan | RekeyPlan | MatchPlan
 
@@ -65,7 +65,7 @@ class Keyed(Protocol):
     def evicted(self) -> int:
         """Keys that made room for others."""
 
-    def open(self, partition: int) -> "Stateful | None":
+    def open(self, partition: int) -> "StateStore | None":
         """Begin a partition anew."""
 
     def close(self, partition: int) -> None:
@@ -124,7 +124,7 @@ def waits_for_ends(flow: Flow) -> bool:
     """Whether something happens when an input has nothing more to read: inputs that meet go on, windows close."""
     if isinstance(flow, RekeyPlan) or len(flow.topics.sources) > 1:
         return True
-    window = flow.store.window if isinstance(flow.store, StoreSpec) else None
+    window = flow.store.window if isinstance(flow.store, SampleSpec) else None
     return isinstance(window, Closing) and window.idle_us > 0
 
 

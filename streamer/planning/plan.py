@@ -13,12 +13,14 @@ from streamer.errors import ModelError, TopologyError
 from streamer.inference.model import LoadedModel
 from streamer.inference.repository import find
 from streamer.operators.closing.plan import check_closing
+from streamer.operators.closing.spec import ClosingSpec
 from streamer.operators.join.plan import Joins, check_joins, tracers_of
 from streamer.operators.join.spec import JoinSpec
-from streamer.operators.match.store import MatchSpec
 from streamer.operators.rekey.grid import idle_s
-from streamer.operators.rolling.store import StoreSpec
+from streamer.operators.rolling.store import RollingSpec
+from streamer.planning.shapes import SHAPES
 from streamer.settings.settings import Settings
+from streamer.state.keyed_store import Shape
 from streamer.topology.closing import Closing, Emission
 from streamer.topology.event import Event, declared_types, numeric_fields
 from streamer.topology.event_key import check_key
@@ -96,7 +98,7 @@ class Plan:
     event: type[Event]
     key: str | None
     topics: Topics
-    store: StoreSpec | JoinSpec | None
+    store: RollingSpec | ClosingSpec | JoinSpec | None
     needs: Needs
     columns: tuple[str, ...]
     features: FeatureFunction
@@ -154,17 +156,12 @@ def bind(
     )  # fmt: skip
 
 
-def _spec_of(window: Rolling | Closing, needs: Needs, rekey: Rekey | None) -> StoreSpec:
-    kind = StoreSpec
-    if window.resolution_us:
-        from streamer.operators.rolling.panes import PaneSpec  # noqa: PLC0415 - seconds of compiling, for flows that need it
-
-        kind = PaneSpec
-    spec = kind.of(window, needs)
+def _spec_of(window: Rolling | Closing, needs: Needs, rekey: Rekey | None) -> RollingSpec | ClosingSpec:
+    spec: RollingSpec | ClosingSpec = SHAPES[type(window)](window, needs)
     return replace(spec, own_time=False) if rekey else spec
 
 
-def windows_of(topology: Topology) -> StoreSpec | None:
+def windows_of(topology: Topology) -> RollingSpec | ClosingSpec | None:
     """Shape of the windows of a topology, without its model; None where it keeps none, or rows of other kinds."""
     windowed = step_of(topology, Windowed)
     if windowed is None or steps_of(topology, Joined):
@@ -250,7 +247,7 @@ def _trace(
     return window.needs, shapes
 
 
-def check_memory(store: StoreSpec | JoinSpec | MatchSpec, settings: Settings, where: str, partitions: int | None = None) -> None:
+def check_memory(store: Shape, settings: Settings, where: str, partitions: int | None = None) -> None:
     """Whether the windows fit in the budget: bytes per key x keys_max x partitions of the source.
 
     One worker may have to hold them all. Before that number is known (None), one is counted.

@@ -24,7 +24,7 @@ from streamer.planning.assemble import Keyed
 from streamer.stages.commit.commit import Commit
 from streamer.stages.commit.transaction import Place
 from streamer.stages.consume.consume import Consume
-from streamer.state.stores import Stateful
+from streamer.state.keyed_store import StateStore
 from streamer.telemetry.logs import get_logger
 from streamer.telemetry.metrics import Metrics
 from streamer.worker.topic_watch import TopicWatch
@@ -95,7 +95,7 @@ class Assignment:
     tells_spares: bool = True
     joined: bool = False
     partitions: set[int] = field(default_factory=set)
-    _new: dict[int, Stateful | None] = field(default_factory=dict)
+    _new: dict[int, StateStore | None] = field(default_factory=dict)
     _learning: _Learning | None = None
     _ready: dict[int, Restored] = field(default_factory=dict)
     _placing: Ends | None = None

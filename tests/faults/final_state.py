@@ -21,12 +21,12 @@ from tests.faults.processes import TOPOLOGIES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from streamer.operators.rolling.store import Store
+    from streamer.operators.rolling.store import RollingStore
 
 RESTORE_S = 60.0
 
 
-def restored(settings: Settings, models: Path, flow: Flow) -> dict[int, Store]:
+def restored(settings: Settings, models: Path, flow: Flow) -> dict[int, RollingStore]:
     """The store of every partition, up to what the group committed."""
     topology, _ = load_topology(TOPOLOGIES[flow])
     worker = Worker(bind(topology, settings, models), settings)
@@ -36,12 +36,12 @@ def restored(settings: Settings, models: Path, flow: Flow) -> dict[int, Store]:
         if time.monotonic() > deadline:
             raise SystemExit(f"after {RESTORE_S:.0f} s {worker.ready()}")
         worker.turn()
-    stores = {partition: cast("Store", store) for partition, store in worker._window.stores.items()}
+    stores = {partition: cast("RollingStore", store) for partition, store in worker._window.stores.items()}
     worker.abandon()
     return stores
 
 
-def rows(stores: dict[int, Store]) -> Iterator[dict[str, Any]]:
+def rows(stores: dict[int, RollingStore]) -> Iterator[dict[str, Any]]:
     """One row per live key: partition, key, event times in microseconds and samples, oldest first."""
     for partition, store in stores.items():
         for key in filter(None, store.dump().keys):

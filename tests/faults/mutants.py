@@ -21,7 +21,7 @@ from streamer.changelog.restore import Restore, Restored
 from streamer.first_instant import leave_when_told
 from streamer.kafka.clients import KafkaClients
 from streamer.operators.rolling.stage import WindowStage
-from streamer.operators.rolling.store import Store
+from streamer.operators.rolling.store import RollingStore
 from streamer.stages.commit.commit import Commit
 from streamer.stages.commit.committing import Committing
 from streamer.stages.commit.doubt import Doubt
@@ -121,9 +121,9 @@ def state_not_rolled_back() -> None:
     """A rollback leaves the windows as the aborted rows made them."""
     make = WindowStage.open
 
-    def keep(self: WindowStage, partition: int) -> Store | None:
+    def keep(self: WindowStage, partition: int) -> RollingStore | None:
         if partition in self.stores and self.spec is not None:
-            return Store(self.spec, self.keys_max)  # restored, and looked at by nobody
+            return RollingStore(self.spec, self.keys_max)  # restored, and looked at by nobody
         return make(self, partition)
 
     WindowStage.open = keep  # type: ignore[method-assign]

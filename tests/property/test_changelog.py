@@ -17,16 +17,17 @@ from streamer.clock import ManualClock
 from streamer.errors import StateError
 from streamer.kafka.memory_log import MemoryConsumer, MemoryLog
 from streamer.limits import CHANGELOG_BYTES_MAX
-from streamer.operators.rolling.store import Results, Store, StoreSpec
+from streamer.operators.rolling.store import RollingSpec, RollingStore
+from streamer.operators.samples import Results
 from streamer.state.delta import Delta, merge
 from streamer.topology.view import Needs, rolling
 
 TOPIC = "g-t-window-changelog"
-SPEC = StoreSpec.of(rolling("10s", max_samples=4), Needs({("a", "mean"), ("b", "rate")}))
+SPEC = RollingSpec.of(rolling("10s", max_samples=4), Needs({("a", "mean"), ("b", "rate")}))
 Rows = list[tuple[Any, int, float]]
 
 
-def advance(store: Store, rows: Sequence[tuple[Any, int, float]]) -> Delta:
+def advance(store: RollingStore, rows: Sequence[tuple[Any, int, float]]) -> Delta:
     """Enter these rows as the live path does; what entered."""
     values = np.array([[a for *_, a in rows], [-a for *_, a in rows]], np.float64).reshape(2, len(rows))
     times = np.array([time for _, time, *_ in rows], np.int64)
@@ -34,8 +35,8 @@ def advance(store: Store, rows: Sequence[tuple[Any, int, float]]) -> Delta:
     return store.advance(keys, times, values, np.arange(len(rows)), Results.empty(SPEC, len(rows)))[0]
 
 
-def new_store() -> Store:
-    return Store(SPEC, 100_000)
+def new_store() -> RollingStore:
+    return RollingStore(SPEC, 100_000)
 
 
 class Writer:
@@ -57,7 +58,7 @@ class Writer:
 
 def restore(
     log: MemoryLog, committed: int | None, seq: int | None, base: int | None = None, *, strict: bool = True
-) -> tuple[Store, Restored]:
+) -> tuple[RollingStore, Restored]:
     """Run a restore to its end."""
     consumer: Any = MemoryConsumer(log, {"group.id": "r", "enable.partition.eof": True})
     reader = Restore(consumer, TOPIC, ManualClock(), strict=strict)
@@ -186,24 +187,24 @@ def test_a_message_that_is_not_ours_is_refused_with_its_place(value: bytes, says
 @pytest.mark.parametrize(
     "other",
     [
-        StoreSpec.of(rolling("10s", max_samples=5), Needs({("a", "mean"), ("b", "rate")})),
-        StoreSpec.of(rolling("11s", max_samples=4), Needs({("a", "mean"), ("b", "rate")})),
-        StoreSpec.of(rolling(count=4), Needs({("a", "mean"), ("b", "rate")})),
-        StoreSpec.of(rolling("10s", max_samples=4), Needs({("a", "mean")})),
-        StoreSpec.of(rolling("10s", max_samples=4), Needs({("a", "mean"), ("c", "rate")})),
+        RollingSpec.of(rolling("10s", max_samples=5), Needs({("a", "mean"), ("b", "rate")})),
+        RollingSpec.of(rolling("11s", max_samples=4), Needs({("a", "mean"), ("b", "rate")})),
+        RollingSpec.of(rolling(count=4), Needs({("a", "mean"), ("b", "rate")})),
+        RollingSpec.of(rolling("10s", max_samples=4), Needs({("a", "mean")})),
+        RollingSpec.of(rolling("10s", max_samples=4), Needs({("a", "mean"), ("c", "rate")})),
     ],
 )
-def test_another_shape_has_another_fingerprint(other: StoreSpec) -> None:
+def test_another_shape_has_another_fingerprint(other: RollingSpec) -> None:
     assert other.fingerprint != SPEC.fingerprint
 
 
 def test_a_rate_of_a_window_by_count_needs_times_that_were_not_kept() -> None:
-    plain, timed = (StoreSpec.of(rolling(count=4), Needs({("a", kind)})) for kind in ("mean", "rate"))
+    plain, timed = (RollingSpec.of(rolling(count=4), Needs({("a", kind)})) for kind in ("mean", "rate"))
     assert (plain.fingerprint, timed.fingerprint) == ("rolling/4/0/a", "rolling/4/0/a/times")
 
 
 def test_asking_more_of_the_same_samples_keeps_the_fingerprint() -> None:
-    more = StoreSpec.of(rolling("10s", max_samples=4), Needs({("a", "std"), ("b", "rate")}, {"a"}))
+    more = RollingSpec.of(rolling("10s", max_samples=4), Needs({("a", "std"), ("b", "rate")}, {"a"}))
     assert more.fingerprint == SPEC.fingerprint
 
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.operators.closing import store as closing_store
+from streamer.operators.closing.spec import ClosingSpec
 from streamer.operators.closing.store import Advanced, ClosingStore
-from streamer.operators.rolling.store import Store, StoreSpec
 from streamer.state.delta import Delta, merge
 from streamer.topology.closing import Closing, hopping, session, tumbling
 from streamer.topology.view import Needs
@@ -23,9 +23,9 @@ SAMPLES = 64
 Step = tuple[str, int]  # key and event time, or "" for a tick
 
 
-def spec_of(window: Closing, *, own_time: bool = True) -> StoreSpec:
-    spec = StoreSpec.of(window, ASKED)
-    return StoreSpec(spec.window, spec.fields, spec.needs, spec.quantiles, spec.keeps_time, own_time)
+def spec_of(window: Closing, *, own_time: bool = True) -> ClosingSpec:
+    spec = ClosingSpec.of(window, ASKED)
+    return ClosingSpec(spec.window, spec.fields, spec.needs, spec.quantiles, spec.keeps_time, own_time)
 
 
 def oracle_of(window: Closing, keys_max: int, *, own_time: bool = True) -> Oracle:
@@ -258,4 +258,4 @@ def test_many_keys_close_by_their_deadlines() -> None:
         live = Live(ClosingStore(spec_of(window), 500)).play(steps, list(range(0, 20_000, 2_048)))
         assert [in_order(row) for row in live.found] == [in_order(row) for row in want]
         assert live.store.keys.evicted == oracle.evicted
-        assert isinstance(live.store, Store)
+        assert isinstance(live.store, ClosingStore)

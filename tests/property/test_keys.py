@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.operators.rolling.store import Results, Store, StoreSpec
+from streamer.operators.rolling.store import RollingSpec, RollingStore
+from streamer.operators.samples import Results
 from streamer.state.delta import TICK, Delta, merge
 from streamer.state.names import Names
 from streamer.topology.view import Needs, Rolling, rolling
@@ -50,7 +51,7 @@ class Expected:
         self.seen.remove(key)
 
 
-def feed(store: Store, rows: Sequence[Row], first: int) -> tuple[Delta, Results]:
+def feed(store: RollingStore, rows: Sequence[Row], first: int) -> tuple[Delta, Results]:
     """Enter one batch; the value of a sample is its place in the input."""
     keys = [str(key).encode() for key, _ in rows]
     times = np.array([time for _, time in rows], np.int64)
@@ -80,8 +81,8 @@ cuts_ = st.lists(st.integers(0, 80), max_size=8)
 def test_evictions_and_expiry_equal_the_oracle(
     queue: int, rows: list[Row], cuts: list[int], keys_max: int, ttl: int, size: int
 ) -> None:
-    spec = StoreSpec.of(window(False, size, ttl), ASKED)
-    live, replayed, joined = (Store(spec, keys_max) for _ in range(3))
+    spec = RollingSpec.of(window(False, size, ttl), ASKED)
+    live, replayed, joined = (RollingStore(spec, keys_max) for _ in range(3))
     oracle, deltas = Expected(keys_max, ttl, size), []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("streamer.state.keys._QUEUE_MIN", queue)
@@ -104,11 +105,11 @@ def test_evictions_and_expiry_equal_the_oracle(
 def test_the_cut_shows_nowhere_and_a_dump_is_the_whole_state(
     rows: list[Row], cuts: list[int], keys_max: int, ttl: int, by_time: bool
 ) -> None:
-    spec = StoreSpec.of(window(by_time, 3, ttl), ASKED)
-    whole, cut = Store(spec, keys_max), Store(spec, keys_max)
+    spec = RollingSpec.of(window(by_time, 3, ttl), ASKED)
+    whole, cut = RollingStore(spec, keys_max), RollingStore(spec, keys_max)
     feed(whole, rows, 0)
     for start, end in edges(len(rows), cuts):
-        loaded = Store(spec, keys_max)
+        loaded = RollingStore(spec, keys_max)
         loaded.load(cut.dump())  # goes on where the other stood, at every cut
         assert loaded.dump() == cut.dump()
         feed(loaded, rows[start:end], start)
@@ -118,12 +119,12 @@ def test_the_cut_shows_nowhere_and_a_dump_is_the_whole_state(
 
 def test_operations_mean_the_same_however_they_are_joined() -> None:
     """A slot given away between two samples of one delta, a tick, and a slot given twice in a row."""
-    spec = StoreSpec.of(rolling(count=4), ASKED)
+    spec = RollingSpec.of(rolling(count=4), ASKED)
     slots = np.array([-2, 0, 0, -3, 1, -2, 0, TICK, -3, -3, 1], np.int32)
     times = np.array([1, 1, 2, 3, 3, 4, 4, 90, 5, 6, 6], np.int64)
     values = np.where(slots >= 0, np.arange(11.0), 0.0)[None, :]
     keys = [b"a", b"b", b"c", b"d", b"e"]
-    whole, single = Store(spec, 9), Store(spec, 9)
+    whole, single = RollingStore(spec, 9), RollingStore(spec, 9)
     whole.apply(Delta(Names.of(keys), slots, times, values))
     for i in range(11):
         opened = int((slots[:i] < TICK).sum())
@@ -136,10 +137,10 @@ def test_operations_mean_the_same_however_they_are_joined() -> None:
 
 
 def test_dumps_of_different_states_differ() -> None:
-    spec = StoreSpec.of(rolling(count=4), ASKED)
+    spec = RollingSpec.of(rolling(count=4), ASKED)
     dumps = []
     for rows in ([(1, 1)], [(1, 2)], [(2, 1)], [(1, 1), (1, 1)], []):
-        store = Store(spec, 9)
+        store = RollingStore(spec, 9)
         feed(store, rows, 0)
         dumps.append(store.dump())
     assert all(dumps[a] != dumps[b] for a in range(5) for b in range(a))
@@ -147,7 +148,7 @@ def test_dumps_of_different_states_differ() -> None:
 
 @pytest.mark.parametrize(("before", "after"), [(None, "20us"), ("20us", None)])
 def test_a_ttl_may_come_and_go(before: str | None, after: str | None) -> None:
-    old, store = (Store(StoreSpec.of(rolling("10us", ttl=ttl), ASKED), 9) for ttl in (before, after))
+    old, store = (RollingStore(RollingSpec.of(rolling("10us", ttl=ttl), ASKED), 9) for ttl in (before, after))
     assert old.spec.fingerprint == store.spec.fingerprint
     feed(old, [(1, 100), (2, 105)], 0)
     store.load(old.dump())
@@ -162,7 +163,7 @@ def test_many_keys_come_and_go() -> None:
     dice = np.random.default_rng(2)
     drawn = dice.integers(0, 3_000, 30_000)
     rows = [(int(key), n) for n, key in enumerate(drawn)]
-    store, oracle = Store(StoreSpec.of(rolling(count=4), ASKED), 1_000), Expected(1_000, 0, 4)
+    store, oracle = RollingStore(RollingSpec.of(rolling(count=4), ASKED), 1_000), Expected(1_000, 0, 4)
     for start in range(0, len(rows), 2_048):
         part = rows[start : start + 2_048]
         _, results = feed(store, part, start)

@@ -15,7 +15,8 @@ from streamer.clock import ManualClock
 from streamer.errors import StateError
 from streamer.kafka.memory_log import MemoryLog
 from streamer.limits import CHANGELOG_BYTES_MAX
-from streamer.operators.rolling.store import Dump, Store
+from streamer.operators.rolling.store import RollingStore
+from streamer.state.keyed_store import Dump
 from streamer.state.names import Names
 from tests.property import test_worker_faults as faults
 from tests.property.test_changelog import SPEC, TOPIC, Rows, Writer, commits_, new_store, restore, rows_
@@ -29,7 +30,7 @@ from tests.unit.test_bases import small_snapshots
 __all__ = ["short_waits"]
 
 
-def same(one: Store, other: Store) -> bool:
+def same(one: RollingStore, other: RollingStore) -> bool:
     """Whether two stores are equal, bit for bit."""
     a, b = one.dump(), other.dump()
     assert a.keys == b.keys
@@ -63,7 +64,7 @@ class Snapshotting(Writer):
             if self._number == self._snapshot.messages:
                 self.base, self._snapshot = self._first, None
 
-    def restored(self, *, strict: bool = True) -> Store:
+    def restored(self, *, strict: bool = True) -> RollingStore:
         """What a restore makes of the log, checked against where the writer is."""
         store, done = restore(self.log, self.next, self.seq, self.base, strict=strict)
         assert (done.seq, done.next, done.base) == (self.seq, [self.next], self.base)

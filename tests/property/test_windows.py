@@ -14,9 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamer.operators.rolling import kernels
+from streamer.operators import aggregates
 from streamer.operators.rolling.stage import WindowStage
-from streamer.operators.rolling.store import StoreSpec
+from streamer.operators.rolling.store import RollingSpec
 from streamer.rows.batch import Batch
 from streamer.topology.view import AGGREGATES, Needs, Rolling, Window, rolling
 
@@ -54,7 +54,7 @@ class Flow:
 
     def __post_init__(self) -> None:
         asked = needs(len(self.window.looks))
-        self.stage = WindowStage(StoreSpec.of(self.window, asked), asked, self.look, 10_000)
+        self.stage = WindowStage(RollingSpec.of(self.window, asked), asked, self.look, 10_000)
         for partition in range(self.partitions):
             self.stage.open(partition)
 
@@ -306,11 +306,11 @@ def test_many_keys_keep_apart() -> None:
 
 
 def test_what_nobody_asks_for_is_neither_kept_nor_computed() -> None:
-    spec = StoreSpec.of(rolling(count=4), Needs({("a", "last")}, set(), {"b"}))
+    spec = RollingSpec.of(rolling(count=4), Needs({("a", "last")}, set(), {"b"}))
     assert (spec.fields, spec.needs, spec.keeps_time) == (("a",), (0,), False)
     asked = Needs({("a", "mean")}, further=[Needs({("b", "min")}, {"b"})])
-    spec = StoreSpec.of(rolling("1s", "2s"), asked)
+    spec = RollingSpec.of(rolling("1s", "2s"), asked)
     assert spec.fields == ("a", "b")
-    assert spec.needs == (kernels.NEED_SUM, 0, 0, kernels.NEED_RANGE | kernels.NEED_MATRIX)
+    assert spec.needs == (aggregates.NEED_SUM, 0, 0, aggregates.NEED_RANGE | aggregates.NEED_MATRIX)
     assert spec.matrices == (-1, -1, -1, 0)
-    assert StoreSpec.of(rolling(count=4), Needs({("a", "rate")})).keeps_time
+    assert RollingSpec.of(rolling(count=4), Needs({("a", "rate")})).keeps_time

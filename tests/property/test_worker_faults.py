@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streamer.operators.rolling.store import Store
+from streamer.operators.rolling.store import RollingStore
 from tests.unit import flows
 from tests.unit.faulty import FaultTest, short_waits
 
@@ -53,7 +53,7 @@ def windows_are_right(test: FaultTest, count: int = flows.COUNT) -> bool:
     assert sum(map(len, stores.values())) == len(last)
     for (key, partition), window in last.items():
         store = stores[int(partition)]
-        assert isinstance(store, Store)
+        assert isinstance(store, RollingStore)
         found = store.samples(key)
         assert found is not None
         # fields are kept by name: load, value

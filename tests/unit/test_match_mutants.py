@@ -9,8 +9,8 @@ import pytest
 from streamer.operators.match.stage import MatchStage, Namer
 from streamer.operators.match.store import MatchStore, Outcome, _Line
 from streamer.operators.progress import Levels
-from streamer.operators.rolling.store import Dump
 from streamer.rows.batch import Batch
+from streamer.state.keyed_store import Dump
 from streamer.testing import TopologyTest
 from tests.property.test_match import LATE_S, Flow, Row, check, run
 from tests.unit.test_bases import small_snapshots

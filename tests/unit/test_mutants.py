@@ -14,7 +14,7 @@ from streamer.errors import StreamerError
 from streamer.kafka.memory_log import MemoryProducer
 from streamer.operators.infer.stage import Infer
 from streamer.operators.rolling.stage import WindowStage
-from streamer.operators.rolling.store import Store
+from streamer.operators.rolling.store import RollingStore
 from streamer.rows.batch import Batch, Records
 from streamer.stages.commit import committing
 from streamer.stages.commit.commit import Commit
@@ -181,9 +181,9 @@ def state_not_rolled_back(patch: Patch) -> None:
     """A rollback leaves the windows as the aborted rows made them."""
     make = WindowStage.open
 
-    def keep(self: WindowStage, partition: int) -> Store | None:
+    def keep(self: WindowStage, partition: int) -> RollingStore | None:
         if partition in self.stores and self.spec is not None:
-            return Store(self.spec, self.keys_max)
+            return RollingStore(self.spec, self.keys_max)
         return make(self, partition)
 
     patch.setattr(WindowStage, "open", keep)

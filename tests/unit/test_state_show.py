@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from streamer import Model, hopping, rolling, session, tumbling
-from streamer.cli.state import describe, empty_store
+from streamer.cli.state import describe
 from streamer.planning.plan import windows_of
 from streamer.testing import TopologyTest, constant
 from streamer.topology.topology import Topology
@@ -37,7 +37,7 @@ def test_the_store_is_the_workers_and_tells_its_samples(window: Any) -> None:
         live = test.worker._window.stores[0]
     spec = windows_of(declared)
     assert spec is not None
-    empty = empty_store(spec, 10)
+    empty = spec.open(10)
     assert (type(empty), empty.spec.fingerprint) == (type(live), live.spec.fingerprint)
     assert describe(empty, b"s") is None
     found = describe(live, b"s")

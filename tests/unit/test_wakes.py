@@ -8,13 +8,13 @@ from streamer.changelog.blocks import Mark
 from streamer.changelog.restore import Restore
 from streamer.clock import ManualClock
 from streamer.kafka.memory_log import MemoryConsumer, MemoryLog, MemoryProducer
-from streamer.operators.rolling.store import Store, StoreSpec
+from streamer.operators.rolling.store import RollingSpec, RollingStore
 from streamer.stages.consume.consume import Consume
 from streamer.topology.view import rolling
 from tests.unit.faulty import kafka_error
 
 STEP_S = 0.01
-SPEC = StoreSpec(rolling(count=4), ("value",), (0,), ((),), keeps_time=False)
+SPEC = RollingSpec(rolling(count=4), ("value",), (0,), ((),), keeps_time=False)
 
 
 class Sleeper(MemoryConsumer):
@@ -40,7 +40,7 @@ def test_a_client_that_sleeps_is_woken() -> None:
     sleeper = Sleeper(MemoryLog(1, clock), clock)
     restore = Restore(cast("Consumer", sleeper), "changelog", clock, strict=True)
     started = clock.monotonic()
-    restore.begin(0, Store(SPEC, 10), [None], Mark(None), (0, 0))
+    restore.begin(0, RollingStore(SPEC, 10), [None], Mark(None), (0, 0))
     while not restore.step(0.0):
         clock.advance(STEP_S)
         assert clock.monotonic() - started < 1.0, "nobody woke it"
@@ -54,7 +54,7 @@ def test_a_client_that_does_not_wake_is_left_alone() -> None:
     clock = ManualClock()
     sleeper = Sleeper(MemoryLog(1, clock), clock)
     restore = Restore(cast("Consumer", sleeper), "changelog", clock, strict=True)
-    restore.begin(0, Store(SPEC, 10), [None], Mark(None), (0, 0))
+    restore.begin(0, RollingStore(SPEC, 10), [None], Mark(None), (0, 0))
     clock.advance(2.0)
     for _ in range(100):
         assert not restore.step(0.0)

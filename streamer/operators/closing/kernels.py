@@ -13,8 +13,8 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from streamer.operators.rolling import kernels
-from streamer.operators.rolling.kernels import FIRST, NEED_MATRIX, NEED_ORDER
+from streamer.operators.aggregates import FIRST, NEED_MATRIX, NEED_ORDER, aggregate, in_order
+from streamer.operators.rings import straight, unroll
 from streamer.state.kernel_cache import njit
 from streamer.state.timers import pop, push
 
@@ -152,13 +152,13 @@ def _write(slot, first, n, start, end, row, op, final, state, ask, out):  # type
     out_span[0, k] = ring_t[slot, (begin + n - 1) % size] - ring_t[slot, begin]
     scratch = np.empty(n)
     for f in range(ring.shape[1]):
-        samples = kernels._straight(ring[slot, f], begin, n, scratch)
+        samples = straight(ring[slot, f], begin, n, scratch)
         newest[f, k], block[f, FIRST, k] = samples[n - 1], samples[0]
-        kernels._aggregate(samples, n, needs[f], block, f, k)
+        aggregate(samples, n, needs[f], block, f, k)
         if needs[f] & NEED_MATRIX:
-            kernels._unroll(samples, 0, n, matrix[places[f], k])
+            unroll(samples, 0, n, matrix[places[f], k])
         if needs[f] & NEED_ORDER:
-            kernels._in_order(samples, n, quantiles[f], scratch, block, f, k)
+            in_order(samples, n, quantiles[f], scratch, block, f, k)
 
 
 @njit(_B1(_I8, _I8, _CONFIG, _STATE, _ASK, _OUT), cache=True, nogil=True)

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.features.call import features_of
-from streamer.operators.rolling.stage import column_of, ticking_rows
-from streamer.operators.rolling.store import Results, StoreSpec
+from streamer.operators.aggregates import column_of
+from streamer.operators.closing.spec import ClosingSpec
+from streamer.operators.rolling.stage import ticking_rows
+from streamer.operators.samples import Results
 from streamer.rows.batch import Batch, DeadLetter, Spans, headers_of
 from streamer.state.delta import Delta, merge
-from streamer.topology.closing import Closing
 from streamer.topology.topology import FeatureFunction
 from streamer.topology.view import Look, Needs, Window
 
@@ -42,7 +43,7 @@ class CloseStage:
         evicted: keys forgotten for want of room so far.
     """
 
-    spec: StoreSpec
+    spec: ClosingSpec
     needs: Needs
     features: FeatureFunction
     keys_max: int
@@ -52,16 +53,14 @@ class CloseStage:
     stores: "dict[int, ClosingStore]" = field(default_factory=dict)
     truncated: int = 0
     evicted: int = 0
-    _store: "type[ClosingStore]" = field(init=False)
 
     def __post_init__(self) -> None:
-        from streamer.operators.closing.store import ClosingStore  # noqa: PLC0415 - seconds of compiling, for flows that need it
-
-        self._store = ClosingStore
+        # Seconds of compiling, for flows that need it, and before their first partition comes.
+        from streamer.operators.closing import store  # noqa: F401, PLC0415
 
     def open(self, partition: int) -> "ClosingStore":
         """A new, empty store for a partition; replaces the one there was."""
-        store = self.stores[partition] = self._store(self.spec, self.keys_max)
+        store = self.stores[partition] = self.spec.open(self.keys_max)
         return store
 
     def close(self, partition: int) -> None:
@@ -76,7 +75,6 @@ class CloseStage:
     @property
     def idle_s(self) -> float:
         """A partition that is silent for so long closes its windows; 0 for never."""
-        assert isinstance(self.spec.window, Closing), "rolling windows have another stage"
         return self.spec.window.idle_us / 1e6
 
     def __call__(self, batch: Batch) -> None:

@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 from streamer.operators.closing import kernels as closing
 from streamer.operators.closing.kernels import CLOCK, COUNTERS, DUE, IDLE, LATES, OPS, REFUSED, ROWS, TRUNCATED, USED, WATERMARK
-from streamer.operators.rolling.store import Results, Store
+from streamer.operators.closing.spec import ClosingSpec
+from streamer.operators.samples import Results, SampleStore, tick_of
 from streamer.state.delta import TICK, Delta, opening
 from streamer.state.growth import grown
-from streamer.state.names import NO_NAMES, Names
+from streamer.state.names import Names
 from streamer.state.timers import room
-from streamer.topology.closing import Closing
 
 _ROWS_MIN = 64
 _NO_NUMBERS = np.empty(0, np.int64)
@@ -95,27 +95,21 @@ class _Output:
         return Rows(keys, row[:n], start[:n], end[:n], final[:n], newest[:, :n], results)
 
 
-class ClosingStore(Store):
+class ClosingStore(SampleStore):
     """A store of windows that close."""
 
-    window: Closing
+    spec: ClosingSpec
     _armed: NDArray[np.int64]
     _due: tuple[NDArray[np.int64], NDArray[np.int32]]
     _idle: tuple[NDArray[np.int64], NDArray[np.int32]]
     _counters: NDArray[np.int64]
     _holder: NDArray[np.int32]
 
-    def __post_init__(self) -> None:
-        assert isinstance(self.spec.window, Closing), "rolling windows have another store"
-        self.window = self.spec.window
-        super().__post_init__()
+    def __init__(self, spec: ClosingSpec, keys_max: int) -> None:
+        super().__init__(spec, keys_max)
+        self.window = spec.window
         self._armed = _NO_NUMBERS
         self._rebuild()
-
-    def _empty_arrays(self) -> dict[str, NDArray[Any]]:
-        arrays = super()._empty_arrays()
-        arrays["start"] = np.zeros(len(arrays["seen"]), np.int64)
-        return arrays
 
     def _config(self, *, final: bool, each: bool) -> NDArray[np.int64]:
         window = self.window
@@ -184,8 +178,7 @@ class ClosingStore(Store):
 
     def close_until(self, time_us: int, *, final: bool) -> Advanced:
         """The watermark advances to `time_us`; with `final` there is a row for each window that closes."""
-        values = np.zeros((len(self.spec.fields), 1))
-        delta = Delta(NO_NAMES, np.array([TICK], np.int32), np.array([time_us], np.int64), values)
+        delta = tick_of(self.spec, time_us)
         output = self._repeat(delta, final=final)
         slots = output.columns[0][: self._counters[ROWS]]
         return Advanced(delta, output.rows(list(self.keys.index.names(slots))))
@@ -211,7 +204,7 @@ class ClosingStore(Store):
         self._begin()
         at = 0
         while at < len(delta.slots):
-            at, _ = closing.repeat(delta.slots, delta.times, delta.values, at, config, self._state(), self._asked, output.columns)
+            at, _ = closing.repeat(delta.slots, delta.times, delta.values, at, config, self._state(), self.asked, output.columns)
             if at < len(delta.slots):
                 output.grow(self)
         opened = delta.slots[delta.slots < TICK]
@@ -253,7 +246,7 @@ class ClosingStore(Store):
             why = closing.FULL
             while at < n and why != closing.MOVED:
                 at, why = closing.advance(
-                    slots, times, values, at, config, self._state(), self._asked, output.columns,
+                    slots, times, values, at, config, self._state(), self.asked, output.columns,
                     (place, self._holder, *notes.columns),
                 )  # fmt: skip
                 if why == closing.FULL:

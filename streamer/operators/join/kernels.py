@@ -12,8 +12,8 @@ Stream 0 is the source. Its rows enter a ring too, if they have a window of thei
 
 import numpy as np
 
+from streamer.operators.aggregates import FIRST, NEED_MATRIX, NEED_ORDER, SUM, aggregate, in_order
 from streamer.operators.join.rows import HIDDEN, OFFSET, STREAM
-from streamer.operators.rolling.kernels import FIRST, NEED_MATRIX, NEED_ORDER, SUM, _aggregate, _in_order
 from streamer.state.kernel_cache import njit
 from streamer.topology.joins import FAR
 
@@ -157,9 +157,9 @@ def _look(  # type: ignore[no-untyped-def]
             width = matrix.shape[2]
             for j in range(n):
                 matrix[places[column + f], row, width - n + j] = scratch[j]
-        _aggregate(scratch, n, need, out, column + f, row)
+        aggregate(scratch, n, need, out, column + f, row)
         if need & NEED_ORDER:
-            _in_order(scratch, n, quantiles[column + f], scratch, out, column + f, row)
+            in_order(scratch, n, quantiles[column + f], scratch, out, column + f, row)
 
 
 @njit(

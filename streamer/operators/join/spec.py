@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.operators.aggregates import NEED_MATRIX, asked_bits
 from streamer.operators.join.rows import HIDDEN, OFFSET
-from streamer.operators.rolling import kernels
-from streamer.operators.rolling.store import KEY_OVERHEAD_BYTES, asked_bits
 from streamer.state.bounds import Damaged, check_names, within
 from streamer.state.delta import Delta
+from streamer.state.keyed_store import KEY_OVERHEAD_BYTES
 from streamer.topology.joins import FAR, Join, Sight
 from streamer.topology.view import Needs, Rolling
 
@@ -169,7 +169,7 @@ class Looks:
         quantiles = np.full((len(asked), max(map(len, asked), default=0)), np.nan)
         for column, wanted in enumerate(asked):
             quantiles[column, : len(wanted)] = wanted
-        wide = np.array([bool(b & kernels.NEED_MATRIX) for b in bits], np.bool_)
+        wide = np.array([bool(b & NEED_MATRIX) for b in bits], np.bool_)
         places = np.where(wide, np.cumsum(wide) - 1, -1).astype(np.int64)
         table = np.array(rows, np.int64).reshape(len(rows), 5)
         return Looks(table, np.array(bits, np.uint8), quantiles, places, first)

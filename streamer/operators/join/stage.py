@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from streamer.features.call import features_of
 from streamer.limits import JOIN_ROWS_AHEAD_MAX, JOIN_ROWS_WAITING_MAX, ROWS_PER_BATCH_MAX
+from streamer.operators.aggregates import AGGREGATE_ROWS, column_of
 from streamer.operators.join.rows import HIDDEN, OFFSET, TIMESTAMP_MS
 from streamer.operators.join.spec import JoinSpec, Looks, Stream
 from streamer.operators.progress import Reach
-from streamer.operators.rolling import kernels
-from streamer.operators.rolling.stage import column_of
 from streamer.rows.batch import Batch
 from streamer.rows.partitions import partition_rows
 from streamer.state.delta import Delta
@@ -219,7 +218,7 @@ class JoinStage:
                     for name, kind in needs.aggregates
                 },
                 {name: released.matrix[self._looks.places[at[name]]][:, -stream.samples :] for name in needs.matrices},
-                {(name, q): block[name][kernels.AGGREGATE_ROWS + self._quantile(at[name], q)] for name, q in needs.quantiles},
+                {(name, q): block[name][AGGREGATE_ROWS + self._quantile(at[name], q)] for name, q in needs.quantiles},
             )
         return Window(looks, {})
 

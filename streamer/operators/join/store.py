@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.operators.aggregates import AGGREGATE_ROWS
 from streamer.operators.join import kernels as joining
 from streamer.operators.join.rows import HIDDEN, OFFSET
 from streamer.operators.join.spec import JoinSpec, Looks
-from streamer.operators.rolling import kernels
-from streamer.operators.rolling.store import Dump
 from streamer.state.bounds import Damaged, check_arrays, check_names, shape_of, size_of, within
 from streamer.state.delta import TICK, Delta, merge
 from streamer.state.growth import grown, grown_capacity
+from streamer.state.keyed_store import Dump
 from streamer.state.keys import Keys
 from streamer.state.names import NO_NAMES, Names
 from streamer.state.watermarks import NEVER
@@ -29,7 +29,7 @@ class Released:
     Attributes:
         times, slots, values: (rows,), (rows,) and (rows, offset, timestamp and columns).
         count, span_us: (looks, rows).
-        aggregates: (columns, kernels.AGGREGATE_ROWS + q + 1, rows); the newest sample last.
+        aggregates: (columns, AGGREGATE_ROWS + q + 1, rows); the newest sample last.
         matrix: (matrices, rows, samples).
     """
 
@@ -51,7 +51,7 @@ class Released:
             np.zeros((rows, HIDDEN - OFFSET + len(spec.columns))),
             np.zeros((len(looks.table), rows), np.int64),
             np.zeros((len(looks.table), rows), np.int64),
-            np.zeros((len(looks.needs), kernels.AGGREGATE_ROWS + looks.quantiles.shape[1] + 1, rows)),
+            np.zeros((len(looks.needs), AGGREGATE_ROWS + looks.quantiles.shape[1] + 1, rows)),
             np.full((looks.matrices, rows, samples), np.nan),
         )
 

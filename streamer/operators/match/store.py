@@ -17,9 +17,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.operators.rolling.store import Dump
 from streamer.state.bounds import Damaged, check_arrays, check_names, size_of, within
 from streamer.state.delta import TICK, Delta, opening
+from streamer.state.keyed_store import Dump
 from streamer.state.names import NO_NAMES, Names
 from streamer.state.watermarks import NEVER
 

@@ -11,7 +11,7 @@ from streamer.operators.closing.stage import CloseStage
 from streamer.operators.rekey import header
 from streamer.operators.rekey.grid import Grid
 from streamer.operators.rolling.stage import WindowStage
-from streamer.operators.rolling.store import Store
+from streamer.operators.samples import SampleStore
 from streamer.rows.batch import Batch, DeadLetter, Origin, Records, Said, Tick, headers_of
 from streamer.rows.partitions import partition_rows
 from streamer.stages.decode.decode import owed
@@ -95,7 +95,7 @@ class RekeyedWindows:
         """Keys that made room for others."""
         return self.stage.evicted
 
-    def open(self, partition: int) -> Store | None:
+    def open(self, partition: int) -> SampleStore | None:
         """A new, empty store for a partition."""
         return self.stage.open(partition)
 

@@ -10,7 +10,7 @@ import numpy as np
 from streamer.kafka.message_sizes import MessageSizes
 from streamer.limits import REKEY_ROOM_BYTES
 from streamer.operators.rekey import header
-from streamer.operators.rolling.store import Store
+from streamer.operators.rolling.store import RollingStore
 from streamer.rows.batch import Batch
 from streamer.rows.partitions import partition_rows
 from streamer.stages.produce.oversize import refuse
@@ -44,7 +44,7 @@ class Progress:
     rows: dict[int, int] = field(default_factory=dict)
     silent: set[int] = field(default_factory=set)
     fallen_silent: Callable[[], list[int]] = list
-    stores: dict[int, Store] = field(default_factory=dict)
+    stores: dict[int, RollingStore] = field(default_factory=dict)
     keys: int = 0
     truncated: int = 0
     evicted: int = 0

@@ -1,136 +1,15 @@
 """Compiled window kernels. One call advances every key of a batch, row after row, in the order of the log.
 
-Aggregates are two-pass over the samples in the window, never running sums, and relative to one of the samples: they stay
-right at a level of 1e9 and after a 1e200 has left, and a constant series has its value as mean and no deviation at all.
-Four fixed lanes per sum let the compiler vectorise without reordering, so that a result depends on the samples alone and
-not on how the input was cut into batches.
-
 What is asked is laid out in columns, one per look-back and field: column = look * fields + field.
 
 Signatures are eager and cached: importing this module compiles once per machine (NUMBA_CACHE_DIR moves the cache).
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamer.operators.aggregates import FIRST, NEED_MATRIX, NEED_ORDER, aggregate, in_order
+from streamer.operators.rings import straight, unroll
 from streamer.state.kernel_cache import njit
-
-# What a column is asked for, as bits, so that a pass nobody reads is not made.
-NEED_SUM, NEED_STD, NEED_RANGE, NEED_MATRIX, NEED_FIRST, NEED_ORDER = 1, 2, 4, 8, 16, 32
-# Rows of the aggregate block; the quantiles of a column stand below.
-SUM, MEAN, STD, MIN, MAX, FIRST, DISTINCT = 0, 1, 2, 3, 4, 5, 6
-AGGREGATE_ROWS = 7
-
-
-@njit("float64(float64[::1], int64)", cache=True, nogil=True)
-def _excess(samples, n):  # type: ignore[no-untyped-def]
-    """Sum of the differences to the first sample: exactly zero for a constant series, and small at a high level."""
-    base = samples[0]
-    a = b = c = d = 0.0
-    whole = n - n % 4
-    for j in range(0, whole, 4):
-        a += samples[j] - base
-        b += samples[j + 1] - base
-        c += samples[j + 2] - base
-        d += samples[j + 3] - base
-    for j in range(whole, n):
-        a += samples[j] - base
-    return (a + b) + (c + d)
-
-
-@njit("float64(float64[::1], int64, float64)", cache=True, nogil=True)
-def _squares(samples, n, mean):  # type: ignore[no-untyped-def]
-    a = b = c = d = 0.0
-    whole = n - n % 4
-    for j in range(0, whole, 4):
-        x0, x1, x2, x3 = samples[j] - mean, samples[j + 1] - mean, samples[j + 2] - mean, samples[j + 3] - mean
-        a += x0 * x0
-        b += x1 * x1
-        c += x2 * x2
-        d += x3 * x3
-    for j in range(whole, n):
-        x0 = samples[j] - mean
-        a += x0 * x0
-    return (a + b) + (c + d)
-
-
-@njit("UniTuple(float64, 2)(float64[::1], int64)", cache=True, nogil=True)
-def _range(samples, n):  # type: ignore[no-untyped-def]
-    # Comparisons instead of min() and max(): samples are never NaN, and the compiler then uses its vector forms.
-    a = b = c = d = samples[0]
-    e = f = g = h = samples[0]
-    whole = n - n % 4
-    for j in range(0, whole, 4):
-        x0, x1, x2, x3 = samples[j], samples[j + 1], samples[j + 2], samples[j + 3]
-        a = x0 if x0 < a else a
-        b = x1 if x1 < b else b
-        c = x2 if x2 < c else c
-        d = x3 if x3 < d else d
-        e = x0 if x0 > e else e
-        f = x1 if x1 > f else f
-        g = x2 if x2 > g else g
-        h = x3 if x3 > h else h
-    low, high = min(min(a, b), min(c, d)), max(max(e, f), max(g, h))
-    for j in range(whole, n):
-        low, high = min(low, samples[j]), max(high, samples[j])
-    return low, high
-
-
-@njit("void(float64[::1], int64, uint8, float64[:, :, ::1], int64, int64)", cache=True, nogil=True)
-def _aggregate(samples, n, need, out, column, row):  # type: ignore[no-untyped-def]
-    if need & (NEED_SUM | NEED_STD):
-        excess = _excess(samples, n)
-        mean = samples[0] + excess / n
-        out[column, SUM, row] = n * samples[0] + excess
-        out[column, MEAN, row] = mean
-        if need & NEED_STD:
-            out[column, STD, row] = np.sqrt(_squares(samples, n, mean) / n)
-    if need & NEED_RANGE:
-        out[column, MIN, row], out[column, MAX, row] = _range(samples, n)
-
-
-@njit("void(float64[::1], int64, float64[::1], float64[::1], float64[:, :, ::1], int64, int64)", cache=True, nogil=True)
-def _in_order(samples, n, quantiles, scratch, out, column, row):  # type: ignore[no-untyped-def]
-    """NEED_ORDER: quantiles, interpolated exactly as numpy's default does it, and how many values differ.
-
-    `scratch` has room for n samples and is used up; it may be `samples`.
-    """
-    scratch[:n] = samples[:n]
-    scratch[:n].sort()
-    distinct = 1
-    for j in range(1, n):
-        distinct += scratch[j] != scratch[j - 1]
-    out[column, DISTINCT, row] = distinct
-    for q in range(quantiles.shape[0]):
-        if np.isnan(quantiles[q]):  # other columns have more of them
-            break
-        place = quantiles[q] * (n - 1)
-        below = min(int(place), n - 1)
-        low, high, part = scratch[below], scratch[min(below + 1, n - 1)], place - below
-        value = high - (high - low) * (1 - part) if part >= 0.5 else low + (high - low) * part
-        out[column, AGGREGATE_ROWS + q, row] = value
-
-
-@njit("void(float64[::1], int64, int64, float64[::1])", cache=True, nogil=True)
-def _unroll(ring: NDArray[np.float64], oldest: int, n: int, row: NDArray[np.float64]) -> None:
-    """Copy n samples of a ring, oldest first, to the right end of a matrix row: two runs, before and after the wrap."""
-    size = ring.shape[0]
-    tail = min(n, size - oldest)
-    to, begin = np.uint64(row.shape[0] - n), np.uint64(oldest)
-    for j in range(np.uint64(tail)):
-        row[to + j] = ring[begin + j]
-    to += np.uint64(tail)
-    for j in range(np.uint64(n - tail)):
-        row[to + j] = ring[j]
-
-
-@njit("float64[::1](float64[::1], int64, int64, float64[::1])", cache=True, nogil=True)
-def _straight(ring, oldest, n, scratch):  # type: ignore[no-untyped-def]
-    """The n samples of a ring from `oldest` on: where they lie, or copied when they are wrapped around its end."""
-    if oldest + n <= ring.shape[0]:
-        return ring[oldest : oldest + n]
-    _unroll(ring, oldest, n, scratch[:n])
-    return scratch[:n]
 
 
 @njit(
@@ -140,10 +19,10 @@ def _straight(ring, oldest, n, scratch):  # type: ignore[no-untyped-def]
 )
 def _run(ring, oldest, n, need, quantiles, scratch, out, column, row):  # type: ignore[no-untyped-def]
     """Aggregate n samples of a ring from `oldest` on, in their order."""
-    samples = _straight(ring, oldest, n, scratch)
-    _aggregate(samples, n, need, out, column, row)
+    samples = straight(ring, oldest, n, scratch)
+    aggregate(samples, n, need, out, column, row)
     if need & NEED_ORDER:
-        _in_order(samples, n, quantiles, scratch, out, column, row)
+        in_order(samples, n, quantiles, scratch, out, column, row)
 
 
 @njit(
@@ -202,10 +81,10 @@ def roll_by_count(  # type: ignore[no-untyped-def]
                 need = needs[column]
                 out[column, FIRST, row] = ring[slot, f, oldest]
                 if need & NEED_MATRIX:
-                    _unroll(ring[slot, f], oldest, n, matrix[places[column], row])
+                    unroll(ring[slot, f], oldest, n, matrix[places[column], row])
                 # A full ring has no end: its samples are taken as they lie.
                 if n == size and need & NEED_ORDER == 0:
-                    _aggregate(ring[slot, f], n, need, out, column, row)
+                    aggregate(ring[slot, f], n, need, out, column, row)
                 else:
                     _run(ring[slot, f], oldest, n, need, quantiles[column], scratch, out, column, row)
 
@@ -225,23 +104,6 @@ def _later_than(ring_t, start, held, time):  # type: ignore[no-untyped-def]
         else:
             low = middle + 1
     return low
-
-
-@njit(
-    "void(int64[::1], int64[::1], float64[:, :, ::1], int64[:, ::1], float64[:, :, ::1], int64[:, ::1])", cache=True, nogil=True
-)
-def straighten(
-    starts: NDArray[np.int64], held: NDArray[np.int64], ring: NDArray[np.float64], ring_t: NDArray[np.int64],
-    out: NDArray[np.float64], out_t: NDArray[np.int64],
-) -> None:  # fmt: skip
-    """Copy what rings of times and samples hold to the beginning of others, whose other places are 0 and stay untouched."""
-    fields, size = ring.shape[1:]
-    for slot in range(len(starts)):
-        start, n = starts[slot], held[slot]
-        before = min(n, size - start)
-        out_t[slot, :before], out_t[slot, before:n] = ring_t[slot, start : start + before], ring_t[slot, : n - before]
-        for f in range(fields):
-            _unroll(ring[slot, f], start, n, out[slot, f, :n])
 
 
 @njit("void(int64[::1], float64[:, ::1], int64, int64, int64)", cache=True, nogil=True)
@@ -304,16 +166,16 @@ def _look_back(  # type: ignore[no-untyped-def]
             column = look * fields + f
             need = needs[column]
             if stored:
-                samples = _straight(ring[f], begin, n, scratch)
+                samples = straight(ring[f], begin, n, scratch)
             else:  # older than everything a full ring holds: it stands alone
                 scratch[0] = values[f, i]
                 samples = scratch[:1]
             out[column, FIRST, row] = samples[0]
-            _aggregate(samples, n, need, out, column, row)
+            aggregate(samples, n, need, out, column, row)
             if need & NEED_MATRIX:
-                _unroll(samples, 0, n, matrix[places[column], row])
+                unroll(samples, 0, n, matrix[places[column], row])
             if need & NEED_ORDER:
-                _in_order(samples, n, quantiles[column], scratch, out, column, row)
+                in_order(samples, n, quantiles[column], scratch, out, column, row)
 
 
 @njit(

@@ -10,7 +10,7 @@ the newest pane of the key says which one a cell holds.
 
 import numpy as np
 
-from streamer.operators.rolling.kernels import FIRST, MAX, MEAN, MIN, NEED_FIRST, NEED_RANGE, NEED_STD, NEED_SUM, STD, SUM
+from streamer.operators.aggregates import FIRST, MAX, MEAN, MIN, NEED_FIRST, NEED_RANGE, NEED_STD, NEED_SUM, STD, SUM
 from streamer.state.kernel_cache import njit
 
 # What a pane keeps of a field, as far as it is asked for; MIDDLE is (EXCESS + LOST) / n. An empty cell holds what changes

@@ -1,26 +1,29 @@
 """Windows that keep summaries of slices of event time, panes, in place of samples: long look-backs in little memory."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.operators.rolling import kernels, pane_kernels
-from streamer.operators.rolling.store import FIRST_CAPACITY, KEY_OVERHEAD_BYTES, Results, Store, StoreSpec
+from streamer.operators import aggregates
+from streamer.operators.rolling import pane_kernels
+from streamer.operators.rolling.store import RollingSpec, RollingStore
+from streamer.operators.samples import Results
 from streamer.state.bounds import TIME_US_MAX, Damaged, within
+from streamer.state.keyed_store import FIRST_CAPACITY, KEY_OVERHEAD_BYTES
 
 _PARTS_OF = {
-    kernels.NEED_SUM: (pane_kernels.BASE, pane_kernels.EXCESS, pane_kernels.LOST),
-    kernels.NEED_STD: (pane_kernels.BASE, pane_kernels.EXCESS, pane_kernels.LOST, pane_kernels.SQUARES, pane_kernels.MIDDLE),
-    kernels.NEED_RANGE: (pane_kernels.LOW, pane_kernels.HIGH),
-    kernels.NEED_FIRST: (pane_kernels.OLDEST,),
+    aggregates.NEED_SUM: (pane_kernels.BASE, pane_kernels.EXCESS, pane_kernels.LOST),
+    aggregates.NEED_STD: (pane_kernels.BASE, pane_kernels.EXCESS, pane_kernels.LOST, pane_kernels.SQUARES, pane_kernels.MIDDLE),
+    aggregates.NEED_RANGE: (pane_kernels.LOW, pane_kernels.HIGH),
+    aggregates.NEED_FIRST: (pane_kernels.OLDEST,),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class PaneSpec(StoreSpec):
+class PaneSpec(RollingSpec):
     """Shape of a store of panes; only those parts of a field are kept that one of the look-backs asks for."""
 
     @property
@@ -32,7 +35,7 @@ class PaneSpec(StoreSpec):
     @property
     def keeps_first(self) -> bool:
         """Whether somebody asks for the oldest sample of a window."""
-        return any(bits & kernels.NEED_FIRST for bits in self.bits)
+        return any(bits & aggregates.NEED_FIRST for bits in self.bits)
 
     def places(self) -> NDArray[np.int64]:
         """Where the parts of each field stand: (fields, PARTS), -1 for those that nobody asks for."""
@@ -61,18 +64,15 @@ class PaneSpec(StoreSpec):
         return PaneStore(self, keys_max)
 
 
-@dataclass(slots=True)
-class PaneStore(Store):
+class PaneStore(RollingStore):
     """Panes of all keys of one partition; all else is as in a store of samples."""
 
     spec: PaneSpec
-    _panes: NDArray[np.int64] = field(init=False)
-    _places: NDArray[np.int64] = field(init=False)
 
-    def __post_init__(self) -> None:
-        Store.__post_init__(self)  # super() does not know a class with slots
-        self._panes = self._looks // self.spec.window.resolution_us
-        self._places = self.spec.places()
+    def __init__(self, spec: PaneSpec, keys_max: int) -> None:
+        super().__init__(spec, keys_max)
+        self._panes = self._looks // spec.window.resolution_us
+        self._places = spec.places()
 
     def _empty_arrays(self) -> dict[str, NDArray[Any]]:
         spec, capacity, panes = self.spec, min(FIRST_CAPACITY, self.keys_max), self.spec.window.samples
@@ -95,9 +95,14 @@ class PaneStore(Store):
         end, n, first_t, parts = (self.arrays[name] for name in ("end", "n", "first_t", "parts"))
         pane_kernels.roll_panes(
             slots, times, values, rows, self._panes, self.spec.window.resolution_us, end, n, first_t, parts, self._places,
-            self._asked[0], room.count, room.span_us, room.aggregates,
+            self.asked[0], room.count, room.span_us, room.aggregates,
         )  # fmt: skip
         return 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the columns that `samples` gives."""
+        return ("count",)
 
     def samples(self, key: bytes) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
         """Starts of the panes of a key (n,) and samples in each of them (1, n), oldest first; None if unknown."""

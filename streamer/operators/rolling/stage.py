@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.features.call import features_of
-from streamer.operators.rolling import kernels
-from streamer.operators.rolling.store import Results, Store, StoreSpec
+from streamer.operators.aggregates import column_of
+from streamer.operators.rolling.store import RollingSpec, RollingStore
+from streamer.operators.samples import Results
 from streamer.rows.batch import Batch, Tick
 from streamer.rows.partitions import partition_rows
 from streamer.state.delta import Delta, merge
@@ -31,15 +32,15 @@ class WindowStage:
         evicted: keys forgotten for want of room so far.
     """
 
-    spec: StoreSpec | None
+    spec: RollingSpec | None
     needs: Needs
     features: FeatureFunction
     keys_max: int
-    stores: dict[int, Store] = field(default_factory=dict)
+    stores: dict[int, RollingStore] = field(default_factory=dict)
     truncated: int = 0
     evicted: int = 0
 
-    def open(self, partition: int) -> Store | None:
+    def open(self, partition: int) -> RollingStore | None:
         """A new, empty store for a partition; replaces the one there was."""
         if self.spec is None:
             return None
@@ -115,7 +116,7 @@ def ticking_rows(batch: Batch) -> list[tuple[int, NDArray[np.int64]]]:
 
 
 def _ticking(
-    store: Store, batch: Batch, ticks: list[Tick], rows: NDArray[np.int64], values: NDArray[np.float64], results: Results
+    store: RollingStore, batch: Batch, ticks: list[Tick], rows: NDArray[np.int64], values: NDArray[np.float64], results: Results
 ) -> tuple[Delta, int]:
     """Advance a store by rows and the ticks among them."""
     deltas, truncated, start = list[Delta](), 0, 0
@@ -129,24 +130,3 @@ def _ticking(
         if time_us is not None:
             deltas.append(store.tick(time_us))
     return merge(deltas, len(store.spec.fields)), truncated
-
-
-def column_of(
-    aggregate: str,
-    block: NDArray[np.float64],
-    newest: NDArray[np.float64],
-    span_us: NDArray[np.int64],
-) -> NDArray[np.float64]:
-    """One aggregate (rows,) from the kernel's block of a field."""
-    if aggregate == "last":
-        return newest
-    if aggregate in ("delta", "rate"):
-        delta: NDArray[np.float64] = newest - block[kernels.FIRST]
-        if aggregate == "delta":
-            return delta
-        return np.divide(delta, span_us / 1e6, out=np.zeros_like(delta), where=span_us > 0)
-    rows = {
-        "sum": kernels.SUM, "mean": kernels.MEAN, "std": kernels.STD,
-        "min": kernels.MIN, "max": kernels.MAX, "first": kernels.FIRST, "distinct": kernels.DISTINCT,
-    }  # fmt: skip
-    return np.asarray(block[rows[aggregate]])

@@ -1,0 +1,148 @@
+"""Aggregates of samples: what may be asked of a field, compiled kernels that answer, and where the answers stand.
+
+Aggregates are two-pass over the samples in the window, never running sums, and relative to one of the samples: they stay
+right at a level of 1e9 and after a 1e200 has left, and a constant series has its value as mean and no deviation at all.
+Four fixed lanes per sum let the compiler vectorise without reordering, so that a result depends on the samples alone and
+not on how the input was cut into batches.
+
+Signatures are eager and cached: importing this module compiles once per machine (NUMBA_CACHE_DIR moves the cache).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.state.kernel_cache import njit
+from streamer.topology.view import Needs
+
+# What a column is asked for, as bits, so that a pass nobody reads is not made.
+NEED_SUM, NEED_STD, NEED_RANGE, NEED_MATRIX, NEED_FIRST, NEED_ORDER = 1, 2, 4, 8, 16, 32
+# Rows of the aggregate block; the quantiles of a column stand below.
+SUM, MEAN, STD, MIN, MAX, FIRST, DISTINCT = 0, 1, 2, 3, 4, 5, 6
+AGGREGATE_ROWS = 7
+
+
+@njit("float64(float64[::1], int64)", cache=True, nogil=True)
+def excess(samples: NDArray[np.float64], n: int) -> float:
+    """Sum of the differences to the first sample: exactly zero for a constant series, and small at a high level."""
+    base = samples[0]
+    a = b = c = d = 0.0
+    whole = n - n % 4
+    for j in range(0, whole, 4):
+        a += samples[j] - base
+        b += samples[j + 1] - base
+        c += samples[j + 2] - base
+        d += samples[j + 3] - base
+    for j in range(whole, n):
+        a += samples[j] - base
+    return (a + b) + (c + d)
+
+
+@njit("float64(float64[::1], int64, float64)", cache=True, nogil=True)
+def squares(samples: NDArray[np.float64], n: int, mean: float) -> float:
+    """Sum of the squared differences to the mean."""
+    a = b = c = d = 0.0
+    whole = n - n % 4
+    for j in range(0, whole, 4):
+        x0, x1, x2, x3 = samples[j] - mean, samples[j + 1] - mean, samples[j + 2] - mean, samples[j + 3] - mean
+        a += x0 * x0
+        b += x1 * x1
+        c += x2 * x2
+        d += x3 * x3
+    for j in range(whole, n):
+        x0 = samples[j] - mean
+        a += x0 * x0
+    return (a + b) + (c + d)
+
+
+@njit("UniTuple(float64, 2)(float64[::1], int64)", cache=True, nogil=True)
+def extremes(samples: NDArray[np.float64], n: int) -> tuple[float, float]:
+    """Smallest and largest sample."""
+    # Comparisons instead of min() and max(): samples are never NaN, and the compiler then uses its vector forms.
+    a = b = c = d = samples[0]
+    e = f = g = h = samples[0]
+    whole = n - n % 4
+    for j in range(0, whole, 4):
+        x0, x1, x2, x3 = samples[j], samples[j + 1], samples[j + 2], samples[j + 3]
+        a = x0 if x0 < a else a
+        b = x1 if x1 < b else b
+        c = x2 if x2 < c else c
+        d = x3 if x3 < d else d
+        e = x0 if x0 > e else e
+        f = x1 if x1 > f else f
+        g = x2 if x2 > g else g
+        h = x3 if x3 > h else h
+    low, high = min(min(a, b), min(c, d)), max(max(e, f), max(g, h))
+    for j in range(whole, n):
+        low, high = min(low, samples[j]), max(high, samples[j])
+    return low, high
+
+
+@njit("void(float64[::1], int64, uint8, float64[:, :, ::1], int64, int64)", cache=True, nogil=True)
+def aggregate(samples: NDArray[np.float64], n: int, need: int, out: NDArray[np.float64], column: int, row: int) -> None:
+    """What `need` asks of n samples, into `out` (columns, AGGREGATE_ROWS and more, rows)."""
+    if need & (NEED_SUM | NEED_STD):
+        total = excess(samples, n)
+        mean = samples[0] + total / n
+        out[column, SUM, row] = n * samples[0] + total
+        out[column, MEAN, row] = mean
+        if need & NEED_STD:
+            out[column, STD, row] = np.sqrt(squares(samples, n, mean) / n)
+    if need & NEED_RANGE:
+        out[column, MIN, row], out[column, MAX, row] = extremes(samples, n)
+
+
+@njit("void(float64[::1], int64, float64[::1], float64[::1], float64[:, :, ::1], int64, int64)", cache=True, nogil=True)
+def in_order(
+    samples: NDArray[np.float64], n: int, quantiles: NDArray[np.float64], scratch: NDArray[np.float64], out: NDArray[np.float64],
+    column: int, row: int,
+) -> None:  # fmt: skip
+    """NEED_ORDER: quantiles, interpolated exactly as numpy's default does it, and how many values differ.
+
+    `scratch` has room for n samples and is used up; it may be `samples`.
+    """
+    scratch[:n] = samples[:n]
+    scratch[:n].sort()
+    distinct = 1
+    for j in range(1, n):
+        distinct += scratch[j] != scratch[j - 1]
+    out[column, DISTINCT, row] = distinct
+    for q in range(quantiles.shape[0]):
+        if np.isnan(quantiles[q]):  # other columns have more of them
+            break
+        place = quantiles[q] * (n - 1)
+        below = min(int(place), n - 1)
+        low, high, part = scratch[below], scratch[min(below + 1, n - 1)], place - below
+        value = high - (high - low) * (1 - part) if part >= 0.5 else low + (high - low) * part
+        out[column, AGGREGATE_ROWS + q, row] = value
+
+
+def asked_bits(name: str, needs: Needs) -> int:
+    """What one look-back is asked of a field."""
+    wanted = {aggregate for f, aggregate in needs.aggregates if f == name}
+    bits = NEED_SUM if wanted & {"sum", "mean"} else 0
+    bits |= NEED_STD if "std" in wanted else 0
+    bits |= NEED_RANGE if wanted & {"min", "max"} else 0
+    bits |= NEED_FIRST if wanted & {"first", "delta", "rate"} else 0
+    bits |= NEED_ORDER if "distinct" in wanted or any(f == name for f, _ in needs.quantiles) else 0
+    return bits | (NEED_MATRIX if name in needs.matrices else 0)
+
+
+def column_of(
+    aggregate: str,
+    block: NDArray[np.float64],
+    newest: NDArray[np.float64],
+    span_us: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """One aggregate (rows,) from a field's block (AGGREGATE_ROWS and more, rows), its newest samples and the time they span."""
+    if aggregate == "last":
+        return newest
+    if aggregate in ("delta", "rate"):
+        delta: NDArray[np.float64] = newest - block[FIRST]
+        if aggregate == "delta":
+            return delta
+        return np.divide(delta, span_us / 1e6, out=np.zeros_like(delta), where=span_us > 0)
+    rows = {
+        "sum": SUM, "mean": MEAN, "std": STD,
+        "min": MIN, "max": MAX, "first": FIRST, "distinct": DISTINCT,
+    }  # fmt: skip
+    return np.asarray(block[rows[aggregate]])
