@@ -1,6 +1,6 @@
 """Streaming inference on Kafka: windows, models and anomaly flags, exactly once, in one Python process.
 
-A row's way, in the order of the files in `streamer/stages`:
+A row's way, through `streamer/stages` and `streamer/operators`:
 
     consume -> decode -> window -> infer -> flag -> produce -> commit
 
@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from streamer.topology.event import Event
     from streamer.topology.joins import delayed, interval, latest
     from streamer.topology.topology import Model, Topology
-    from streamer.topology.view import Window, rolling
+    from streamer.topology.view import Column, Look, Window, rolling
 
 __all__ = [
+    "Column",
     "Event",
     "FencedError",
+    "Look",
     "LostOffsetsError",
     "MissingExtraError",
     "Model",
@@ -52,8 +54,10 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Column": "streamer.topology.view",
     "Event": "streamer.topology.event",
     "FencedError": "streamer.errors",
+    "Look": "streamer.topology.view",
     "LostOffsetsError": "streamer.errors",
     "MissingExtraError": "streamer.errors",
     "Model": "streamer.topology.topology",

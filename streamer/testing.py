@@ -26,9 +26,9 @@ from streamer.inference.probe import Probed
 from streamer.inference.repository import ModelFile
 from streamer.kafka.memory_admin import MemoryAdmin
 from streamer.kafka.memory_log import MemoryConsumer, MemoryLog, MemoryProducer, Stored
-from streamer.operators.match.plan import plan_of
+from streamer.operators.checks import check_memory
 from streamer.planning.assemble import Flow
-from streamer.planning.plan import Plan, check_memory
+from streamer.planning.plan import plan_of
 from streamer.settings.settings import Settings
 from streamer.topology.event import Event
 from streamer.topology.event_key import key_text
@@ -111,7 +111,7 @@ class TopologyTest:
             plan = plan_of(self._topology, self._settings, Path(), model=stand_in(self._models, self._threshold))
         else:
             plan = plan_of(self._topology, self._settings, Path(self._models), clock=self.clock)
-            if isinstance(plan, Plan):
+            if plan.model is not None:
                 for warning in plan.model.probed.warnings:
                     warnings.warn(f"{plan.model.file.path}: {warning}", stacklevel=3)
         if plan.store is not None:

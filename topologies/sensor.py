@@ -8,8 +8,7 @@ Retrain:  python -m topologies.train_sensor --data NAB --labels LABELS   (after 
 
 import numpy as np
 
-from streamer import Event, Model, Topology, Window, rolling
-from streamer.topology.view import Column
+from streamer import Column, Event, Model, Topology, Window, rolling
 
 SAMPLES = 256
 WARM_UP = 64  # with fewer samples nearly every reading is a record; these features stay 0 until then

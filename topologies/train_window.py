@@ -6,8 +6,7 @@ It is slow and simple on purpose, so that it can be an oracle for the compiled k
 
 import numpy as np
 
-from streamer import Window
-from streamer.topology.view import Column, Look
+from streamer import Column, Look, Window
 
 
 class SeriesWindow(Window):

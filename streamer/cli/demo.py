@@ -110,8 +110,8 @@ def _broker(which: Broker) -> "Iterator[tuple[Settings, Callable[[Topics], objec
             kafka = KafkaSettings(common={"bootstrap.servers": embedded.bootstrap}, consumer=CONSUMER_CONFIG)
             yield Settings(kafka=kafka, http=None), make, NOTICE
         return
-    from streamer.cli.topics import create_topics  # noqa: PLC0415
     from streamer.dev_broker import DevBroker  # noqa: PLC0415
+    from streamer.kafka.admin import create_topics  # noqa: PLC0415
 
     with DevBroker(tell=tell) as real:
         to_real = Settings(kafka=KafkaSettings(common={"bootstrap.servers": real.bootstrap}), http=None)

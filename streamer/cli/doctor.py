@@ -74,7 +74,7 @@ def examine(name: str, settings: "Settings") -> "Iterator[Check]":
 def _bound(topology: Any, settings: "Settings", folder: Any) -> "Plan | MatchPlan | StreamerError":
     """What `streamer run` would run, or what it would end with."""
     from streamer.errors import StreamerError  # noqa: PLC0415
-    from streamer.operators.match.plan import plan_of  # noqa: PLC0415
+    from streamer.planning.plan import plan_of  # noqa: PLC0415
 
     try:
         return plan_of(topology, settings, settings.models or folder / "models")
@@ -264,7 +264,7 @@ def _timestamps(source: str, kind: str | None) -> Check:
 
 def _retention(changelog: str, config: dict[str, str | None]) -> "Iterator[Check]":
     """The state is what the changelog says: it must not be deleted by age or size, nor compacted; what it sheds must go."""
-    from streamer.cli.topics import SEGMENTS  # noqa: PLC0415
+    from streamer.kafka.admin import SEGMENTS  # noqa: PLC0415
 
     kept = config.get("retention.ms") == "-1" and config.get("retention.bytes") == "-1"
     if kept and config.get("cleanup.policy") == "delete":
@@ -333,7 +333,7 @@ def _state(settings: "Settings", changelog: str, partitions: int, plan: "Plan | 
     from streamer.errors import StateError, StreamerError  # noqa: PLC0415
     from streamer.kafka.clients import KafkaClients  # noqa: PLC0415
     from streamer.kafka.config import reader_config  # noqa: PLC0415
-    from streamer.planning.plan import check_memory  # noqa: PLC0415
+    from streamer.operators.checks import check_memory  # noqa: PLC0415
 
     if isinstance(plan, StreamerError) or plan.store is None:
         return
@@ -361,12 +361,11 @@ def _state(settings: "Settings", changelog: str, partitions: int, plan: "Plan | 
 def _model(plan: "Plan | MatchPlan | StreamerError") -> "Iterator[Check]":
     from streamer.clock import SystemClock  # noqa: PLC0415
     from streamer.errors import StreamerError  # noqa: PLC0415
-    from streamer.planning.plan import Plan  # noqa: PLC0415
 
     if isinstance(plan, StreamerError):
         yield Check(ok=False, what="model and features", fix=str(plan))
         return
-    if not isinstance(plan, Plan):
+    if plan.model is None:
         yield Check(ok=True, what="the topology needs no model")
         return
     file = plan.model.file

@@ -68,8 +68,8 @@ def serve(name: str, settings: "Settings", stopper: "_Stopper", *, live: bool) -
     tell_of_bugs()
     tell_of_compiling()
     from streamer.kafka.config import check_topics  # noqa: PLC0415
-    from streamer.operators.match.plan import plan_of  # noqa: PLC0415
-    from streamer.planning.plan import Plan, check_memory  # noqa: PLC0415
+    from streamer.operators.checks import check_memory  # noqa: PLC0415
+    from streamer.planning.plan import plan_of  # noqa: PLC0415
     from streamer.topology.loading import load_topology  # noqa: PLC0415
     from streamer.web.server import serve_in_background  # noqa: PLC0415
     from streamer.worker.service import Service  # noqa: PLC0415
@@ -83,7 +83,7 @@ def serve(name: str, settings: "Settings", stopper: "_Stopper", *, live: bool) -
     partitions = check_topics(settings, plan.topics)
     if plan.store is not None:
         check_memory(plan.store, settings, plan.name, partitions)
-    if isinstance(plan, Plan):
+    if plan.model is not None:
         for warning in plan.model.probed.warnings:
             log.warning("doubtful_model", model=str(plan.model.file.path), problem=warning)
     service = Service(plan, settings)
@@ -125,11 +125,10 @@ class _Stopper:
 
 
 def _announce(plan: "Plan | MatchPlan", settings: "Settings", partitions: int) -> None:
-    from streamer.planning.plan import Plan  # noqa: PLC0415
     from streamer.telemetry.logs import get_logger  # noqa: PLC0415
 
     model: dict[str, object] = {"unmatched": plan.topics.unmatched}
-    if isinstance(plan, Plan):
+    if plan.model is not None:
         model = {"model": plan.model.file.name, "version": plan.model.file.version, "threshold": plan.threshold}
     per_key = plan.store.bytes_per_key if plan.store else 0
     get_logger(__name__).info(

@@ -2,8 +2,8 @@
 
 import typer
 
+from streamer.settings.secrets import redacted
 from streamer.telemetry.plain import plain_lines
-from streamer.telemetry.secrets import redacted
 
 
 def say(text: str) -> None:

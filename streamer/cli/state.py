@@ -78,7 +78,7 @@ def restore_beside(settings: "Settings", topics: "Topics", group: str, partition
     from streamer.changelog.blocks import mark  # noqa: PLC0415
     from streamer.changelog.restore import Restore  # noqa: PLC0415
     from streamer.clock import SystemClock  # noqa: PLC0415
-    from streamer.errors import StateError  # noqa: PLC0415
+    from streamer.errors import StateError  # noqa: PLC0415 - --help stays quick
     from streamer.kafka.clients import KafkaClients  # noqa: PLC0415
     from streamer.kafka.config import admin_config, reader_config  # noqa: PLC0415
     from streamer.kafka.ends import Ends  # noqa: PLC0415
@@ -137,7 +137,7 @@ def reset(
     config: Config = None,
 ) -> None:
     """Forget all windows of a topology and set where its input goes on, in all its flows. No worker may run."""
-    from streamer.errors import StateError  # noqa: PLC0415
+    from streamer.errors import StateError  # noqa: PLC0415 - --help stays quick
     from streamer.kafka.clients import KafkaClients  # noqa: PLC0415
     from streamer.kafka.config import admin_config, check_topics  # noqa: PLC0415
     from streamer.settings.settings import Settings  # noqa: PLC0415
@@ -184,7 +184,7 @@ def _behind(start: Start) -> Start:
 
 def _refuse_members(admin: "AdminClient", group: str) -> None:
     from streamer.cli.groups import members_of  # noqa: PLC0415
-    from streamer.errors import StateError  # noqa: PLC0415
+    from streamer.errors import StateError  # noqa: PLC0415 - --help stays quick
 
     _, members = members_of(admin, group, _TIMEOUT_S)
     if members:
@@ -213,7 +213,7 @@ def _set_offsets(settings: "Settings", group: str, topics: list[str], start: Sta
 
 
 def _offset(consumer: Any, committed: "TopicPartition", start: Start) -> int:
-    from streamer.errors import StateError  # noqa: PLC0415
+    from streamer.errors import StateError  # noqa: PLC0415 - --help stays quick
 
     low, high = consumer.get_watermark_offsets(committed, timeout=_TIMEOUT_S)
     if start is Start.COMMITTED and committed.offset > high:

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,11 +17,8 @@ from streamer.telemetry.plain import plain, plain_json
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
-    from streamer.settings.settings import Settings
     from streamer.topology.topics import Topics
 
-_WAIT_S = 0.2
-_ROWS_AT_ONCE = 500
 _VALUE_BYTES_SHOWN = 120
 _ERROR_HEADER = "streamer.error."
 
@@ -53,6 +50,7 @@ def tail(
     config: Config = None,
 ) -> None:
     """Show what a topology publishes (committed records only) until Ctrl-C."""
+    from streamer.kafka.reader import read_committed  # noqa: PLC0415
     from streamer.settings.settings import Settings  # noqa: PLC0415
     from streamer.topology.loading import load_topology  # noqa: PLC0415 - --help stays quick
     from streamer.topology.topics import topics_of  # noqa: PLC0415
@@ -77,40 +75,6 @@ def tail(
     except BrokenPipeError:
         # Whoever read us has seen enough; what is left in the buffer must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def read_committed(
-    settings: "Settings", topic: str, *, latest: bool, stopped: Callable[[], bool] = lambda: False
-) -> "Iterator[list[Message]]":
-    """Committed records of all partitions of a topic as they come, without end.
-
-    Raises:
-        TopicError: there is no such topic, or it may not be read.
-    """
-    from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, TopicPartition  # noqa: PLC0415
-
-    from streamer.errors import TopicError  # noqa: PLC0415
-    from streamer.kafka.clients import KafkaClients  # noqa: PLC0415
-    from streamer.kafka.config import create_command, partitions_of, reader_config  # noqa: PLC0415
-
-    partitions = partitions_of(settings, [topic])[topic]
-    if partitions is None:
-        raise TopicError(f"missing on {settings.bootstrap}: {topic}. Create it with {create_command(settings)}")
-    config = reader_config(settings, committed=True) | {"enable.partition.eof": False}
-    consumer = KafkaClients().consumer(config)
-    offset = OFFSET_END if latest else OFFSET_BEGINNING
-    consumer.assign([TopicPartition(topic, partition, offset) for partition in range(partitions)])
-    try:
-        while not stopped():
-            messages = consumer.consume(1, _WAIT_S)
-            messages += consumer.consume(_ROWS_AT_ONCE, 0) if messages else []
-            for error in filter(None, (message.error() for message in messages)):
-                if not error.retriable():
-                    raise TopicError(f"cannot read {topic}: {error.str()}")
-            if good := [message for message in messages if message.error() is None]:
-                yield good
-    finally:
-        consumer.close()
 
 
 def _topic(topics: "Topics", what: What) -> str:

@@ -9,13 +9,13 @@ from typing import Any
 
 import orjson
 
-from streamer.cli.tail import read_committed
 from streamer.clock import SystemClock
 from streamer.demo.recording import Recording
 from streamer.feeding.pace import Pace
 from streamer.feeding.send import Feeder, Sendable
 from streamer.kafka.clients import KafkaClients
 from streamer.kafka.config import producer_config
+from streamer.kafka.reader import read_committed
 from streamer.live.numbers import Watch
 from streamer.live.view import Frame
 from streamer.planning.plan import Plan

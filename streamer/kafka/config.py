@@ -177,6 +177,10 @@ def _no_answer(settings: Settings, waited_s: float, reasons: list[KafkaError]) -
     return f"no answer from {settings.bootstrap} within {waited_s:.0f} s ({told.str()}); {hint} streamer doctor looks closer"
 
 
+# For who does not know which group the worker has.
+CREATE = "streamer topics create, and the --group of this worker if it has one"
+
+
 def create_command(settings: Settings) -> str:
     """The command that makes missing topics; with another group than the topology's name it must be said there too."""
     return "streamer topics create" + (f" --group {settings.group}" if settings.group else "")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, Message
 
+from streamer.kafka.config import CREATE
 from streamer.kafka.message_sizes import SETTING
-from streamer.worker.topic_changes import CREATE
 
 DeliveryReport = Callable[[KafkaError | None, Message], None]
 

@@ -54,6 +54,11 @@ class SampleSpec:
         """Whether samples lie by event time."""
         return True
 
+    @property
+    def closes_in_silence(self) -> bool:
+        """Whether windows close when an input has nothing more to read."""
+        return False
+
     def column(self, look: int, name: str) -> int:
         """Where the results of a field over a look-back stand."""
         return look * len(self.fields) + self.fields.index(name)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from streamer.changelog.blocks import ChangelogTopic, row_bytes
 from streamer.clock import Clock
@@ -14,19 +14,22 @@ from streamer.operators.closing.stage import CloseStage
 from streamer.operators.flag.stage import Flag
 from streamer.operators.infer.stage import Infer
 from streamer.operators.join.plan import JoinInput
-from streamer.operators.join.spec import UNREAD, JoinSpec
+from streamer.operators.join.spec import JoinSpec
 from streamer.operators.join.stage import JoinStage
 from streamer.operators.match.plan import MatchPlan
 from streamer.operators.match.stage import MatchStage
+from streamer.operators.operator import Keyed, Scoring
 from streamer.operators.rekey.grid import Grid
+from streamer.operators.rekey.plan import RekeyPlan
 from streamer.operators.rekey.receive import Receive, RekeyedWindows
 from streamer.operators.rekey.send import Forward, Progress, Unscored
 from streamer.operators.rolling.stage import WindowStage
-from streamer.operators.samples import SampleSpec
-from streamer.planning.plan import Plan, RekeyPlan
-from streamer.rows.batch import Batch, Records
+from streamer.planning.plan import Plan
+from streamer.rows.served import Served
 from streamer.settings.settings import Settings
 from streamer.stages.commit.committing import Marks
+from streamer.stages.consume.at_rest import AtRest
+from streamer.stages.consume.consume import Consume
 from streamer.stages.consume.partitioners import Partitioners
 from streamer.stages.decode.decode import Decode, DecodeEach
 from streamer.stages.decode.tables import DecodeTable
@@ -34,70 +37,18 @@ from streamer.stages.produce.encode import Encoder
 from streamer.stages.produce.produce import Encoding, Matches, Results
 from streamer.telemetry.metrics import Metrics
 from streamer.topology.closing import Closing
+from streamer.topology.joins import UNREAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from streamer.state.keyed_store import StateStore
+    from streamer.rows.batch import Batch, Records
+    from streamer.stages.commit.transaction import Place
 
 Flow = Plan | RekeyPlan | MatchPlan
 
 # Judged where the event first came in; what is decoded again has passed.
 _ANY_TIME_US = 10**17
-
-
-class Keyed(Protocol):
-    """What is kept per partition and advances with its rows: the window stage and its like."""
-
-    @property
-    def stores(self) -> "Mapping[int, Any]":
-        """Partition -> its windows."""
-
-    @property
-    def keys(self) -> int:
-        """Live keys."""
-
-    @property
-    def truncated(self) -> int:
-        """Windows that lost samples."""
-
-    @property
-    def evicted(self) -> int:
-        """Keys that made room for others."""
-
-    def open(self, partition: int) -> "StateStore | None":
-        """Begin a partition anew."""
-
-    def close(self, partition: int) -> None:
-        """Forget a partition."""
-
-    def __call__(self, batch: Batch) -> None:
-        """Advance."""
-
-
-class Scoring(Protocol):
-    """What holds batches between window and flag: the infer stage and its like."""
-
-    rows: int
-    value_bytes: int
-
-    def submit(self, batch: Batch) -> None:
-        """Queue a batch."""
-
-    def collect(self, timeout_s: float) -> Batch | None:
-        """The oldest batch when it is done."""
-
-    def stuck(self) -> str | None:
-        """None, or which run hangs."""
-
-    def drop(self) -> None:
-        """Forget what is queued."""
-
-    def __len__(self) -> int:
-        """Batches queued."""
-
-    def close(self) -> None:
-        """End its threads."""
 
 
 @dataclass(slots=True)
@@ -120,21 +71,13 @@ class Stages:
     marks: Marks | None = None
 
 
-def waits_for_ends(flow: Flow) -> bool:
-    """Whether something happens when an input has nothing more to read: inputs that meet go on, windows close."""
-    if isinstance(flow, RekeyPlan) or len(flow.topics.sources) > 1:
-        return True
-    window = flow.store.window if isinstance(flow.store, SampleSpec) else None
-    return isinstance(window, Closing) and window.idle_us > 0
-
-
 def stages_of(
     plan: Flow, settings: Settings, clock: Clock, sizes: MessageSizes, partitions_of: "Callable[[str], int]", metrics: Metrics
 ) -> Stages:  # fmt: skip
     """Build the stages of a flow with outputs of these sizes; `partitions_of` asks how many partitions a topic has."""
     if isinstance(plan, RekeyPlan):
         internal, source = plan.topics.predictions, plan.topics.source
-        forward = Forward(internal, plan.field, partitions_of(internal), partial(partitions_of, source), sizes)
+        forward = Forward(internal, plan.field, partitions_of(internal), partial(partitions_of, source), sizes.record(internal))
         ahead_us = round(settings.max_ahead * 1e6)
         decode = Decode(plan.event, (), settings.record_bytes_max, ahead_us, keyed=False, new_key=plan.field)
         return Stages(decode, Progress(plan.align_us, plan.idle_s), Unscored(), Flag(None, 0), forward, None, forward.marks)
@@ -149,9 +92,17 @@ def stages_of(
         _window(plan, settings),
         Infer(Pool(model, settings.inference.threads, clock)),
         Flag(plan.threshold, model.score_column),
-        Results(Encoder(plan.topics.source, model, plan.publish_features, names), plan.topics, sizes),
+        Results(Encoder(plan.topics.source, served_of(plan), plan.publish_features, names), plan.topics, sizes),
         _changelog(plan, sizes),
     )
+
+
+def served_of(plan: Plan) -> Served:
+    """What those behind the model need to know of it."""
+    model, facts = plan.model, plan.model.facts
+    known = facts.features if facts.center and facts.scale else ()
+    usual = {name: (center, scale) for name, center, scale in zip(known, facts.center, facts.scale, strict=True)} if known else {}
+    return Served(model.file.name, model.file.version, plan.threshold, model.score_column, usual)
 
 
 def _matching(plan: MatchPlan, settings: Settings, sizes: MessageSizes, look: Partitioners) -> Stages:
@@ -159,7 +110,8 @@ def _matching(plan: MatchPlan, settings: Settings, sizes: MessageSizes, look: Pa
     decoders = [Decode(event, (), settings.record_bytes_max, ahead_us, keyed=True) for event in events]
     changelog = _changelog(plan, sizes)
     assert changelog is not None, "what waits is kept"
-    window = MatchStage(plan.store, events, settings.keys_max, plan.idle_s, changelog)
+    name_bytes_max = changelog.row_bytes_max - row_bytes(len(plan.store.fields), 0)
+    window = MatchStage(plan.store, events, settings.keys_max, plan.idle_s, changelog.topic, name_bytes_max)
     decode = DecodeEach(dict(zip(plan.topics.sources, decoders, strict=True)), look)
     return Stages(decode, window, Unscored(), Flag(None, 0), Matches(plan.topics, sizes), changelog)
 
@@ -216,3 +168,10 @@ def _changelog(plan: Plan | MatchPlan, sizes: MessageSizes) -> ChangelogTopic | 
             f"{row:,}: kafka-configs --alter --topic {topic} --add-config max.message.bytes=1048588"
         )
     return ChangelogTopic(topic, store.fingerprint, len(store.fields), row_bytes_max=most)
+
+
+def at_rest_of(
+    consume: Consume, window: Keyed, clock: Clock, metrics: Metrics, places: "Callable[[], Mapping[int, Place]]"
+) -> AtRest:  # fmt: skip
+    """What gives batches that no poll brought about: rows whose time has come, and the ends of partitions at rest."""
+    return AtRest(consume, window.releasing(consume, clock, metrics), places, clock)

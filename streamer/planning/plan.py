@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
-from typing import get_type_hints
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,61 +11,37 @@ from streamer.clock import Clock, SystemClock
 from streamer.errors import ModelError, TopologyError
 from streamer.inference.model import LoadedModel
 from streamer.inference.repository import find
+from streamer.operators.checks import check_memory, check_time
 from streamer.operators.closing.plan import check_closing
 from streamer.operators.closing.spec import ClosingSpec
 from streamer.operators.join.plan import Joins, check_joins, tracers_of
 from streamer.operators.join.spec import JoinSpec
-from streamer.operators.rekey.grid import idle_s
+from streamer.operators.match.plan import MatchPlan, bind_match
+from streamer.operators.rekey.plan import RekeyPlan, front_of, rekeyed_by
 from streamer.operators.rolling.store import RollingSpec
 from streamer.planning.shapes import SHAPES
 from streamer.settings.settings import Settings
-from streamer.state.keyed_store import Shape
 from streamer.topology.closing import Closing, Emission
 from streamer.topology.event import Event, declared_types, numeric_fields
 from streamer.topology.event_key import check_key
 from streamer.topology.topics import Topics, topics_of
 from streamer.topology.topology import (
-    NAME_RULE,
     FeatureFunction,
     Features,
     Flag,
     Infer,
     Joined,
+    Match,
     Publish,
     Rekey,
     Source,
     Topology,
     Windowed,
-    is_topic,
     need,
     step_of,
     steps_of,
 )
 from streamer.topology.view import Needs, Rolling, TracingWindow
-from streamer.units import format_bytes
-
-
-@dataclass(frozen=True, slots=True)
-class RekeyPlan:
-    """The flow in front of a re-keyed one: from the source to the internal topic, ready to run.
-
-    Attributes:
-        name: of the topology.
-        group: consumer group of this flow, also the prefix of its transactional ids.
-        event: input class.
-        field: whose text becomes the record key.
-        align_us: how far a partition's event times may run ahead of the slowest, microseconds.
-        idle_s: after which silence a partition does not hold windows back any more; 0 for never.
-        topics: its own; what it gives are records of the internal topic.
-    """
-
-    name: str
-    group: str
-    event: type[Event]
-    field: str
-    align_us: int
-    idle_s: float
-    topics: Topics
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +85,12 @@ class Plan:
     emit: Emission = "on_close"
     joins: Joins | None = None
     rekey: RekeyPlan | None = None
+    forwards: ClassVar[bool] = False
+
+    @property
+    def waits_for_ends(self) -> bool:
+        """Whether something happens when an input has nothing more to read: inputs that meet go on, windows close."""
+        return len(self.topics.sources) > 1 or (self.store is not None and self.store.closes_in_silence)
 
     @property
     def flows(self) -> "tuple[RekeyPlan | Plan, ...]":
@@ -131,7 +112,7 @@ def bind(
     source, windowed, infer = need(topology, Source), step_of(topology, Windowed), need(topology, Infer)
     features, publish = need(topology, Features), need(topology, Publish)
     rekey, joined = step_of(topology, Rekey), steps_of(topology, Joined)
-    key = _rekeyed(rekey, source.event, windowed, joined) if rekey else source.event.__event__.key
+    key = rekeyed_by(rekey, source.event, windowed, joined) if rekey else source.event.__event__.key
     if windowed and key is None:
         raise TopologyError(f"{windowed.where}: windows are kept per key; give the event class a key, class R(..., key='field')")
     check_key(source.event, source.event.__event__.key, source.where)
@@ -152,7 +133,7 @@ def bind(
         topology.name, group, source.event, key, topics, store, needs, tuple(columns),
         features.function, shapes, model, _threshold(step_of(topology, Flag), publish, model), infer.deadline_s, publish.features,
         windowed.emit if windowed else "on_close", joins,
-        _front(topology.name, group, source, rekey, windowed, topics) if rekey and windowed else None,
+        front_of(topology.name, group, source, rekey, windowed, topics) if rekey and windowed else None,
     )  # fmt: skip
 
 
@@ -170,13 +151,6 @@ def windows_of(topology: Topology) -> RollingSpec | ClosingSpec | None:
     return _spec_of(windowed.window, needs, step_of(topology, Rekey))
 
 
-def _front(name: str, group: str, source: Source, rekey: Rekey, windowed: Windowed, topics: Topics) -> RekeyPlan:
-    assert topics.rekeyed is not None, "a re-keyed topology has an internal topic"
-    own = Topics(topics.source, topics.rejected, topics.rekeyed, anomalies=None, changelog=None)
-    readers, silence_s = topics.readers(group), idle_s(windowed.window)
-    return RekeyPlan(name, readers[topics.source], source.event, rekey.field, rekey.align_us, silence_s, own)
-
-
 def _joins(
     source: Source, windowed: Windowed | None, needs: Needs, joined: list[Joined], tracers: dict[type[Event], TracingWindow]
 ) -> Joins | None:
@@ -187,37 +161,6 @@ def _joins(
         check_key(step.join.event, step.join.event.__event__.key, step.where)
         check_time(step.join.event, step.where)
     return Joins.of(source, windowed, needs, joined, tracers)
-
-
-def _rekeyed(rekey: Rekey, event: type[Event], windowed: Windowed | None, joined: list[Joined]) -> str:
-    """The new key field, if events can be keyed by it."""
-    where = f"{rekey.where}: .rekey({rekey.field!r})"
-    if rekey.field not in event.__struct_fields__:
-        fields = ", ".join(event.__struct_fields__)
-        raise TopologyError(f"{where}: {event.__name__} has no such field; fields are {fields}")
-    if not is_topic(rekey.field):
-        raise TopologyError(f"{where}: the internal topic is named after the field; {NAME_RULE}")
-    check_key(event, rekey.field, where)
-    if joined:
-        raise TopologyError(f"{where}: a topology has .rekey() or .join(), not both; join in a second one that reads the first")
-    if windowed is None:
-        raise TopologyError(f"{where}: it is there for windows; add .window(...), or leave it out")
-    return rekey.field
-
-
-def check_time(event: type[Event], where: str) -> None:
-    """Whether the type of the time field is one that its unit can be read from."""
-    spec = event.__event__
-    if spec.time is None:
-        return
-    declared = get_type_hints(event)[spec.time]
-    fitting = (str, datetime) if spec.time_unit == "iso" else (float, int)
-    if declared not in fitting:
-        names = " or ".join(kind.__name__ for kind in fitting)
-        raise TopologyError(
-            f"{where}: {event.__name__}.{spec.time} holds times with time_unit={spec.time_unit!r}, so its type "
-            f"must be {names}, not {getattr(declared, '__name__', declared)}"
-        )
 
 
 def _trace(
@@ -245,25 +188,6 @@ def _trace(
             )
         shapes[name] = array.shape[1:]
     return window.needs, shapes
-
-
-def check_memory(store: Shape, settings: Settings, where: str, partitions: int | None = None) -> None:
-    """Whether the windows fit in the budget: bytes per key x keys_max x partitions of the source.
-
-    One worker may have to hold them all. Before that number is known (None), one is counted.
-
-    Raises:
-        TopologyError: they do not.
-    """
-    each = store.bytes_per_key * (partitions or 1)
-    total = each * settings.keys_max
-    if total > settings.memory:
-        counted = "1 partition at the least" if partitions is None else f"{partitions} partition{'s'[: partitions > 1]}"
-        raise TopologyError(
-            f"{where}: {store.bytes_per_key:,} bytes per key x {settings.keys_max:,} keys per partition (keys_max) x {counted} = "
-            f"{total:,} bytes, over the memory budget of {format_bytes(settings.memory)}. Lower keys_max to "
-            f"{settings.memory // each:,} (STREAMER_KEYS_MAX), raise memory (STREAMER_MEMORY), or keep fewer samples"
-        )
 
 
 def _load(infer: Infer, models: Path, settings: Settings) -> LoadedModel:
@@ -296,3 +220,18 @@ def _threshold(flag: Flag | None, publish: Publish, model: LoadedModel) -> float
     if model.facts.threshold is None:
         raise ModelError(f"{flag.where}: model {model.file.name} carries no streamer.threshold in its metadata; give a number")
     return model.facts.threshold
+
+
+def plan_of(
+    topology: Topology, settings: Settings, models: Path, *, model: LoadedModel | None = None, clock: Clock | None = None
+) -> Plan | MatchPlan:
+    """What a topology becomes: `bind`, or without a model where labels are waited for.
+
+    Raises:
+        TopologyError: the declaration is wrong; the message starts with the line.
+        ModelError: the model is missing, unreadable, or does not take these features.
+    """
+    match = step_of(topology, Match)
+    if match is not None:
+        return bind_match(topology, match, settings)
+    return bind(topology, settings, models, model=model, clock=clock)

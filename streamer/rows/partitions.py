@@ -33,3 +33,8 @@ def partition_rows(partitions: NDArray[np.int32]) -> list[tuple[int, NDArray[np.
     found, ends, rows = _apart(partitions)
     starts = [0, *ends.tolist()]
     return [(partition, rows[start:end]) for partition, (start, end) in zip(found.tolist(), pairwise(starts), strict=True)]
+
+
+def owed(partitions: NDArray[np.int32], offsets: NDArray[np.int64]) -> dict[int, int]:
+    """Partition -> offset after the last of its records."""
+    return {partition: int(offsets[rows[-1]]) + 1 for partition, rows in partition_rows(partitions)}

@@ -19,6 +19,7 @@ from pydantic import (
 
 from streamer.errors import SettingsError
 from streamer.settings.kafka_keys import HOME, SHOWN, KafkaValue, Section, sealed
+from streamer.settings.secrets import REDACTED, know
 from streamer.settings.sources import (
     BOOTSTRAP,
     Layer,
@@ -31,7 +32,6 @@ from streamer.settings.sources import (
     nested,
     overlay,
 )
-from streamer.telemetry.secrets import REDACTED, know
 from streamer.units import format_bytes, format_duration, parse_bytes, parse_duration_s
 
 DEFAULT_BOOTSTRAP: Final = "127.0.0.1:9092"
@@ -171,7 +171,7 @@ class Settings(_Part):
         if mistakes or settings is None:
             raise SettingsError("\n".join(mistakes))
         know(settings.secrets())
-        settings._origins.update({path: origin for path, (_, origin) in merged.items()})  # noqa: SLF001  # our own
+        settings._origins.update({path: origin for path, (_, origin) in merged.items()})  # noqa: SLF001 - our own
         return settings
 
     @property

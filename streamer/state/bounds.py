@@ -12,12 +12,13 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from streamer.limits import KEY_BYTES_MAX, UPSTREAMS_MAX
 from streamer.state.kernel_cache import njit
 from streamer.state.names import Names
 
 # Times in microseconds, numbers of commits, offsets: with a duration added, a larger one would not fit 64 bits.
 TIME_US_MAX = NUMBER_MAX = 1 << 62
+# The longest key, and the most partitions of a source that a re-keyed flow names: as in `limits`, which a test holds to it.
+KEY_BYTES_MAX, UPSTREAMS_MAX = 512, 200_000
 # More would be an input for each of them.
 INPUTS_MAX = 64
 _SHOWN = 200

@@ -19,9 +19,9 @@ from structlog.typing import Processor
 
 from streamer.limits import LOG_WINDOW_S
 from streamer.settings.kafka_keys import SHOWN, Secret
+from streamer.settings.secrets import REDACTED, know, redacted
 from streamer.telemetry.plain import plain, plain_json, plain_lines
 from streamer.telemetry.restraint import Kind, RestrainedHandler
-from streamer.telemetry.secrets import REDACTED, know, redacted
 
 _DEPTH_MAX: Final = 6  # of nested values in one log line; deeper ones are printed as text, redacted as text
 

@@ -8,6 +8,8 @@ from streamer.topology.event import Event
 from streamer.units import parse_duration_us, parse_samples
 
 # Microseconds further apart than any two event times.
+# Stands for a field of a table where no field of it is read.
+UNREAD = "-"
 FAR = 1 << 61
 
 

@@ -20,7 +20,7 @@ from streamer.clock import Clock
 from streamer.errors import LostOffsetsError
 from streamer.kafka.ends import Ends
 from streamer.kafka.ends import Place as At
-from streamer.planning.assemble import Keyed
+from streamer.operators.operator import Keyed
 from streamer.stages.commit.commit import Commit
 from streamer.stages.commit.transaction import Place
 from streamer.stages.consume.consume import Consume

@@ -5,7 +5,8 @@ from typing import Protocol
 
 from streamer.clock import Clock
 from streamer.operators.match.plan import MatchPlan
-from streamer.planning.plan import Plan, RekeyPlan
+from streamer.operators.rekey.plan import RekeyPlan
+from streamer.planning.plan import Plan
 from streamer.rows.batch import Records
 from streamer.stages.commit.transaction import Transaction
 from streamer.telemetry.alarm import DeadLetterAlarm

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from streamer import limits
 from streamer.changelog.bases import Bases
-from streamer.planning.assemble import Scoring
+from streamer.operators.operator import Scoring
 from streamer.stages.commit.commit import Commit
 from streamer.stages.produce.produce import Produce
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from streamer.kafka.config import CREATE
+
 if TYPE_CHECKING:
     from streamer.stages.commit.transaction import Place
     from streamer.worker.topic_watch import Known, Roles
 
-CREATE = "streamer topics create, and the --group of this worker if it has one"
 _ANEW = (
     "streamer state reset FILE:NAME --to earliest reads the new topic from its start, with empty windows (--to latest: what "
     "comes from now on); so does a new --group"

@@ -16,10 +16,9 @@ from confluent_kafka.admin import AdminClient
 from streamer.changelog.blocks import Mark
 from streamer.clock import Clock
 from streamer.errors import TopicError
-from streamer.kafka.config import apart
+from streamer.kafka.config import CREATE, apart
 from streamer.kafka.ends import Ends
 from streamer.planning.assemble import Flow
-from streamer.planning.plan import RekeyPlan
 from streamer.stages.commit.transaction import Place
 from streamer.telemetry.logs import get_logger
 from streamer.worker import topic_changes as words
@@ -78,7 +77,7 @@ class Roles:
 def roles_of(flow: Flow) -> Roles:
     """What a flow does with its topics."""
     topics = flow.topics
-    if isinstance(flow, RekeyPlan):
+    if flow.forwards:
         return Roles((topics.source,), tuple(topics.outputs()), None, keyed=False, fixed=frozenset([topics.predictions]))
     keyed = flow.store is not None
     kept = [*topics.sources, *([topics.changelog] if topics.changelog else [])] if keyed else []
@@ -149,7 +148,7 @@ class TopicWatch:
             if not missing:
                 break
         if missing:
-            raise TopicError(f"missing, or no answer about them: {', '.join(missing)}. Create them with {words.CREATE}")
+            raise TopicError(f"missing, or no answer about them: {', '.join(missing)}. Create them with {CREATE}")
         if any(known.id is None for known in found.values()):
             _log.warning("topic_ids_not_checked", hint="the brokers give none; a topic made anew would not be noticed")
         return found

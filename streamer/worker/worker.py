@@ -14,10 +14,9 @@ from streamer.clock import Clock, SystemClock
 from streamer.kafka.clients import Clients, KafkaClients
 from streamer.kafka.config import admin_config, consumer_config, reader_config
 from streamer.kafka.message_sizes import message_sizes
-from streamer.operators.inputs import merging_of
-from streamer.planning.assemble import Flow, stages_of, waits_for_ends
-from streamer.planning.plan import RekeyPlan
-from streamer.rows.batch import Records
+from streamer.operators.operator import EngineError
+from streamer.planning.assemble import Flow, at_rest_of, stages_of
+from streamer.rows.batch import Batch, Records
 from streamer.settings.settings import Settings
 from streamer.stages.commit.commit import Commit, Timing
 from streamer.stages.commit.producers import outlets_of
@@ -64,7 +63,7 @@ class Worker:
         clients, clock = clients or KafkaClients(), clock or SystemClock()
         self.plan, self.clock, self.metrics = plan, clock, metrics or Metrics()
         exactly_once = settings.guarantee == "exactly-once"
-        config = consumer_config(settings, plan.group, ends=waits_for_ends(plan))
+        config = consumer_config(settings, plan.group, ends=plan.waits_for_ends)
         self._consume = Consume(lambda: clients.consumer(config), plan.topics.sources, clock, clients.silence_between_polls_s)
         admin = clients.admin(admin_config(settings))
         self._watch = TopicWatch(roles_of(plan), admin, clock, lambda: self._commit.places)
@@ -75,29 +74,27 @@ class Worker:
         state = replace(stages.changelog, ids=self._watch.ids) if stages.changelog else None
         self._bases = Bases(state, admin, clock, self.metrics) if state else None
         self._decode, self._window, self._infer, self._flag = stages.decode, stages.window, stages.infer, stages.flag
-        self._merging = merging_of(self._consume, self._window, clock, self.metrics, lambda: self._commit.places)
+        self._merging = at_rest_of(self._consume, self._window, clock, self.metrics, lambda: self._commit.places)
         self._produce = Produce(stages.encoding, plan.topics, clock, sizes, lambda: refusals.report if exactly_once else None)
         self._commit = Commit(
-            outlets_of(clients, settings, plan.group, sizes, refusals, forwards=isinstance(plan, RekeyPlan)), self._watch.marks,
+            outlets_of(clients, settings, plan.group, sizes, refusals, forwards=plan.forwards), self._watch.marks,
             self._bases, Timing(settings.commit_interval, clients.rest_after_commit_s, clients.commit_stuck_s), clock,
             self.metrics, transactional=exactly_once, marks=stages.marks,
         )  # fmt: skip
         self._room = Room(self._infer, self._produce, self._commit, self._bases, settings.commit_interval)
-        reader = reader_config(settings, committed=True)
         self._assignment = Assignment(
             self._consume, self._window, self._commit,
-            Restore(clients.consumer(reader), state.topic, clock, strict=exactly_once) if state else None,
+            Restore(clients.consumer(reader_config(settings, committed=True)), state.topic, clock, strict=exactly_once)
+            if state else None,
             admin, self._watch, self._bases, state.topic if state else None, settings.start, settings.on_lost_offsets,
             self.metrics, clock, tells_spares=config.get("group.protocol") != "consumer",
         )  # fmt: skip
         self._book = Bookkeeper(self.metrics, plan, DeadLetterAlarm(self.metrics, settings.dead_letters_stop), clock)
-        self._drain_timeout_s = settings.drain_timeout
-        self._stopping = threading.Event()
+        self._drain_timeout_s, self._stopping = settings.drain_timeout, threading.Event()
         self._failure: TransactionError | None = None
         self._fences, self._behind = Fences(clock, settings.slot_name), False
         self._full_since: float | None = None
-        self._polled_at = 0.0
-        self.last_turn = clock.monotonic()
+        self._polled_at, self.last_turn = 0.0, clock.monotonic()
 
     # ------------------------------------------------------------------ life
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
@@ -220,9 +217,15 @@ class Worker:
         for batch in self._merging.released(self._room.rows):
             self._infer.submit(batch)
 
+    def _scored(self, wait_s: float) -> Batch | None:
+        try:
+            return self._infer.collect(wait_s)
+        except EngineError as ill:
+            raise TransactionError("engine", ill, replace=False, refused=True) from ill
+
     def _deliver(self, wait_s: float) -> None:
         """Stages 4 to 6: scored batches are flagged, encoded and handed to the producer."""
-        while (batch := self._infer.collect(wait_s)) is not None:
+        while (batch := self._scored(wait_s)) is not None:
             wait_s = 0.0
             self._book.start()
             self._flag(batch)

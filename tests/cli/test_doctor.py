@@ -16,8 +16,8 @@ from confluent_kafka.cimpl import NewTopic
 
 from streamer.cli.check import TIMEOUT_S
 from streamer.cli.doctor import examine, reach
-from streamer.cli.topics import create_topics
 from streamer.dev_broker import DevBroker
+from streamer.kafka.admin import create_topics
 from streamer.settings.settings import KafkaSettings, Settings
 from streamer.topology.loading import load_topology
 from streamer.topology.topics import topics_of

@@ -13,12 +13,12 @@ import yaml
 from pydantic import BaseModel
 
 from streamer import errors, limits
-from streamer.cli.topics import acls
 from streamer.dev_broker import errors as broker_errors
+from streamer.kafka.admin import acls
 from streamer.operators.rekey import receive
+from streamer.rows import oversize
 from streamer.settings.kafka_keys import _OWNED, refusal
 from streamer.settings.settings import Settings
-from streamer.stages.produce import oversize
 from streamer.stages.produce.encode import dead_letter
 from streamer.telemetry.ledger import PARTS
 from streamer.telemetry.metrics import TABLE

@@ -12,7 +12,7 @@ from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, Config
 
 from streamer import Event, Model, Topology
 from streamer.errors import TopicError
-from streamer.operators.match.plan import plan_of
+from streamer.planning.plan import plan_of
 from streamer.settings.settings import Settings
 from streamer.testing import constant, stand_in
 from streamer.worker.worker import Worker

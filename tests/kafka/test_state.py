@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from streamer.changelog.blocks import Mark, mark
 from streamer.cli import app
 from streamer.cli.doctor import examine
-from streamer.cli.topics import create_topics
+from streamer.kafka.admin import create_topics
 from streamer.planning.plan import Plan, bind
 from streamer.settings.settings import Settings
 from streamer.testing import stand_in

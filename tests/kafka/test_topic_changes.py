@@ -13,9 +13,9 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from streamer import Event, Model, Topology, rolling
-from streamer.cli.topics import create_topics
 from streamer.errors import StreamerError
-from streamer.operators.match.plan import plan_of
+from streamer.kafka.admin import create_topics
+from streamer.planning.plan import plan_of
 from streamer.settings.settings import Settings
 from streamer.testing import constant, stand_in
 from streamer.topology.topics import topics_of

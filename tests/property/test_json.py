@@ -2,8 +2,6 @@
 
 import ctypes
 import json
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamer.inference.model import Facts, LoadedModel
-from streamer.inference.repository import ModelFile
 from streamer.rows.batch import Batch, Spans
+from streamer.rows.served import Served
 from streamer.stages.produce import encode
 from streamer.stages.produce.encode import Encoder
 from streamer.stages.produce.json_kernel import room, write_predictions
-from streamer.testing import constant, stand_in
 from tests.unit.schemas import problems
 
 TOPIC = "sensor.readings"
@@ -30,11 +26,8 @@ NO_SPANS = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_))
 CANARY = 0xA5
 
 
-def model(name: str = "m", facts: Facts | None = None) -> LoadedModel:
-    made = stand_in(constant(0.0))
-    made.file = ModelFile(name, 7, Path("nowhere"))
-    made.facts = facts or Facts()
-    return made
+def served(name: str = "m", usual: dict[str, tuple[float, float]] | None = None) -> Served:
+    return Served(name, 7, 0.0, -1, usual or {})
 
 
 def batch(
@@ -73,7 +66,7 @@ def written(values: NDArray[np.float32], width: int = 256) -> NDArray[np.float64
     padded = np.resize(values, (-(-len(values) // width), width))
     names = tuple(f"f{n}" for n in range(width))
     rows = batch([b"k"] * len(padded), padded[:, :1].copy(), features={n: padded[:, i] for i, n in enumerate(names)})
-    records = Encoder(TOPIC, model(), with_features=True, names=names).predictions(rows, 0)
+    records = Encoder(TOPIC, served(), with_features=True, names=names).predictions(rows, 0)
     read = np.array([list(orjson.loads(record)["features"].values()) for record in records], np.float64)
     return read.ravel()[: len(values)]
 
@@ -104,7 +97,7 @@ def test_every_float32_reads_back_as_itself(bits: NDArray[np.uint32]) -> None:
 def texts_of(values: NDArray[np.float32]) -> list[str]:
     """Floats as they stand in the records."""
     scores = batch([b"k"] * len(values), values[:, None])
-    records = Encoder(TOPIC, model(), with_features=False, names=()).predictions(scores, 0)
+    records = Encoder(TOPIC, served(), with_features=False, names=()).predictions(scores, 0)
     return [record.partition(b'"score":')[2].partition(b",")[0].decode() for record in records]
 
 
@@ -144,7 +137,7 @@ def test_halfway_between_two_floats_is_neither() -> None:
 
 def test_numbers_are_as_short_as_people_write_them() -> None:
     values = np.array([0.1, 100.0, -0.5, 1e6, 0.0, 1.5e-7, 3.25e20], np.float32)
-    record = Encoder(TOPIC, model(), with_features=True, names=tuple("abcdefg")).predictions(
+    record = Encoder(TOPIC, served(), with_features=True, names=tuple("abcdefg")).predictions(
         batch([b"k"], np.array([[0.5]], np.float32), features={n: values[i : i + 1] for i, n in enumerate("abcdefg")}), 0
     )[0]
     assert b'"features":{"a":0.1,"b":100,"c":-0.5,"d":1000000,"e":0,"f":15e-8,"g":325e18}' in record
@@ -154,7 +147,7 @@ def test_what_is_no_number_is_null() -> None:
     odd = np.array([np.nan, np.inf, -np.inf], np.float32)
     names = ("a", "b", "c")
     rows = batch([b"k"], np.array([[1.0]], np.float32), features={n: odd[i : i + 1] for i, n in enumerate(names)})
-    record = orjson.loads(Encoder(TOPIC, model(), with_features=True, names=names).predictions(rows, 0)[0])
+    record = orjson.loads(Encoder(TOPIC, served(), with_features=True, names=names).predictions(rows, 0)[0])
     assert record["features"] == {"a": None, "b": None, "c": None}
     assert problems("prediction", record) == []
 
@@ -190,7 +183,7 @@ def batches(draw: st.DrawFn) -> tuple[Batch, tuple[str, ...]]:
 def test_a_record_reads_back_as_its_row(made: tuple[Batch, tuple[str, ...]], topic: str, name: str, publishes: bool) -> None:
     rows, names = made
     now_us = 1_700_000_000_123_456
-    records = Encoder(topic, model(name), with_features=publishes, names=names).predictions(rows, now_us)
+    records = Encoder(topic, served(name), with_features=publishes, names=names).predictions(rows, now_us)
     assert len(records) == len(rows)
     for row, record in enumerate(records):
         read = orjson.loads(record)
@@ -231,7 +224,7 @@ def test_the_room_is_always_enough(made: tuple[Batch, tuple[str, ...]], extreme:
         rows.features = {name: np.full(n, -1.1754944e-38, np.float32) for name in names}
         rows.offsets = rows.counts = np.full(n, INT64_MAX)
         rows.spans = Spans(np.full(n, -INT64_MAX), np.full(n, -INT64_MAX), np.ones(n, np.bool_))
-    encoder = Encoder(TOPIC, model(), with_features=True, names=names)
+    encoder = Encoder(TOPIC, served(), with_features=True, names=names)
     keys, ends = encode._keys(rows.keys)
     features = np.stack([rows.features[name] for name in names], axis=1) if names else np.empty((len(rows), 0), np.float32)
     numbers = rows.scores.shape[1] + features.shape[1] + 1
@@ -249,12 +242,12 @@ def test_the_room_is_always_enough(made: tuple[Batch, tuple[str, ...]], extreme:
 
 def test_no_rows_are_no_records() -> None:
     rows = batch([], np.empty((0, 1), np.float32))
-    assert Encoder(TOPIC, model(), with_features=False, names=("a",)).predictions(rows, 0) == []
+    assert Encoder(TOPIC, served(), with_features=False, names=("a",)).predictions(rows, 0) == []
 
 
 def test_a_flow_of_vectors_alone_publishes_what_numbers_it_has() -> None:
     rows = batch([b"k"], np.array([[2.0]], np.float32), features={"series": np.zeros((1, 8), np.float32)})
-    encoder = Encoder(TOPIC, model(), with_features=True, names=())
+    encoder = Encoder(TOPIC, served(), with_features=True, names=())
     prediction = encoder.predictions(rows, 0)[0]
     assert problems("prediction", orjson.loads(prediction)) == []
     assert orjson.loads(encoder.anomaly(rows, 0, prediction))["features"] == {}
@@ -264,12 +257,12 @@ def test_a_flow_of_vectors_alone_publishes_what_numbers_it_has() -> None:
 @pytest.mark.parametrize("odd", [None, float("nan"), float("inf")])
 def test_an_anomaly_names_its_drivers_furthest_first(publishes: bool, odd: float | None) -> None:
     names = ("c", "d", "a", "constant", "b")
-    facts = Facts(names, 0.0, None, None, (0.0, 0.0, 0.0, 1.0, 0.0), (0.5, 10.0, 1.0, 0.0, 2.0))
+    usual = dict(zip(names, [(0.0, 0.5), (0.0, 10.0), (0.0, 1.0), (1.0, 0.0), (0.0, 2.0)], strict=True))
     values = {"c": 1.0, "d": 1.0, "a": 3.0, "constant": 1.0, "b": -8.0}
     if odd is not None:
         values["d"] = odd
     columns = {name: np.array([value], np.float32) for name, value in values.items()}
-    encoder = Encoder(TOPIC, model(facts=facts), with_features=publishes, names=names)
+    encoder = Encoder(TOPIC, served(usual=usual), with_features=publishes, names=names)
     rows = batch([b"k"], np.array([[2.0]], np.float32), features=columns)
     rows.flags[:] = True
     anomaly = orjson.loads(encoder.anomaly(rows, 0, encoder.predictions(rows, 0)[0]))
@@ -282,5 +275,5 @@ def test_an_anomaly_names_its_drivers_furthest_first(publishes: bool, odd: float
 
 def test_a_model_that_does_not_say_what_is_usual_has_no_drivers() -> None:
     rows = batch([b"k"], np.array([[2.0]], np.float32), features={"a": np.ones(1, np.float32)})
-    encoder = Encoder(TOPIC, model(facts=replace(Facts(), features=("a",))), with_features=False, names=("a",))
+    encoder = Encoder(TOPIC, served(), with_features=False, names=("a",))
     assert orjson.loads(encoder.anomaly(rows, 0, encoder.predictions(rows, 0)[0]))["drivers"] == []

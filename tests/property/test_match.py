@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer import Event
-from streamer.changelog.blocks import ChangelogTopic
 from streamer.operators.match.stage import MatchStage
 from streamer.operators.match.store import MatchSpec, MatchStore
 from streamer.rows.batch import Batch
@@ -70,7 +69,7 @@ class Flow:
 
     def __post_init__(self) -> None:
         spec = MatchSpec(("p", "l"), WITHIN_S * SECOND, self.late_s * SECOND, self.on)
-        self.stage = MatchStage(spec, (P, L), 1000, 1.0, ChangelogTopic("c", spec.fingerprint, 1))
+        self.stage = MatchStage(spec, (P, L), 1000, 1.0, "c", 1 << 20)
         self.stage.open(0)
 
     @property

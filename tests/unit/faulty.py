@@ -14,10 +14,10 @@ from confluent_kafka.admin._listoffsets import EarliestSpec, ListOffsetsResultIn
 from confluent_kafka.admin._metadata import ClusterMetadata
 
 from streamer.inference.model import Features
-from streamer.inference.pool import Task
 from streamer.kafka.memory_admin import MemoryAdmin
 from streamer.kafka.memory_log import MemoryConsumer, MemoryLog, MemoryProducer, Report
 from streamer.operators.infer.stage import Infer
+from streamer.operators.operator import Run
 from streamer.planning.assemble import Flow
 from streamer.rows.batch import Batch
 from streamer.stages.commit.producers import Outlets
@@ -379,15 +379,15 @@ def wait_for_each_score(worker: Worker) -> None:
     """Make `submit` return when the batch is scored; it is collected later, as ever."""
     if not isinstance(worker._infer, Infer):
         return
-    pool = worker._infer._pool
-    submit = pool.submit
+    engine = worker._infer._engine
+    submit = engine.submit
 
-    def submit_and_wait(features: Features, rows: int) -> Task:
+    def submit_and_wait(features: Features, rows: int) -> Run:
         task = submit(features, rows)
         assert task.wait(10.0), "the model hangs"
         return task
 
-    pool.submit = submit_and_wait  # type: ignore[method-assign]
+    engine.submit = submit_and_wait  # type: ignore[method-assign]
 
 
 @pytest.fixture

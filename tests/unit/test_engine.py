@@ -14,8 +14,7 @@ from streamer.clock import ManualClock
 from streamer.inference.model import Features
 from streamer.kafka.memory_log import MemoryLog
 from streamer.limits import RUN_STUCK_S
-from streamer.operators.match.plan import plan_of
-from streamer.planning.plan import Plan
+from streamer.planning.plan import Plan, plan_of
 from streamer.settings.settings import Settings
 from streamer.testing import TopologyTest, _MemoryClients, stand_in
 from streamer.worker.worker import Worker

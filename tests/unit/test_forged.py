@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
+from streamer import limits
 from streamer.kafka.memory_log import Stored
+from streamer.state import bounds
 from streamer.testing import TopologyTest
 from tests.unit import forging, rekeyed
 from tests.unit.stateful import payments
@@ -74,3 +76,7 @@ def test_a_header_that_counts_beyond_all_there_is_is_none_of_ours(field: str, nu
 
 def reasons(letters: Sequence[Stored]) -> list[str]:
     return [dict(letter.headers)["streamer.error.reason"] for letter in letters]
+
+
+def test_what_the_state_bounds_are_the_limits() -> None:
+    assert (bounds.KEY_BYTES_MAX, bounds.UPSTREAMS_MAX) == (limits.KEY_BYTES_MAX, limits.UPSTREAMS_MAX)

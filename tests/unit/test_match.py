@@ -7,8 +7,8 @@ import pytest
 
 from streamer import Event, Model, Topology, TopologyError
 from streamer.limits import ROWS_PER_BATCH_MAX
-from streamer.operators.match.plan import plan_of
 from streamer.operators.match.stage import MatchStage
+from streamer.planning.plan import plan_of
 from streamer.settings.settings import Settings
 from streamer.testing import TopologyTest
 from tests.unit.schemas import headers, problems

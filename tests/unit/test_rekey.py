@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from streamer import Event, FencedError, Model, Topology, TopologyError, rolling
-from streamer.cli.topics import acls
+from streamer.kafka.admin import acls
 from streamer.operators.rekey import header
 from streamer.planning.plan import bind
 from streamer.settings.settings import Settings

@@ -16,9 +16,9 @@ import orjson
 import pytest
 
 from streamer import cli
+from streamer.settings.secrets import know, redacted
 from streamer.settings.settings import Settings
 from streamer.telemetry.logs import configure_logs, get_logger, tell_of_bugs
-from streamer.telemetry.secrets import know, redacted
 
 CORE = "c4n4ry91ce"
 # Everything that one form or another writes differently.

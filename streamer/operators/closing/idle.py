@@ -1,12 +1,15 @@
 """Silent partitions: after `idle` without a record their windows close, by a tick that is written down like any record."""
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from streamer.clock import Clock
-from streamer.operators.closing.stage import CloseStage
+from streamer.operators.operator import Inputs
 from streamer.rows.batch import Batch
-from streamer.stages.consume.consume import Consume
 from streamer.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from streamer.operators.closing.stage import CloseStage
 
 
 class Idle:
@@ -16,25 +19,25 @@ class Idle:
     replay, is no silence of the sensors.
 
     Args:
-        consume: knows who is silent.
+        inputs: knows who is silent.
         window: holds the windows.
         clock: our time.
         metrics: counts ticks.
     """
 
-    def __init__(self, consume: Consume, window: CloseStage, clock: Clock, metrics: Metrics) -> None:
-        self._consume, self._window, self._clock, self._metrics = consume, window, clock, metrics
+    def __init__(self, inputs: Inputs, window: "CloseStage", clock: Clock, metrics: Metrics) -> None:
+        self._inputs, self._window, self._clock, self._metrics = inputs, window, clock, metrics
 
     @property
     def due(self) -> bool:
         """Whether it is not known yet of all partitions since when they are silent; open windows alone are no unrest."""
-        partitions = self._consume.reading()
-        return not partitions or any(self._consume.silence_s(partition) == [None] for partition in partitions)
+        partitions = self._inputs.reading()
+        return not partitions or any(self._inputs.silence_s(partition) == [None] for partition in partitions)
 
     def released(self, room: Callable[[], int]) -> Iterator[Batch]:
         """Batches of the windows that close, while there is room for them."""
-        for partition in self._consume.reading():
-            (silence,) = self._consume.silence_s(partition)
+        for partition in self._inputs.reading():
+            (silence,) = self._inputs.silence_s(partition)
             if silence is None or silence < self._window.idle_s or room() <= 0:
                 continue
             if (batch := self._window.tick(partition, self._clock.wall_us())) is not None:

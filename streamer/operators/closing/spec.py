@@ -19,6 +19,11 @@ class ClosingSpec(SampleSpec):
 
     window: Closing
 
+    @property
+    def closes_in_silence(self) -> bool:
+        """Whether windows close when an input has nothing more to read."""
+        return self.window.idle_us > 0
+
     def open(self, keys_max: int) -> "ClosingStore":
         """A new, empty store of this shape."""
         from streamer.operators.closing.store import ClosingStore  # noqa: PLC0415 - seconds of compiling, for flows that need it

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.clock import Clock
 from streamer.features.call import features_of
 from streamer.operators.aggregates import column_of
+from streamer.operators.closing.idle import Idle
 from streamer.operators.closing.spec import ClosingSpec
-from streamer.operators.rolling.stage import ticking_rows
+from streamer.operators.operator import Inputs, ticking_rows
 from streamer.operators.samples import Results
 from streamer.rows.batch import Batch, DeadLetter, Spans, headers_of
 from streamer.state.delta import Delta, merge
+from streamer.telemetry.metrics import Metrics
 from streamer.topology.topology import FeatureFunction
 from streamer.topology.view import Look, Needs, Window
 
@@ -76,6 +79,10 @@ class CloseStage:
     def idle_s(self) -> float:
         """A partition that is silent for so long closes its windows; 0 for never."""
         return self.spec.window.idle_us / 1e6
+
+    def releasing(self, inputs: Inputs, clock: Clock, metrics: Metrics) -> Idle | None:
+        """Silent partitions close their windows, if the window says after how long."""
+        return Idle(inputs, self, clock, metrics) if self.idle_s else None
 
     def __call__(self, batch: Batch) -> None:
         """Fold the rows into their windows; the batch then holds the rows that came of it."""

@@ -1,31 +1,30 @@
-"""infer: batches go to the pool and come back in order, while the worker goes on with the next ones."""
+"""infer: batches go to the engine and come back in order, while the worker goes on with the next ones."""
 
 from collections import deque
 
 import numpy as np
 
-from streamer.inference.pool import Pool, Task
+from streamer.operators.operator import Engine, EngineError, Run
 from streamer.rows.batch import Batch
-from streamer.stages.commit.transaction import TransactionError
 
 
 class Infer:
-    """Keeps the order of batches across the pool and bounds nothing itself: the worker asks `rows` before it polls.
+    """Keeps the order of batches across the engine and bounds nothing itself: the worker asks `rows` before it polls.
 
     Attributes:
         value_bytes: size of their values as polled.
         rows: records under way, dead letters included: a flood of those must be bounded too.
     """
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        self._under_way: deque[tuple[Batch, Task]] = deque()
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._under_way: deque[tuple[Batch, Run]] = deque()
         self.rows = 0
         self.value_bytes = 0
 
     def submit(self, batch: Batch) -> None:
         """Queue a batch; one without rows passes through in its turn."""
-        self._under_way.append((batch, self._pool.submit(batch.features, len(batch))))
+        self._under_way.append((batch, self._engine.submit(batch.features, len(batch))))
         self.rows += batch.weight
         self.value_bytes += batch.value_bytes
 
@@ -33,14 +32,12 @@ class Infer:
         """The oldest batch once it is scored, waiting at most `timeout_s`; None when it is not, or there is none.
 
         Raises:
-            TransactionError: the engine is ill; none of the rows is at fault.
+            EngineError: the engine is ill; none of the rows is at fault.
         """
         if not self._under_way or not self._under_way[0][1].wait(timeout_s):
             return None
         if (ill := self._under_way[0][1].ill) is not None:
-            raise TransactionError(
-                "engine", f"the model refuses every row, even one that it took before: {ill}", replace=False, refused=True
-            )
+            raise EngineError(f"the model refuses every row, even one that it took before: {ill}")
         batch, task = self._under_way.popleft()
         self.rows -= batch.weight
         self.value_bytes -= batch.value_bytes
@@ -49,7 +46,7 @@ class Infer:
         self._refuse(batch, task)
         return batch
 
-    def _refuse(self, batch: Batch, task: Task) -> None:
+    def _refuse(self, batch: Batch, task: Run) -> None:
         finite = np.isfinite(batch.scores).all(axis=1)
         if finite.all():
             return
@@ -72,8 +69,8 @@ class Infer:
 
     def stuck(self) -> str | None:
         """None, or which run hangs; safe from any thread."""
-        return self._pool.stuck()
+        return self._engine.stuck()
 
     def close(self) -> None:
-        """End the pool."""
-        self._pool.close()
+        """End the engine."""
+        self._engine.close()

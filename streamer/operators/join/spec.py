@@ -11,11 +11,8 @@ from streamer.operators.join.rows import HIDDEN, OFFSET
 from streamer.state.bounds import Damaged, check_names, within
 from streamer.state.delta import Delta
 from streamer.state.keyed_store import KEY_OVERHEAD_BYTES
-from streamer.topology.joins import FAR, Join, Sight
+from streamer.topology.joins import FAR, UNREAD, Join, Sight
 from streamer.topology.view import Needs, Rolling
-
-# Stands for a field of a table where no field of it is read.
-UNREAD = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +82,8 @@ class JoinSpec:
         """Rows of a delta's values: what is hidden, and the widest stream's fields."""
         width = max(len(self.columns), *(len(stream.fields) for stream in self.streams))
         return ("stream", "offset", "timestamp_ms", *(f"field {n}" for n in range(width)))
+
+    closes_in_silence: bool = field(default=False, init=False)
 
     @property
     def ahead_us(self) -> int:

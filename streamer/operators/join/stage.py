@@ -11,16 +11,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.clock import Clock
 from streamer.features.call import features_of
 from streamer.limits import JOIN_ROWS_AHEAD_MAX, JOIN_ROWS_WAITING_MAX, ROWS_PER_BATCH_MAX
 from streamer.operators.aggregates import AGGREGATE_ROWS, column_of
+from streamer.operators.inputs import Merging
 from streamer.operators.join.rows import HIDDEN, OFFSET, TIMESTAMP_MS
 from streamer.operators.join.spec import JoinSpec, Looks, Stream
+from streamer.operators.operator import Inputs
 from streamer.operators.progress import Reach
 from streamer.rows.batch import Batch
 from streamer.rows.partitions import partition_rows
 from streamer.state.delta import Delta
 from streamer.state.watermarks import NEVER
+from streamer.telemetry.metrics import Metrics
 from streamer.topology.event import Event
 from streamer.topology.topology import FeatureFunction
 from streamer.topology.view import Look, Needs, Window
@@ -91,6 +95,10 @@ class JoinStage:
         return sum(store.waiting for store in self.stores.values())
 
     # ------------------------------------------------------------------ in
+    def releasing(self, inputs: Inputs, clock: Clock, metrics: Metrics) -> Merging:
+        """Rows go on when no input can bring anything before them."""
+        return Merging(inputs, self, clock, metrics)
+
     def __call__(self, batch: Batch) -> None:
         """Line up the rows of one input."""
         stream = next(n for n, stream in enumerate(self.spec.streams) if stream.topic == batch.topic)

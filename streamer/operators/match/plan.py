@@ -1,19 +1,16 @@
 """A flow that waits for labels, checked and bound: it has no model."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import get_type_hints
+from typing import ClassVar, get_type_hints
 
-from streamer.clock import Clock
 from streamer.errors import TopologyError
-from streamer.inference.model import LoadedModel
+from streamer.operators.checks import check_memory, check_time
 from streamer.operators.match.store import MatchSpec
-from streamer.planning.plan import Plan, bind, check_memory, check_time
 from streamer.settings.settings import Settings
 from streamer.topology.event import Event
 from streamer.topology.event_key import check_key
 from streamer.topology.topics import Topics, topics_of
-from streamer.topology.topology import Match, PublishMatched, Source, Topology, need, step_of
+from streamer.topology.topology import Match, PublishMatched, Source, Topology, need
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +33,9 @@ class MatchPlan:
     topics: Topics
     store: MatchSpec
     idle_s: float
+    model: ClassVar[None] = None
+    forwards: ClassVar[bool] = False
+    waits_for_ends: ClassVar[bool] = True
 
     @property
     def flows(self) -> "tuple[MatchPlan]":
@@ -43,20 +43,12 @@ class MatchPlan:
         return (self,)
 
 
-def plan_of(
-    topology: Topology, settings: Settings, models: Path, *, model: LoadedModel | None = None, clock: Clock | None = None
-) -> Plan | MatchPlan:
-    """What a topology becomes: `plan.bind`, or without a model where labels are waited for.
+def bind_match(topology: Topology, match: Match, settings: Settings) -> MatchPlan:
+    """Check a topology that waits for labels.
 
     Raises:
         TopologyError: the declaration is wrong; the message starts with the line.
-        ModelError: the model is missing, unreadable, or does not take these features.
     """
-    match = step_of(topology, Match)
-    return bind(topology, settings, models, model=model, clock=clock) if match is None else _bind(topology, match, settings)
-
-
-def _bind(topology: Topology, match: Match, settings: Settings) -> MatchPlan:
     source, topics = need(topology, Source), topics_of(topology, settings.group)
     between = [step for step in topology.steps if not isinstance(step, Source | Match | PublishMatched)]
     if between:

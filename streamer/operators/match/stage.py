@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from streamer.changelog.blocks import ChangelogTopic, row_bytes
+from streamer.clock import Clock
 from streamer.limits import JOIN_ROWS_AHEAD_MAX, ROWS_PER_BATCH_MAX
+from streamer.operators.inputs import Merging
 from streamer.operators.match.store import LABEL, PREDICTION, MatchSpec, MatchStore, Name, Outcome
+from streamer.operators.operator import Inputs
 from streamer.operators.progress import Reach
 from streamer.rows.batch import Batch, Pairs
+from streamer.rows.oversize import TOO_LARGE
 from streamer.rows.partitions import partition_rows
-from streamer.stages.produce.oversize import TOO_LARGE
 from streamer.state.watermarks import NEVER
+from streamer.telemetry.metrics import Metrics
 from streamer.topology.event import Event
 from streamer.topology.event_key import key_text
 
@@ -40,7 +43,8 @@ class MatchStage:
         events: class of the predictions and of the labels.
         waiting_max: rows of either input that may wait in a partition.
         idle_s: how long an input is waited for without a record.
-        changelog: where rows that wait are kept, and what that takes of one.
+        changelog: topic where rows that wait are kept.
+        name_bytes_max: what it takes of one, beside what every row has.
         stores: partition -> store.
         truncated, evicted: there are no windows, and nobody who waits is forgotten.
     """
@@ -49,7 +53,8 @@ class MatchStage:
     events: tuple[type[Event], type[Event]]
     waiting_max: int
     idle_s: float
-    changelog: ChangelogTopic
+    changelog: str
+    name_bytes_max: int
     stores: dict[int, MatchStore] = field(default_factory=dict)
     truncated: int = 0
     evicted: int = 0
@@ -84,6 +89,10 @@ class MatchStage:
         """Rows of both inputs that wait."""
         return sum(map(len, self.stores.values()))
 
+    def releasing(self, inputs: Inputs, clock: Clock, metrics: Metrics) -> Merging:
+        """Predictions leave when no label can come any more."""
+        return Merging(inputs, self, clock, metrics)
+
     # ------------------------------------------------------------------ in
     def __call__(self, batch: Batch) -> None:
         """Take in rows of one input; the batch then holds the predictions that leave."""
@@ -105,12 +114,12 @@ class MatchStage:
 
     def _small(self, batch: Batch, names: list[bytes]) -> list[bytes]:
         """Names of the rows that the changelog takes; the others are refused, for they could never be kept."""
-        most = self.changelog.row_bytes_max - row_bytes(len(self.spec.fields), 0)
+        most = self.name_bytes_max
         if (longest := max(map(len, names), default=0)) <= most:
             return names
         bad = np.array([len(name) > most for name in names])
         detail = (
-            f"what waits of it has up to {longest:,} bytes, {self.changelog.topic} takes {most:,} of a row "
+            f"what waits of it has up to {longest:,} bytes, {self.changelog} takes {most:,} of a row "
             "(max.message.bytes of the topic, less its frame)"
         )
         batch.dead += batch.letters(bad, "window", TOO_LARGE, detail)

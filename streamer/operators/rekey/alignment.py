@@ -6,9 +6,9 @@ import numpy as np
 
 from streamer.clock import Clock
 from streamer.limits import ALIGN_WAIT_S
+from streamer.operators.operator import Inputs
 from streamer.operators.rekey.send import Progress
 from streamer.rows.batch import Batch
-from streamer.stages.consume.consume import Consume
 from streamer.telemetry.metrics import Metrics
 
 
@@ -16,14 +16,14 @@ class Pace:
     """Looks at the partitions of one worker once a turn.
 
     Args:
-        consume: knows who has unread records.
+        inputs: knows who has unread records.
         progress: knows how far each has come.
         clock: our time, for silence.
         metrics: who waits.
     """
 
-    def __init__(self, consume: Consume, progress: Progress, clock: Clock, metrics: Metrics) -> None:
-        self._consume, self._progress, self._clock, self._metrics = consume, progress, clock, metrics
+    def __init__(self, inputs: Inputs, progress: Progress, clock: Clock, metrics: Metrics) -> None:
+        self._inputs, self._progress, self._clock, self._metrics = inputs, progress, clock, metrics
         self._waiting: set[int] = set()
         self._heard: dict[int, tuple[int, float]] = {}
         progress.fallen_silent = self._fallen_silent
@@ -35,7 +35,7 @@ class Pace:
 
     def released(self, room: Callable[[], int]) -> Iterator[Batch]:
         """Let partitions wait or go on; then word of those that have fallen silent, while there is room for it."""
-        self._align([partition for partition in self._consume.reading() if self._consume.silence_s(partition)[0] is None])
+        self._align([partition for partition in self._inputs.reading() if self._inputs.silence_s(partition)[0] is None])
         quiet = self._fallen_silent()
         if quiet and room() > 0:
             yield self._word(quiet)
@@ -45,7 +45,7 @@ class Pace:
         idle_s, known = self._progress.idle_s, self._progress.silent
         if not idle_s:
             return []
-        silence = {p: self._consume.silence_s(p)[0] for p in self._consume.reading() if p not in known}
+        silence = {p: self._inputs.silence_s(p)[0] for p in self._inputs.reading() if p not in known}
         return [p for p, s in silence.items() if s is not None and idle_s <= s]
 
     def _align(self, unread: list[int]) -> None:
@@ -56,7 +56,7 @@ class Pace:
         if slowest is not None:
             waiting = {p for p in unread if reached[p] - slowest > (align_us // 2 if p in self._waiting else align_us)}
         for partition in waiting ^ self._waiting:
-            self._consume.wait_for_others(partition, self._consume.topics if partition in waiting else ())
+            self._inputs.wait_for_others(partition, self._inputs.topics if partition in waiting else ())
         self._waiting = waiting
         self._metrics.set("streamer_rekey_partitions_waiting", len(waiting))
 
@@ -72,7 +72,7 @@ class Pace:
     def _word(self, quiet: list[int]) -> Batch:
         now, none = self._clock.monotonic(), np.empty(0, np.int64)
         batch = Batch(
-            self._consume.lead, {}, [], self._clock.wall_us(), [], np.empty(0, np.int32), none, none, none, {}, [],
+            self._inputs.lead, {}, [], self._clock.wall_us(), [], np.empty(0, np.int32), none, none, none, {}, [],
         )  # fmt: skip
         self._progress.hush(batch, quiet)
         batch.stamps.polled = batch.stamps.decoded = batch.stamps.windowed = now

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.operators.closing.stage import CloseStage
+from streamer.clock import Clock
+from streamer.operators.operator import Inputs, Keyed
 from streamer.operators.rekey import header
 from streamer.operators.rekey.grid import Grid
-from streamer.operators.rolling.stage import WindowStage
-from streamer.operators.samples import SampleStore
 from streamer.rows.batch import Batch, DeadLetter, Origin, Records, Said, Tick, headers_of
-from streamer.rows.partitions import partition_rows
-from streamer.stages.decode.decode import owed
+from streamer.rows.partitions import owed, partition_rows
 from streamer.state.delta import Delta
-from streamer.state.watermarks import NOBODY, Look
+from streamer.state.keyed_store import StateStore
+from streamer.state.watermarks import NOBODY, Look, Upstreams
+from streamer.telemetry.metrics import Metrics
 
 FOREIGN = "not_rekeyed"
 _WHY = "the internal topic is for our own records, and this one has no header of ours; who produces to it?"
@@ -72,7 +72,7 @@ class RekeyedWindows:
         grid: which moments mean anything to them; None when none does.
     """
 
-    stage: WindowStage | CloseStage
+    stage: Keyed
     grid: Grid | None
 
     @property
@@ -95,13 +95,16 @@ class RekeyedWindows:
         """Keys that made room for others."""
         return self.stage.evicted
 
-    def open(self, partition: int) -> SampleStore | None:
+    def open(self, partition: int) -> StateStore | None:
         """A new, empty store for a partition."""
         return self.stage.open(partition)
 
     def close(self, partition: int) -> None:
         """Forget a partition."""
         self.stage.close(partition)
+
+    def releasing(self, inputs: Inputs, clock: Clock, metrics: Metrics) -> None:
+        """Time alone brings nothing about."""
 
     def __call__(self, batch: Batch) -> None:
         """Advance the windows."""
@@ -124,7 +127,7 @@ class RekeyedWindows:
 
     def _look(self, partition: int, heads: header.Heads) -> Look:
         count = int(heads["upstreams"].max())
-        table = self.stage.stores[partition].upstreams
+        table: Upstreams = self.stage.stores[partition].upstreams
         return table.look(count, heads["partition"], heads["offset"], heads["watermark_us"])
 
     def _ticks(self, grid: Grid, batch: Batch, partition: int, offsets: NDArray[np.int64], look: Look) -> list[Tick]:

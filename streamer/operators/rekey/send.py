@@ -7,18 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamer.kafka.message_sizes import MessageSizes
+from streamer.clock import Clock
 from streamer.limits import REKEY_ROOM_BYTES
+from streamer.operators.operator import Inputs
 from streamer.operators.rekey import header
-from streamer.operators.rolling.store import RollingStore
 from streamer.rows.batch import Batch
+from streamer.rows.oversize import refuse
 from streamer.rows.partitions import partition_rows
-from streamer.stages.produce.oversize import refuse
+from streamer.state.keyed_store import StateStore
 from streamer.state.murmur2 import partitions
 from streamer.state.watermarks import MARK, NEVER, SILENCE
+from streamer.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from streamer.operators.rekey.alignment import Pace
 
 
 @dataclass(slots=True)
@@ -44,7 +48,7 @@ class Progress:
     rows: dict[int, int] = field(default_factory=dict)
     silent: set[int] = field(default_factory=set)
     fallen_silent: Callable[[], list[int]] = list
-    stores: dict[int, RollingStore] = field(default_factory=dict)
+    stores: dict[int, StateStore] = field(default_factory=dict)
     keys: int = 0
     truncated: int = 0
     evicted: int = 0
@@ -59,6 +63,12 @@ class Progress:
         self.reached.pop(partition, None)
         self.rows.pop(partition, None)
         self.silent.discard(partition)
+
+    def releasing(self, inputs: Inputs, clock: Clock, metrics: Metrics) -> "Pace":
+        """Partitions run beside each other, and silent ones say so."""
+        from streamer.operators.rekey.alignment import Pace  # noqa: PLC0415 - each of the two knows the other
+
+        return Pace(inputs, self, clock, metrics)
 
     def __call__(self, batch: Batch) -> None:
         """Note how far the partition of each row has come, and who was silent when they came."""
@@ -130,14 +140,14 @@ class Forward:
         key: the column with the new keys.
         receivers: partitions of the internal topic.
         upstreams: tells how many partitions the source has; it may get more.
-        sizes: what the internal topic takes.
+        record_bytes_max: what the internal topic takes of one record.
     """
 
     topic: str
     key: str
     receivers: int
     upstreams: Callable[[], int]
-    sizes: MessageSizes
+    record_bytes_max: int
 
     def outgoing(self, batch: Batch, now_us: int) -> list[tuple[str, list[dict[str, Any]]]]:  # noqa: ARG002 - stamps are the log's
         """Records by topic: the values as they came, behind their headers. Rows too large for that become dead letters."""
@@ -163,7 +173,7 @@ class Forward:
         return [(self.topic, [*words, *({"key": key, "value": value, "partition": place} for key, value, place in messages)])]
 
     def _refuse(self, batch: Batch) -> None:
-        most = self.sizes.record(self.topic) - REKEY_ROOM_BYTES
+        most = self.record_bytes_max - REKEY_ROOM_BYTES
         if batch.value_bytes <= most:
             return
         sizes = [len(value or b"") for value in batch.values]

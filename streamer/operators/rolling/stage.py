@@ -5,17 +5,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.clock import Clock
 from streamer.features.call import features_of
 from streamer.operators.aggregates import column_of
+from streamer.operators.operator import Inputs, ticking_rows
 from streamer.operators.rolling.store import RollingSpec, RollingStore
 from streamer.operators.samples import Results
 from streamer.rows.batch import Batch, Tick
-from streamer.rows.partitions import partition_rows
 from streamer.state.delta import Delta, merge
+from streamer.telemetry.metrics import Metrics
 from streamer.topology.topology import FeatureFunction
 from streamer.topology.view import Look, Needs, Window
-
-_NO_ROWS = np.empty(0, np.int64)
 
 
 @dataclass(slots=True)
@@ -55,6 +55,9 @@ class WindowStage:
     def keys(self) -> int:
         """Live keys of all partitions."""
         return sum(map(len, self.stores.values()))
+
+    def releasing(self, inputs: Inputs, clock: Clock, metrics: Metrics) -> None:
+        """Time alone brings nothing about."""
 
     def __call__(self, batch: Batch) -> None:
         """Advance the windows by the rows of the batch and compute their features."""
@@ -106,13 +109,6 @@ class WindowStage:
             {name: results.matrix[spec.matrices[at[name]]][:, -width:] for name in needs.matrices},
             {(name, q): results.aggregates[at[name], spec.quantile_row(at[name], q)] for name, q in needs.quantiles},
         )
-
-
-def ticking_rows(batch: Batch) -> list[tuple[int, NDArray[np.int64]]]:
-    """Each partition with its rows; where time comes from elsewhere, it may move in partitions without a row."""
-    parts = partition_rows(batch.partitions)
-    silent = batch.ticks.keys() - {partition for partition, _ in parts} if batch.ticks else ()
-    return [*parts, *((partition, _NO_ROWS) for partition in sorted(silent))]
 
 
 def _ticking(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamer.limits import KEY_BYTES_MAX
 from streamer.rows.batch import Batch, DeadLetter, Records, headers_of
-from streamer.rows.partitions import partition_rows
+from streamer.rows.partitions import owed
 from streamer.topology.event import Event, numeric_fields
 from streamer.topology.event_key import key_text
 
@@ -323,11 +323,6 @@ def _batch(records: Records, rows: NDArray[np.int64]) -> Batch:
         sum(map(len, filter(None, records.values))),
         received=records.received if whole or records.received is None else records.received.only(rows), messages=messages,
     )  # fmt: skip
-
-
-def owed(partitions: NDArray[np.int32], offsets: NDArray[np.int64]) -> dict[int, int]:
-    """Partition -> offset after the last of its records."""
-    return {partition: int(offsets[rows[-1]]) + 1 for partition, rows in partition_rows(partitions)}
 
 
 def _dead(records: Records, row: int, reason: str, detail: str) -> DeadLetter:

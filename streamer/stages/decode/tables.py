@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.limits import KEY_BYTES_MAX
-from streamer.operators.join.spec import UNREAD
 from streamer.rows.batch import Batch, Records
-from streamer.stages.decode.decode import Decode, owed
+from streamer.rows.partitions import owed
+from streamer.stages.decode.decode import Decode
+from streamer.topology.joins import UNREAD
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from streamer.inference.model import LoadedModel
 from streamer.limits import DEAD_LETTER_BYTES_MAX, DEAD_LETTER_HEADERS_BYTES_MAX, HEADER_ROOM_BYTES, KEY_BYTES_MAX
 from streamer.rows.batch import Batch, DeadLetter, Spans
+from streamer.rows.served import Served
 from streamer.stages.produce.json_kernel import room, write_predictions
 
 _DRIVERS = 3
@@ -27,14 +27,14 @@ class Encoder:
 
     Attributes:
         topic: input topic, part of every id.
-        model: names the version, and says how usual a feature's value is.
+        served: what scored the rows.
         with_features: whether predictions carry the features.
         windowed: whether there is a window to count.
         names: features of one number, in the order of the model.
     """
 
     topic: str
-    model: LoadedModel
+    served: Served
     with_features: bool
     names: tuple[str, ...]
     _constants: NDArray[np.uint8] = field(init=False)
@@ -45,7 +45,7 @@ class Encoder:
         topic = json.dumps(self.topic)[:-1]
         texts = [
             f'{{"id":{topic}/', '","key":', ',"time":', ',"score":', ',"scores":', ',"flag":',
-            f',"model":{json.dumps(self.model.file.name)},"version":{self.model.file.version},"window_n":', ',"latency_ms":',
+            f',"model":{json.dumps(self.served.model)},"version":{self.served.version},"window_n":', ',"latency_ms":',
             ',"window_start":', ',"window_end":', ',"final":',
         ]  # fmt: skip
         if self.with_features:
@@ -67,7 +67,7 @@ class Encoder:
         out = np.empty(room(rows, len(self._constants), len(key_bytes), numbers), np.uint8)
         end = write_predictions(
             out, self._constants, self._cuts, origin.partitions, origin.offsets, key_bytes, key_ends,
-            batch.times_us, scores, self.model.score_column % scores.shape[1], batch.flags, batch.counts,
+            batch.times_us, scores, self.served.score_column % scores.shape[1], batch.flags, batch.counts,
             max(now_us, batch.polled_us) - batch.logged_us, features, spans.start_us, spans.end_us, spans.final,
         )  # fmt: skip
         return out[: end - 1].tobytes().split(b"\n")
@@ -89,10 +89,7 @@ class Encoder:
 
     def _drivers(self, values: dict[str, float]) -> list[dict[str, Any]]:
         """The features furthest from usual, in units of their spread at training; none when the model does not say."""
-        facts = self.model.facts
-        if not facts.center or not facts.scale:
-            return []
-        usual = dict(zip(facts.features, zip(facts.center, facts.scale, strict=True), strict=True))
+        usual = self.served.usual
         deviations = [
             (name, value, (value - usual[name][0]) / (usual[name][1] or 1.0)) for name, value in values.items() if name in usual
         ]

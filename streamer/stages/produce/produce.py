@@ -12,9 +12,9 @@ from streamer.clock import Clock
 from streamer.kafka.message_sizes import MessageSizes
 from streamer.kafka.refusals import DeliveryReport
 from streamer.rows.batch import Batch, DeadLetter
+from streamer.rows.oversize import refuse
 from streamer.stages.commit.transaction import TransactionError
 from streamer.stages.produce.encode import Encoder, dead_letter
-from streamer.stages.produce.oversize import refuse
 from streamer.topology.topics import Topics
 
 

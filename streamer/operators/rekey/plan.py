@@ -1,0 +1,66 @@
+"""A re-keyed topology: the flow in front of it, checked and bound."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from streamer.errors import TopologyError
+from streamer.operators.rekey.grid import idle_s
+from streamer.topology.event import Event
+from streamer.topology.event_key import check_key
+from streamer.topology.topics import Topics
+from streamer.topology.topology import NAME_RULE, Joined, Rekey, Source, Windowed, is_topic
+
+
+@dataclass(frozen=True, slots=True)
+class RekeyPlan:
+    """The flow in front of a re-keyed one: from the source to the internal topic, ready to run.
+
+    Attributes:
+        name: of the topology.
+        group: consumer group of this flow, also the prefix of its transactional ids.
+        event: input class.
+        field: whose text becomes the record key.
+        align_us: how far a partition's event times may run ahead of the slowest, microseconds.
+        idle_s: after which silence a partition does not hold windows back any more; 0 for never.
+        topics: its own; what it gives are records of the internal topic.
+    """
+
+    name: str
+    group: str
+    event: type[Event]
+    field: str
+    align_us: int
+    idle_s: float
+    topics: Topics
+    store: ClassVar[None] = None
+    model: ClassVar[None] = None
+    forwards: ClassVar[bool] = True
+    waits_for_ends: ClassVar[bool] = True
+
+
+def rekeyed_by(rekey: Rekey, event: type[Event], windowed: Windowed | None, joined: list[Joined]) -> str:
+    """The new key field, if events can be keyed by it.
+
+    Raises:
+        TopologyError: they cannot.
+    """
+    where = f"{rekey.where}: .rekey({rekey.field!r})"
+    if rekey.field not in event.__struct_fields__:
+        fields = ", ".join(event.__struct_fields__)
+        raise TopologyError(f"{where}: {event.__name__} has no such field; fields are {fields}")
+    if not is_topic(rekey.field):
+        raise TopologyError(f"{where}: the internal topic is named after the field; {NAME_RULE}")
+    check_key(event, rekey.field, where)
+    if joined:
+        raise TopologyError(f"{where}: a topology has .rekey() or .join(), not both; join in a second one that reads the first")
+    if windowed is None:
+        raise TopologyError(f"{where}: it is there for windows; add .window(...), or leave it out")
+    return rekey.field
+
+
+def front_of(name: str, group: str, source: Source, rekey: Rekey, windowed: Windowed, topics: Topics) -> RekeyPlan:
+    """The flow in front of a re-keyed one."""
+    assert topics.rekeyed is not None, "a re-keyed topology has an internal topic"
+    own = Topics(topics.source, topics.rejected, topics.rekeyed, anomalies=None, changelog=None)
+    readers, silence_s = topics.readers(group), idle_s(windowed.window)
+    return RekeyPlan(name, readers[topics.source], source.event, rekey.field, rekey.align_us, silence_s, own)
