@@ -1,15 +1,52 @@
-"""The command line. One file per command; each imports what it needs when it runs, so that `--help` is quick."""
+"""The command line. One file per command, which is imported when it is called, so that `--help` is quick."""
 
 import sys
-from collections.abc import Callable
+from importlib import import_module
+from typing import Any
 
 import typer
 from confluent_kafka import KafkaException
+from typer.core import TyperCommand, TyperGroup
 
-from streamer.cli import broker, demo, doctor, feed, run, state, tail, topics
 from streamer.cli.say import tell
 from streamer.errors import StreamerError
 from streamer.telemetry.logs import get_logger, tell_of_bugs
+
+# What `--help` says of each, as its own help begins.
+COMMANDS = {
+    "run": "Run a topology until SIGTERM or Ctrl-C; both finish what was read and commit it.",
+    "feed": "Feed events into the source topic of a topology. Exit status 1 if one was not delivered.",
+    "tail": "Show what a topology publishes (committed records only) until Ctrl-C.",
+    "doctor": "Check broker, topics and model for a topology; each line is ok or the fix. Exit status 1 if one failed.",
+    "demo": "Score recorded sensor data and watch it live; ends by itself when every event has its outcome.",
+    "topics": "Plan or create the topics of a topology.",
+    "state": "Look at the windows of a topology, or start over.",
+    "broker": "Run a real Apache Kafka for development, without containers.",
+}
+
+
+def command_of(name: str) -> Any:
+    """A command, imported with all that it needs."""
+    return typer.main.get_command(import_module(f"streamer.cli.{name}").app)
+
+
+class Commands(TyperGroup):
+    """Knows all commands by name, and imports the one that is called. Typer brings a click of its own, without public types."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the same in every context
+        """Their names, in the order of `COMMANDS`."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command, or while it has not been called what a list of commands needs of it; None if there is none."""
+        told = TyperCommand(cmd_name, help=COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
+        return super().get_command(ctx, cmd_name) or told
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Name, command and the rest of what was typed."""
+        if args and args[0] in COMMANDS and args[0] not in self.commands:
+            self.commands[args[0]] = command_of(args[0])
+        return super().resolve_command(ctx, args)
 
 
 class _App(typer.Typer):
@@ -32,13 +69,13 @@ class _App(typer.Typer):
 
 app = _App(
     name="streamer",
+    cls=Commands,
     help="Streaming inference on Kafka: windows, models and anomaly flags, exactly once.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-_COMMANDS: tuple[Callable[..., None], ...] = (run.run, feed.feed, tail.tail, doctor.doctor, demo.demo)
-for _command in _COMMANDS:
-    app.command()(_command)
-app.add_typer(topics.topics_app, name="topics")
-app.add_typer(state.state_app, name="state")
-app.add_typer(broker.broker_app, name="broker")
+
+
+@app.callback()
+def streamer() -> None:
+    """Streaming inference on Kafka: windows, models and anomaly flags, exactly once."""

@@ -15,13 +15,13 @@ from streamer.dev_broker.process import answers, tail
 DEFAULT_PORT = 9092
 NOT_ANSWERING, NOT_RUNNING = 1, 3  # the exit codes that init scripts use
 
-broker_app = typer.Typer(name="broker", help="Run a real Apache Kafka for development, without containers.", no_args_is_help=True)
+app = typer.Typer(name="broker", help="Run a real Apache Kafka for development, without containers.", no_args_is_help=True)
 
 
 Port = Annotated[int | None, typer.Option(help="Which broker, where several run.")]
 
 
-@broker_app.command()
+@app.command()
 def start(
     port: Annotated[
         int | None, typer.Option(help=f"Port on 127.0.0.1 [default: {DEFAULT_PORT}]. Each has a broker of its own.")
@@ -45,7 +45,7 @@ def start(
     _start(broker, detached=True)
 
 
-@broker_app.command()
+@app.command()
 def stop(port: Port = None) -> None:
     """Stop the broker; its data stays. Does nothing if none runs."""
     running = _the_one(port)
@@ -59,7 +59,7 @@ def stop(port: Port = None) -> None:
     tell(f"stopped the broker on {running.bootstrap}; its data stays in {running.data}")
 
 
-@broker_app.command()
+@app.command()
 def status(port: Port = None) -> None:
     """Print what runs, a `name value` a line. Exit status: 0 answers, 1 does not answer, 3 none runs."""
     running = _the_one(port)

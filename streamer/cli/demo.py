@@ -8,17 +8,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.live import Live
 
 from streamer.cli.say import say, tell
+from streamer.demo.embedded import CONSUMER_CONFIG, NOTICE, EmbeddedBroker
+from streamer.demo.recording import Recording
+from streamer.demo.run import Demo
+from streamer.demo.summary import lines
+from streamer.dev_broker import DevBroker
+from streamer.kafka.admin import create_topics
+from streamer.live.line import LastLines
+from streamer.live.view import Frame, draw, line
+from streamer.planning.plan import Plan, bind
+from streamer.settings.settings import KafkaSettings, Settings
+from streamer.telemetry.logs import configure_logs
+from streamer.topology.loading import load_topology
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from streamer.demo.recording import Recording
-    from streamer.live.view import Frame
-    from streamer.planning.plan import Plan
-    from streamer.settings.settings import Settings
     from streamer.topology.topics import Topics
+
+app = typer.Typer()
 
 _PLAYS_S = 20.0
 _PARTITIONS = 4
@@ -32,6 +44,7 @@ class Broker(StrEnum):
     REAL = "real"
 
 
+@app.command()
 def demo(
     *,
     keep: Annotated[bool, typer.Option("--keep", help="Play the recording again and again until Ctrl-C.")] = False,
@@ -41,18 +54,12 @@ def demo(
     rate: Annotated[float | None, typer.Option(min=1, help="Events per second. Default: the recording in 20 s.")] = None,
 ) -> None:
     """Score recorded sensor data and watch it live; ends by itself when every event has its outcome."""
-    from streamer.demo.summary import lines  # noqa: PLC0415 - --help stays quick
-    from streamer.live.line import LastLines  # noqa: PLC0415
-    from streamer.telemetry.logs import configure_logs  # noqa: PLC0415
-
     log = LastLines()
     configure_logs("warning", "json", stream=log)
     tell("starting (the first start compiles the window kernels, which takes some seconds)")
     with _broker(broker) as (settings, make_topics, notice):
         plan, recording = _load(settings)
         make_topics(plan.topics)
-        from streamer.demo.run import Demo  # noqa: PLC0415
-
         rate = rate or recording.total / _PLAYS_S
         within_s = None if keep else _limit_s(recording.total / rate)
         run = Demo(
@@ -73,10 +80,6 @@ def demo(
 
 
 def _load(settings: "Settings") -> "tuple[Plan, Recording]":
-    from streamer.demo.recording import Recording  # noqa: PLC0415
-    from streamer.planning.plan import bind  # noqa: PLC0415
-    from streamer.topology.loading import load_topology  # noqa: PLC0415
-
     folder = _topologies()
     topology, _ = load_topology(f"{folder / 'sensor.py'}:sensor")
     plan = bind(topology, settings, folder / "models")
@@ -100,19 +103,12 @@ def _broker(which: Broker) -> "Iterator[tuple[Settings, Callable[[Topics], objec
 
     The environment is not read: the demo must not meet a broker or a password that is meant for others.
     """
-    from streamer.settings.settings import KafkaSettings, Settings  # noqa: PLC0415
-
     if which is Broker.EMBEDDED:
-        from streamer.demo.embedded import CONSUMER_CONFIG, NOTICE, EmbeddedBroker  # noqa: PLC0415
-
         with EmbeddedBroker() as embedded:
             make = lambda topics: embedded.create(topics.all())  # noqa: E731
             kafka = KafkaSettings(common={"bootstrap.servers": embedded.bootstrap}, consumer=CONSUMER_CONFIG)
             yield Settings(kafka=kafka, http=None), make, NOTICE
         return
-    from streamer.dev_broker import DevBroker  # noqa: PLC0415
-    from streamer.kafka.admin import create_topics  # noqa: PLC0415
-
     with DevBroker(tell=tell) as real:
         to_real = Settings(kafka=KafkaSettings(common={"bootstrap.servers": real.bootstrap}), http=None)
         make_real = lambda topics: create_topics(to_real, topics, partitions=_PARTITIONS)  # noqa: E731
@@ -125,11 +121,6 @@ def _screen() -> "Iterator[Callable[[Frame], None]]":
     if not sys.stdout.isatty():
         yield _Plain()
         return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.live import Live  # noqa: PLC0415
-
-    from streamer.live.view import draw  # noqa: PLC0415
-
     console = Console()
     with Live(console=console, screen=True, auto_refresh=False) as live:
         yield lambda frame: live.update(draw(frame, console.width, console.height), refresh=True)
@@ -142,8 +133,6 @@ class _Plain:
         self._told = -_PLAIN_EVERY_S
 
     def __call__(self, frame: "Frame") -> None:
-        from streamer.live.view import line  # noqa: PLC0415
-
         if frame.seconds - self._told >= _PLAIN_EVERY_S:
             if self._told < 0:
                 say(f"{frame.title}. {frame.notice}")

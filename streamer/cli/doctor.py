@@ -5,24 +5,36 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import typer
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourceType
 
+from streamer.changelog.kept import check_kept
 from streamer.cli.check import TIMEOUT_S, Check
+from streamer.cli.groups import members_of
 from streamer.cli.options import Bootstrap, Config, Group, Models, TopologyName
 from streamer.cli.partitioner import same_partitioner
 from streamer.cli.say import say, tell
+from streamer.clock import SystemClock
+from streamer.errors import StateError, StreamerError
+from streamer.kafka.admin import SEGMENTS
+from streamer.kafka.clients import KafkaClients
+from streamer.kafka.config import apart, create_command, reader_config
+from streamer.operators.checks import check_memory
+from streamer.planning.plan import Plan, plan_of
+from streamer.settings.settings import Settings
+from streamer.topology.loading import load_topology
+from streamer.topology.topics import Topics, topics_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from confluent_kafka import KafkaError
     from confluent_kafka.admin import AdminClient
     from confluent_kafka.admin._metadata import ClusterMetadata
 
-    from streamer.errors import StreamerError
     from streamer.operators.match.plan import MatchPlan
-    from streamer.planning.plan import Plan
-    from streamer.settings.settings import Settings
-    from streamer.topology.topics import Topics
+
+app = typer.Typer()
 
 # Dead letters carry up to 64 KiB and their headers, changelog blocks up to 900 KiB.
 _MESSAGE_BYTES_MIN = 1_000_000
@@ -32,6 +44,7 @@ class _CannotGoOnError(Exception):
     """A check failed on which all later ones of its kind depend."""
 
 
+@app.command()
 def doctor(
     topology: TopologyName,
     *,
@@ -41,8 +54,6 @@ def doctor(
     config: Config = None,
 ) -> None:
     """Check broker, topics and model for a topology; each line is ok or the fix. Exit status 1 if one failed."""
-    from streamer.settings.settings import Settings  # noqa: PLC0415 - --help stays quick
-
     settings = Settings.load(config, bootstrap=bootstrap, group=group, models=models)
     failed = 0
     for check in examine(topology, settings):
@@ -55,10 +66,6 @@ def doctor(
 
 def examine(name: str, settings: "Settings") -> "Iterator[Check]":
     """All checks, each as soon as it is done. A broker that is away does not keep the model from being checked."""
-    from streamer.errors import StreamerError  # noqa: PLC0415
-    from streamer.topology.loading import load_topology  # noqa: PLC0415
-    from streamer.topology.topics import topics_of  # noqa: PLC0415
-
     try:
         topology, folder = load_topology(name)
         topics, settings = topics_of(topology, settings.group), settings.named(topology.name, "doctor")
@@ -73,9 +80,6 @@ def examine(name: str, settings: "Settings") -> "Iterator[Check]":
 
 def _bound(topology: Any, settings: "Settings", folder: Any) -> "Plan | MatchPlan | StreamerError":
     """What `streamer run` would run, or what it would end with."""
-    from streamer.errors import StreamerError  # noqa: PLC0415
-    from streamer.planning.plan import plan_of  # noqa: PLC0415
-
     try:
         return plan_of(topology, settings, settings.models or folder / "models")
     except StreamerError as error:
@@ -93,10 +97,6 @@ def _until_stuck(checks: "Callable[[], Iterator[Check]]") -> "Iterator[Check]":
 
 
 def _brokers(settings: "Settings", topics: "Topics", group: str, plan: "Plan | MatchPlan | StreamerError") -> "Iterator[Check]":
-    from confluent_kafka import KafkaException  # noqa: PLC0415
-
-    from streamer.kafka.clients import KafkaClients  # noqa: PLC0415
-
     for warning in settings.warnings():
         yield Check(ok=True, warning=True, what=warning)
     reached = False
@@ -180,8 +180,6 @@ def _resolved(host: str, port: int) -> list[Any] | OSError:
 
 
 def _topics(admin: "AdminClient", cluster: "ClusterMetadata", topics: "Topics", settings: "Settings") -> "Iterator[Check]":
-    from streamer.kafka.config import create_command  # noqa: PLC0415
-
     names, command = topics.all(), create_command(settings)
     for name in names:
         known = cluster.topics.get(name)
@@ -214,8 +212,6 @@ def _same_partitions(cluster: "ClusterMetadata", source: str, changelog: str) ->
 
 
 def _copartitioned(cluster: "ClusterMetadata", source: str, joined: str) -> Check:
-    from streamer.kafka.config import apart  # noqa: PLC0415
-
     count, others = len(cluster.topics[source].partitions), len(cluster.topics[joined].partitions)
     if count == others:
         return Check(ok=True, what=f"{source} and {joined} both have {count} partitions")
@@ -223,10 +219,6 @@ def _copartitioned(cluster: "ClusterMetadata", source: str, joined: str) -> Chec
 
 
 def _topic_configs(admin: "AdminClient", topics: "Topics", names: list[str]) -> "Iterator[Check]":
-    from confluent_kafka import KafkaException  # noqa: PLC0415
-    from confluent_kafka.admin._config import ConfigResource  # noqa: PLC0415 - their public home hides them from type checkers
-    from confluent_kafka.admin._resource import ResourceType  # noqa: PLC0415
-
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
     if not resources:
         return
@@ -264,8 +256,6 @@ def _timestamps(source: str, kind: str | None) -> Check:
 
 def _retention(changelog: str, config: dict[str, str | None]) -> "Iterator[Check]":
     """The state is what the changelog says: it must not be deleted by age or size, nor compacted; what it sheds must go."""
-    from streamer.kafka.admin import SEGMENTS  # noqa: PLC0415
-
     kept = config.get("retention.ms") == "-1" and config.get("retention.bytes") == "-1"
     if kept and config.get("cleanup.policy") == "delete":
         yield Check(ok=True, what=f"{changelog} is kept for ever")
@@ -289,11 +279,6 @@ def _retention(changelog: str, config: dict[str, str | None]) -> "Iterator[Check
 
 
 def _group(settings: "Settings", source: str, group: str) -> "Iterator[Check]":
-    from confluent_kafka import KafkaError, KafkaException, TopicPartition  # noqa: PLC0415
-
-    from streamer.cli.groups import members_of  # noqa: PLC0415
-    from streamer.kafka.clients import KafkaClients  # noqa: PLC0415
-
     config = settings.admin_config() | {"log_level": 0}
     admin = KafkaClients().admin(config)
     consumer = KafkaClients().consumer(config | {"group.id": group, "enable.auto.commit": False})
@@ -326,15 +311,6 @@ def _group(settings: "Settings", source: str, group: str) -> "Iterator[Check]":
 
 def _state(settings: "Settings", changelog: str, partitions: int, plan: "Plan | MatchPlan | StreamerError") -> "Iterator[Check]":
     """Room for the windows, and whether those that are kept are the topology's: what `run` finds out, as it says it."""
-    from confluent_kafka import KafkaException  # noqa: PLC0415
-
-    from streamer.changelog.kept import check_kept  # noqa: PLC0415
-    from streamer.clock import SystemClock  # noqa: PLC0415
-    from streamer.errors import StateError, StreamerError  # noqa: PLC0415
-    from streamer.kafka.clients import KafkaClients  # noqa: PLC0415
-    from streamer.kafka.config import reader_config  # noqa: PLC0415
-    from streamer.operators.checks import check_memory  # noqa: PLC0415
-
     if isinstance(plan, StreamerError) or plan.store is None:
         return
     try:
@@ -359,9 +335,6 @@ def _state(settings: "Settings", changelog: str, partitions: int, plan: "Plan | 
 
 
 def _model(plan: "Plan | MatchPlan | StreamerError") -> "Iterator[Check]":
-    from streamer.clock import SystemClock  # noqa: PLC0415
-    from streamer.errors import StreamerError  # noqa: PLC0415
-
     if isinstance(plan, StreamerError):
         yield Check(ok=False, what="model and features", fix=str(plan))
         return

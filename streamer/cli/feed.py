@@ -7,20 +7,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from streamer.cli.options import Bootstrap, Config, TopologyName
 from streamer.cli.say import say, tell
+from streamer.clock import Clock, SystemClock
+from streamer.errors import TopicError, TopologyError
+from streamer.feeding.files import Files
+from streamer.feeding.generator import Generator
+from streamer.feeding.pace import Pace, shift_to_now_us
+from streamer.feeding.rows import FeedError, Row
+from streamer.feeding.send import Feeder
+from streamer.kafka.clients import KafkaClients
+from streamer.kafka.config import create_command, partitions_of, producer_config
+from streamer.settings.settings import Settings
+from streamer.topology.event_key import check_key
+from streamer.topology.loading import load_topology
+from streamer.topology.topology import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from streamer.clock import Clock
-    from streamer.feeding.pace import Pace
-    from streamer.feeding.rows import Row
-    from streamer.feeding.send import Feeder
-    from streamer.settings.settings import Settings
     from streamer.topology.event import Event
     from streamer.topology.topology import Topology
+
+app = typer.Typer()
 
 GENERATOR = "generator"
 _GENERATED_ROWS = 10_000
@@ -35,6 +47,7 @@ class Shift(StrEnum):
     NOW = "now"
 
 
+@app.command()
 def feed(  # noqa: PLR0913 - the options of a command
     topology: TopologyName,
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files (.csv, .ndjson, .jsonl) or `generator`.")],
@@ -54,13 +67,6 @@ def feed(  # noqa: PLR0913 - the options of a command
         raise typer.BadParameter("--rate and --speed exclude each other")
     if GENERATOR in sources and (len(sources) > 1 or speed is not None):
         raise typer.BadParameter("the generator goes alone, flat out or with --rate: it makes its own event times")
-    from streamer.feeding.files import Files  # noqa: PLC0415
-    from streamer.feeding.generator import Generator  # noqa: PLC0415
-    from streamer.feeding.pace import Pace  # noqa: PLC0415
-    from streamer.settings.settings import Settings  # noqa: PLC0415
-    from streamer.topology.event_key import check_key  # noqa: PLC0415 - --help stays quick
-    from streamer.topology.loading import load_topology  # noqa: PLC0415
-
     settings = Settings.load(config, bootstrap=bootstrap)
     declared, _ = load_topology(topology)
     event, settings = source_of(declared), settings.named(declared.name, "feed")
@@ -68,7 +74,7 @@ def feed(  # noqa: PLR0913 - the options of a command
     if speed is not None and event.__event__.time is None:
         raise typer.BadParameter(f"--speed needs event times, and {event.__name__} has no time field; use --rate")
     bad = BadRows(skip=skip_bad)
-    source: Source
+    source: Rows
     if sources == [GENERATOR]:
         shift = Shift.NOW
         # At a rate the times go with the clock, else each key has one a second.
@@ -85,9 +91,6 @@ def source_of(topology: "Topology") -> "type[Event]":
     Raises:
         TopologyError: it has no source.
     """
-    from streamer.errors import TopologyError  # noqa: PLC0415
-    from streamer.topology.topology import Source  # noqa: PLC0415
-
     for step in topology.steps:
         if isinstance(step, Source):
             return step.event
@@ -103,8 +106,6 @@ class BadRows:
 
     def __call__(self, problem: str) -> None:
         """Take note of one."""
-        from streamer.feeding.rows import FeedError  # noqa: PLC0415
-
         if not self._skip:
             raise FeedError(f"{problem}. Correct the row, or leave such rows out with --skip-bad")
         self.count += 1
@@ -112,7 +113,7 @@ class BadRows:
             tell(f"skipped {problem}" + (" (more are only counted)" if self.count == _BAD_ROWS_SHOWN else ""))
 
 
-class Source(Protocol):
+class Rows(Protocol):
     """Where rows come from."""
 
     def rows(self) -> "Iterator[Row]":
@@ -125,16 +126,8 @@ class Source(Protocol):
         """At most how many rows there are, None for no end."""
 
 
-def _run(settings: "Settings", topic: str, source: Source, pace: "Pace", shift: Shift | None, bad: BadRows) -> int:
+def _run(settings: "Settings", topic: str, source: Rows, pace: "Pace", shift: Shift | None, bad: BadRows) -> int:
     """Send everything; the exit status."""
-    from streamer.clock import SystemClock  # noqa: PLC0415
-    from streamer.errors import TopicError  # noqa: PLC0415
-    from streamer.feeding.pace import shift_to_now_us  # noqa: PLC0415
-    from streamer.feeding.rows import FeedError  # noqa: PLC0415
-    from streamer.feeding.send import Feeder  # noqa: PLC0415
-    from streamer.kafka.clients import KafkaClients  # noqa: PLC0415
-    from streamer.kafka.config import create_command, partitions_of, producer_config  # noqa: PLC0415
-
     if partitions_of(settings, [topic])[topic] is None:
         raise TopicError(f"missing on {settings.bootstrap}: {topic}. Create it with {create_command(settings)}")
     clock = SystemClock()
@@ -163,9 +156,6 @@ def _watched(rows: "Iterator[Row]", total: int | None, feeder: "Feeder", clock: 
     if not sys.stderr.isatty():
         yield from _told(rows, feeder, clock)
         return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
-
     speed = TextColumn("{task.fields[rate]}/s")
     columns = (TextColumn("feeding"), BarColumn(), MofNCompleteColumn(), speed, TimeElapsedColumn())
     started = clock.monotonic()

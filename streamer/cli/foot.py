@@ -12,12 +12,15 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, TextIO
 
 import msgspec
+from rich.console import Console
+from rich.live import Live
 
 from streamer.cli.say import tell
 from streamer.clock import SystemClock
 from streamer.live.brief import MARK, Brief, together
 from streamer.live.line import LastLines, StatusLine, every
 from streamer.live.numbers import Watch
+from streamer.live.view import Frame, draw
 
 if TYPE_CHECKING:
     from streamer.worker.service import Service
@@ -58,11 +61,6 @@ class Foot:
 
     @contextmanager
     def _pictures(self, watch: Watch, title: str) -> Iterator[None]:
-        from rich.console import Console  # noqa: PLC0415 - a worker without a terminal does not need it
-        from rich.live import Live  # noqa: PLC0415
-
-        from streamer.live.view import Frame, draw  # noqa: PLC0415
-
         console, clock = Console(), SystemClock()
         started = clock.monotonic()
 

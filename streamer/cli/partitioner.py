@@ -2,23 +2,20 @@
 
 from typing import TYPE_CHECKING
 
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
 from streamer.cli.check import TIMEOUT_S, Check
+from streamer.clock import SystemClock
+from streamer.kafka.clients import KafkaClients
+from streamer.kafka.config import reader_config
+from streamer.stages.consume.partitioners import RECORDS, Tally, difference
 
 if TYPE_CHECKING:
-    from confluent_kafka import Consumer
-
     from streamer.settings.settings import Settings
-    from streamer.stages.consume.partitioners import Tally
 
 
 def same_partitioner(settings: "Settings", counts: dict[str, int]) -> Check:
     """Read the newest keys of each input; `counts` are the partitions of each."""
-    from confluent_kafka import KafkaException  # noqa: PLC0415 - --help stays quick
-
-    from streamer.kafka.clients import KafkaClients  # noqa: PLC0415
-    from streamer.kafka.config import reader_config  # noqa: PLC0415
-    from streamer.stages.consume.partitioners import difference  # noqa: PLC0415
-
     what = f"partitioner of {' and '.join(counts)}"
     config = reader_config(settings, committed=True) | {"enable.partition.eof": True, "log_level": 0}
     consumer = KafkaClients().consumer(config)
@@ -35,11 +32,6 @@ def same_partitioner(settings: "Settings", counts: dict[str, int]) -> Check:
 
 
 def _tally(consumer: "Consumer", topic: str, count: int) -> "Tally":
-    from confluent_kafka import KafkaError, TopicPartition  # noqa: PLC0415
-
-    from streamer.clock import SystemClock  # noqa: PLC0415
-    from streamer.stages.consume.partitioners import RECORDS, Tally  # noqa: PLC0415
-
     places = []
     for partition in range(count):
         low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=TIMEOUT_S)

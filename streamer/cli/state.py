@@ -7,19 +7,30 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from confluent_kafka import OFFSET_END, TopicPartition
 
+from streamer.changelog.blocks import Mark, mark, metadata
+from streamer.changelog.restore import Restore
+from streamer.cli.groups import members_of
 from streamer.cli.options import Bootstrap, Config, Group, TopologyName
 from streamer.cli.say import say
+from streamer.clock import SystemClock
+from streamer.errors import StateError
+from streamer.kafka.clients import KafkaClients
+from streamer.kafka.config import admin_config, check_topics, partitions_of, reader_config
+from streamer.kafka.ends import Ends
+from streamer.planning.plan import windows_of
+from streamer.settings.settings import Settings
+from streamer.state.murmur2 import partitions
+from streamer.topology.loading import load_topology
+from streamer.topology.topics import Topics, topics_of
 
 if TYPE_CHECKING:
-    from confluent_kafka import TopicPartition
     from confluent_kafka.admin import AdminClient
 
     from streamer.operators.samples import SampleStore
-    from streamer.settings.settings import Settings
-    from streamer.topology.topics import Topics
 
-state_app = typer.Typer(help="Look at the windows of a topology, or start over.", no_args_is_help=True)
+app = typer.Typer(help="Look at the windows of a topology, or start over.", no_args_is_help=True)
 
 _TIMEOUT_S = 30.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -33,7 +44,7 @@ class Start(StrEnum):
     COMMITTED = "committed"
 
 
-@state_app.command()
+@app.command()
 def show(
     topology: TopologyName,
     key: Annotated[str, typer.Argument(help="Key of the records, as text.")],
@@ -44,14 +55,6 @@ def show(
     config: Config = None,
 ) -> None:
     """Print the samples that the windows of a key hold, as of the last commit; reads the changelog of its partition."""
-    from streamer.errors import StateError  # noqa: PLC0415 - --help stays quick
-    from streamer.kafka.config import check_topics  # noqa: PLC0415
-    from streamer.planning.plan import windows_of  # noqa: PLC0415
-    from streamer.settings.settings import Settings  # noqa: PLC0415
-    from streamer.state.murmur2 import partitions  # noqa: PLC0415
-    from streamer.topology.loading import load_topology  # noqa: PLC0415
-    from streamer.topology.topics import topics_of  # noqa: PLC0415
-
     declared, _ = load_topology(topology)
     settings = Settings.load(config, bootstrap=bootstrap, group=group).named(declared.name, "state")
     spec, topics = windows_of(declared), topics_of(declared, settings.group)
@@ -73,16 +76,6 @@ def restore_beside(settings: "Settings", topics: "Topics", group: str, partition
     Raises:
         StateError: the changelog cannot be read, or does not come to its end.
     """
-    from confluent_kafka import TopicPartition  # noqa: PLC0415
-
-    from streamer.changelog.blocks import mark  # noqa: PLC0415
-    from streamer.changelog.restore import Restore  # noqa: PLC0415
-    from streamer.clock import SystemClock  # noqa: PLC0415
-    from streamer.errors import StateError  # noqa: PLC0415 - --help stays quick
-    from streamer.kafka.clients import KafkaClients  # noqa: PLC0415
-    from streamer.kafka.config import admin_config, reader_config  # noqa: PLC0415
-    from streamer.kafka.ends import Ends  # noqa: PLC0415
-
     clock, topic = SystemClock(), topics.changelog or ""
     consumer = KafkaClients().consumer({**reader_config(settings, committed=True), "group.id": group})
     ends = Ends(KafkaClients().admin(admin_config(settings)), [(topic, partition)])
@@ -126,7 +119,7 @@ def _lines(partition: int, found: dict[str, Any]) -> list[str]:
     return [head, *("  ".join(f"{name}={value}" for name, value in sample.items()) for sample in samples)]
 
 
-@state_app.command()
+@app.command()
 def reset(
     topology: TopologyName,
     *,
@@ -137,13 +130,6 @@ def reset(
     config: Config = None,
 ) -> None:
     """Forget all windows of a topology and set where its input goes on, in all its flows. No worker may run."""
-    from streamer.errors import StateError  # noqa: PLC0415 - --help stays quick
-    from streamer.kafka.clients import KafkaClients  # noqa: PLC0415
-    from streamer.kafka.config import admin_config, check_topics  # noqa: PLC0415
-    from streamer.settings.settings import Settings  # noqa: PLC0415
-    from streamer.topology.loading import load_topology  # noqa: PLC0415
-    from streamer.topology.topics import topics_of  # noqa: PLC0415
-
     declared, _ = load_topology(topology)
     settings = Settings.load(config, bootstrap=bootstrap, group=group).named(declared.name, "state")
     topics, name = topics_of(declared, settings.group), settings.group or declared.name
@@ -183,9 +169,6 @@ def _behind(start: Start) -> Start:
 
 
 def _refuse_members(admin: "AdminClient", group: str) -> None:
-    from streamer.cli.groups import members_of  # noqa: PLC0415
-    from streamer.errors import StateError  # noqa: PLC0415 - --help stays quick
-
     _, members = members_of(admin, group, _TIMEOUT_S)
     if members:
         raise StateError(f"group {group} has {members} members; stop all workers first (a killed one leaves "
@@ -193,12 +176,6 @@ def _refuse_members(admin: "AdminClient", group: str) -> None:
 
 
 def _set_offsets(settings: "Settings", group: str, topics: list[str], start: Start) -> None:
-    from confluent_kafka import TopicPartition  # noqa: PLC0415
-
-    from streamer.changelog.blocks import Mark, metadata  # noqa: PLC0415
-    from streamer.kafka.clients import KafkaClients  # noqa: PLC0415
-    from streamer.kafka.config import partitions_of, reader_config  # noqa: PLC0415
-
     counts = partitions_of(settings, topics)
     consumer = KafkaClients().consumer({**reader_config(settings, committed=True), "group.id": group})
     try:
@@ -213,8 +190,6 @@ def _set_offsets(settings: "Settings", group: str, topics: list[str], start: Sta
 
 
 def _offset(consumer: Any, committed: "TopicPartition", start: Start) -> int:
-    from streamer.errors import StateError  # noqa: PLC0415 - --help stays quick
-
     low, high = consumer.get_watermark_offsets(committed, timeout=_TIMEOUT_S)
     if start is Start.COMMITTED and committed.offset > high:
         raise StateError(
@@ -227,8 +202,6 @@ def _offset(consumer: Any, committed: "TopicPartition", start: Start) -> int:
 
 
 def _empty(admin: "AdminClient", changelog: str, partitions: int) -> None:
-    from confluent_kafka import OFFSET_END, TopicPartition  # noqa: PLC0415
-
     places = [TopicPartition(changelog, partition, OFFSET_END) for partition in range(partitions)]
     for answer in admin.delete_records(places, request_timeout=_TIMEOUT_S).values():
         answer.result()

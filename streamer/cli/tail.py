@@ -8,16 +8,21 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
+import orjson
 import typer
 
 from streamer.cli.options import Bootstrap, Config, TopologyName
 from streamer.cli.say import tell
+from streamer.kafka.reader import read_committed
+from streamer.settings.settings import Settings
 from streamer.telemetry.plain import plain, plain_json
+from streamer.topology.loading import load_topology
+from streamer.topology.topics import Topics, topics_of
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
-    from streamer.topology.topics import Topics
+app = typer.Typer()
 
 _VALUE_BYTES_SHOWN = 120
 _ERROR_HEADER = "streamer.error."
@@ -39,6 +44,7 @@ class From(StrEnum):
     LATEST = "latest"
 
 
+@app.command()
 def tail(
     topology: TopologyName,
     what: Annotated[What, typer.Argument(help="Which output.")] = What.PREDICTIONS,
@@ -50,11 +56,6 @@ def tail(
     config: Config = None,
 ) -> None:
     """Show what a topology publishes (committed records only) until Ctrl-C."""
-    from streamer.kafka.reader import read_committed  # noqa: PLC0415
-    from streamer.settings.settings import Settings  # noqa: PLC0415
-    from streamer.topology.loading import load_topology  # noqa: PLC0415 - --help stays quick
-    from streamer.topology.topics import topics_of  # noqa: PLC0415
-
     settings = Settings.load(config, bootstrap=bootstrap)
     declared, _ = load_topology(topology)
     topic, settings = _topic(topics_of(declared, settings.group), what), settings.named(declared.name, "tail")
@@ -91,8 +92,6 @@ def _topic(topics: "Topics", what: What) -> str:
 
 def _json_line(message: "Message") -> str:
     """The value as published, numbers to the digit; one that is no JSON becomes a string of an object that says so."""
-    import orjson  # noqa: PLC0415
-
     value = message.value() or b"null"
     try:
         orjson.loads(value)
@@ -103,8 +102,6 @@ def _json_line(message: "Message") -> str:
 
 def _dead_letter_json(message: "Message") -> str:
     """Dead letters keep their reason in headers: show both sides."""
-    import orjson  # noqa: PLC0415
-
     shown: dict[str, str | None] = dict(_error_headers(message))
     for name, data in (("key", message.key()), ("value", message.value())):
         shown[name] = None if data is None else _text(data)
@@ -144,8 +141,6 @@ def dead_letter_line(headers: dict[str, str], value: bytes | None) -> str:
 
 def _readable(line: Callable[[dict[str, Any]], str]) -> "Callable[[Message], str]":
     def show(message: "Message") -> str:
-        import orjson  # noqa: PLC0415
-
         try:
             return line(orjson.loads(message.value() or b"null"))
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):

@@ -1,23 +1,23 @@
 """`streamer topics`: plan or create the topics of a topology, and the access rights it needs at the least."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from streamer.cli.options import Bootstrap, Config, Group, TopologyName
 from streamer.cli.say import say
+from streamer.kafka.admin import acls, configs, create_topics
+from streamer.settings.settings import Settings
+from streamer.topology.loading import load_topology
+from streamer.topology.topics import Topics, topics_of
 
-if TYPE_CHECKING:
-    from streamer.topology.topics import Topics
-
-
-topics_app = typer.Typer(help="Plan or create the topics of a topology.", no_args_is_help=True)
+app = typer.Typer(help="Plan or create the topics of a topology.", no_args_is_help=True)
 
 Partitions = Annotated[int, typer.Option(min=1, help="Partitions of each topic; replicas cannot exceed it.")]
 Replication = Annotated[int, typer.Option(min=1, help="Copies of each record.")]
 
 
-@topics_app.command()
+@app.command()
 def plan(
     topology: TopologyName,
     *,
@@ -27,9 +27,6 @@ def plan(
     config: Config = None,
 ) -> None:
     """Print the topics with their configuration, and the minimal ACLs."""
-    from streamer.kafka.admin import acls, configs  # noqa: PLC0415
-    from streamer.settings.settings import Settings  # noqa: PLC0415 - --help stays quick
-
     settings = Settings.load(config, group=group)
     topics, group_name = _topics(topology, settings.group)
     for name, entries in configs(topics, settings.record_bytes_max).items():
@@ -39,7 +36,7 @@ def plan(
         say(line)
 
 
-@topics_app.command()
+@app.command()
 def create(
     topology: TopologyName,
     *,
@@ -50,9 +47,6 @@ def create(
     config: Config = None,
 ) -> None:
     """Create the topics that are missing; existing ones are left alone."""
-    from streamer.kafka.admin import create_topics  # noqa: PLC0415
-    from streamer.settings.settings import Settings  # noqa: PLC0415 - --help stays quick
-
     settings = Settings.load(config, bootstrap=bootstrap, group=group)
     topics, owner = _topics(topology, settings.group)
     settings = settings.named(owner, "topics")
@@ -61,8 +55,5 @@ def create(
 
 
 def _topics(name: str, group: str | None) -> "tuple[Topics, str]":
-    from streamer.topology.loading import load_topology  # noqa: PLC0415
-    from streamer.topology.topics import topics_of  # noqa: PLC0415
-
     topology, _ = load_topology(name)
     return topics_of(topology, group), group or topology.name

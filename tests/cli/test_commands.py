@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from streamer.cli import app
+from streamer.cli import COMMANDS, app, command_of
 
 TOPOLOGY = "topologies/sensor.py:sensor"
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,9 +19,9 @@ def streamer(*arguments: str) -> Result:
 
 def commands(group: typer.core.TyperGroup | None = None, before: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     """All commands, those of groups too."""
-    group = group or typer.main.get_group(app)
+    members = group.commands if group else {name: command_of(name) for name in COMMANDS}
     found = [before]
-    for name, command in group.commands.items():
+    for name, command in members.items():
         found += commands(command, (*before, name)) if isinstance(command, typer.core.TyperGroup) else [(*before, name)]
     return found
 
@@ -33,9 +33,18 @@ def test_help(command: tuple[str, ...]) -> None:
     assert "Usage:" in result.output
 
 
-def test_all_commands_are_there() -> None:
-    found = {command[0] for command in commands() if command}
-    assert {"run", "topics", "state", "feed", "tail", "broker", "doctor", "demo"} <= found
+def test_the_list_says_what_each_command_says_of_itself() -> None:
+    assert {"run", "topics", "state", "feed", "tail", "broker", "doctor", "demo"} <= set(COMMANDS)
+    for name, told in COMMANDS.items():
+        said = " ".join((command_of(name).help or "").split())
+        assert told
+        assert said.startswith(told), name
+
+
+def test_an_unknown_command_is_told() -> None:
+    result = streamer("walk")
+    assert result.exit_code == 2
+    assert "No such command 'walk'" in result.output
 
 
 @pytest.mark.parametrize(

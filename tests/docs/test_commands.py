@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from streamer.cli import app
+from streamer.cli import COMMANDS, app, command_of
 from tests.docs.pages import ROOT, Block, blocks, name, pages
 
 # Commands of other people's tools, which cannot be checked here.
@@ -115,6 +115,7 @@ def check_python(words: list[str]) -> None:
 def descend(words: list[str]) -> tuple[TyperCommand | TyperGroup, list[str]]:
     """The command that the first words name, and the words after it."""
     command: Any = get_command(app)
+    command.commands |= {name: command_of(name) for name in COMMANDS}  # else each is imported when it is called
     rest = list(words)
     while isinstance(command, TyperGroup) and rest and not rest[0].startswith("-"):
         assert rest[0] in command.commands, f"no command {rest[0]}"

@@ -12,7 +12,7 @@ from streamer.dev_broker.detached import Detached
 from streamer.dev_broker.jars import cache_folder
 from streamer.dev_broker.process import answers, free_ports
 
-COMMAND = [sys.executable, "-c", "from streamer.cli.broker import broker_app; broker_app()"]
+COMMAND = [sys.executable, "-c", "from streamer.cli.broker import app; app()"]
 
 
 class Shell:

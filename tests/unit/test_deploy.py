@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
-from typer.main import get_command
 
 from load.peers import kafka_streams
-from streamer.cli import app
+from streamer.cli import command_of
 from streamer.dev_broker.jars import KAFKA_VERSION
 from streamer.settings.settings import Settings
 from streamer.units import parse_bytes, parse_duration_s
@@ -92,8 +91,8 @@ class TestCompose:
 
     @pytest.mark.parametrize("name", sorted(OURS))
     def test_the_command_is_one_the_service_knows(self, name: str) -> None:
-        command: Any = get_command(app)
         arguments = list(OURS[name]["command"])
+        command: Any = command_of(arguments.pop(0))
         while subcommands := getattr(command, "commands", None):
             command = subcommands[arguments.pop(0)]
         command.make_context(name, arguments)  # parses and checks, runs nothing

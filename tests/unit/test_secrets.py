@@ -161,7 +161,8 @@ def test_commands(
         config.write_text(f'[kafka.common]\n"sasl.pasword" = {json.dumps(CANARY)}\nhttp = 3\n')
         arguments += ["--config", str(config)]
     if failure == "a bug":
-        monkeypatch.setattr("streamer.topology.loading.load_topology", lambda _: {"a": 1}[CANARY])
+        module = {"run": "serve", "plan": "topics", "create": "topics", "show": "state", "reset": "state"}.get(command, command)
+        monkeypatch.setattr(f"streamer.cli.{module}.load_topology", lambda _: {"a": 1}[CANARY])
     monkeypatch.setattr(sys, "argv", ["streamer", *(part.format(flow=f"{flow}:flow") for part in arguments)])
     with pytest.raises(SystemExit) as end:
         cli.app()
