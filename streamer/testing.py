@@ -24,6 +24,7 @@ from streamer.errors import StreamerError
 from streamer.inference.model import Facts, Features, LoadedModel
 from streamer.inference.probe import Probed
 from streamer.inference.repository import ModelFile
+from streamer.inference.signature import Signature
 from streamer.kafka.memory_admin import MemoryAdmin
 from streamer.kafka.memory_log import MemoryConsumer, MemoryLog, MemoryProducer, Stored
 from streamer.operators.checks import check_memory
@@ -207,6 +208,7 @@ class _StandIn:
         self.file = ModelFile("stand-in", 1, Path("stand-in.onnx"))
         self.facts = Facts(threshold=threshold)
         self.score_column = -1
+        self.signature = Signature({}, "score", None)
         self.probed, self.seconds_per_row = Probed(), 0.0
 
     def check(self, features: object) -> None:

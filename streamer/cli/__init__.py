@@ -19,6 +19,7 @@ COMMANDS = {
     "tail": "Show what a topology publishes (committed records only) until Ctrl-C.",
     "doctor": "Check broker, topics and model for a topology; each line is ok or the fix. Exit status 1 if one failed.",
     "demo": "Score recorded sensor data and watch it live; ends by itself when every event has its outcome.",
+    "plan": "Explain a topology: its flows, topics, steps, columns with types, bytes per key and model. Asks no broker.",
     "topics": "Plan or create the topics of a topology.",
     "state": "Look at the windows of a topology, or start over.",
     "broker": "Run a real Apache Kafka for development, without containers.",

@@ -90,7 +90,7 @@ class Signature:
             width = row[0] if row else 1
             if not fits or (len(shape) == 2 and isinstance(shape[1], int) and shape[1] != width):
                 raise ModelError(
-                    f"model {model}: its input {name!r} has the shape {_shown(shape)}, it would be given (rows{_behind(row)}); "
+                    f"model {model}: its input {name!r} has the shape {shown(shape)}, it would be given (rows{_behind(row)}); "
                     "the service gives one row per event, (rows, features)"
                 )
 
@@ -123,7 +123,8 @@ def _output(outputs: Sequence[Port], wanted: str | None, path: Path) -> str:
     raise ModelError(f"{what}. A label alone cannot be flagged: export the scores or probabilities too")
 
 
-def _shown(shape: Shape) -> str:
+def shown(shape: Shape) -> str:
+    """A shape as people write it."""
     return "(" + ", ".join("?" if axis is None else str(axis) for axis in shape) + ")"
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.operators.aggregates import AGGREGATE_ROWS, NEED_MATRIX, asked_bits
+from streamer.operators.explained import listed
 from streamer.operators.rings import straighten
 from streamer.state.bounds import NUMBER_MAX, Damaged, check_names, within
 from streamer.state.delta import TICK, Delta
@@ -55,9 +56,19 @@ class SampleSpec:
         return True
 
     @property
+    def closes(self) -> bool:
+        """Whether windows are slices of time that close."""
+        return False
+
+    @property
     def closes_in_silence(self) -> bool:
         """Whether windows close when an input has nothing more to read."""
         return False
+
+    @property
+    def told(self) -> str:
+        """What is kept of a key, in words."""
+        return f"up to {self.window.samples:,} samples of {listed(self.fields)}"
 
     def column(self, look: int, name: str) -> int:
         """Where the results of a field over a look-back stand."""

@@ -11,9 +11,11 @@ from streamer.clock import Clock, SystemClock
 from streamer.errors import ModelError, TopologyError
 from streamer.inference.model import LoadedModel
 from streamer.inference.repository import find
+from streamer.inference.signature import shown
 from streamer.operators.checks import check_memory, check_time
 from streamer.operators.closing.plan import check_closing
 from streamer.operators.closing.spec import ClosingSpec
+from streamer.operators.explained import Explained, fields_of, listed
 from streamer.operators.join.plan import Joins, check_joins, tracers_of
 from streamer.operators.join.spec import JoinSpec
 from streamer.operators.match.plan import MatchPlan, bind_match
@@ -88,9 +90,37 @@ class Plan:
     forwards: ClassVar[bool] = False
 
     @property
+    def closes(self) -> bool:
+        """Whether results are of slices of time, and say which."""
+        return self.store is not None and self.store.closes
+
+    @property
     def waits_for_ends(self) -> bool:
         """Whether something happens when an input has nothing more to read: inputs that meet go on, windows close."""
         return len(self.topics.sources) > 1 or (self.store is not None and self.store.closes_in_silence)
+
+    def explain(self) -> Explained:
+        """What it does, in words."""
+        topics, model = self.topics, self.model
+        inputs = {each.event.__event__.topic: fields_of(each.event) for each in self.joins.inputs} if self.joins else {}
+        features = (f"{name} float32{list(shape) if shape else ''}" for name, shape in self.feature_shapes.items())
+        takes = (f"{name}{shown(shape)}" for name, shape in model.signature.inputs.items())
+        steps = [("decode", f"takes {listed(self.columns)}")]
+        if self.store is not None:
+            kept = f"{self.store.told}; {self.store.bytes_per_key:,} bytes a key, kept in {topics.changelog}"
+            steps.append(("join" if self.joins else "window", kept))
+        steps.append(("features", listed(list(features))))
+        what = f"{model.file.name} version {model.file.version}: {listed(list(takes))} -> {model.signature.output}"
+        steps.append(("infer", f"{what}, column {model.score_column} is the score"))
+        steps.append(("flag", "nothing" if self.threshold is None else f"scores above {self.threshold:g}"))
+        written = {topics.predictions: "predictions", topics.anomalies: "flagged predictions with what drove them"}
+        written |= {topics.late: "records that came after their windows had closed"}
+        written |= {topics.rejected_of(source): f"dead letters of {source}" for source in topics.sources}
+        schemas = {topics.predictions: "prediction"} | ({topics.anomalies: "anomaly"} if topics.anomalies else {})
+        return Explained(
+            self.group, {topics.lead: fields_of(self.event)} | inputs, steps,
+            {topic: what for topic, what in written.items() if topic}, schemas,
+        )  # fmt: skip
 
     @property
     def flows(self) -> "tuple[RekeyPlan | Plan, ...]":

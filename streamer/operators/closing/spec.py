@@ -20,6 +20,11 @@ class ClosingSpec(SampleSpec):
     window: Closing
 
     @property
+    def closes(self) -> bool:
+        """Whether windows are slices of time that close."""
+        return True
+
+    @property
     def closes_in_silence(self) -> bool:
         """Whether windows close when an input has nothing more to read."""
         return self.window.idle_us > 0

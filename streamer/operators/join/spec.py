@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.operators.aggregates import NEED_MATRIX, asked_bits
+from streamer.operators.explained import listed
 from streamer.operators.join.rows import HIDDEN, OFFSET
 from streamer.state.bounds import Damaged, check_names, within
 from streamer.state.delta import Delta
@@ -76,6 +77,8 @@ class JoinSpec:
     columns: tuple[str, ...]
     late_us: int
     own_time: bool = field(default=False, init=False)
+    closes: bool = field(default=False, init=False)
+    closes_in_silence: bool = field(default=False, init=False)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -83,7 +86,10 @@ class JoinSpec:
         width = max(len(self.columns), *(len(stream.fields) for stream in self.streams))
         return ("stream", "offset", "timestamp_ms", *(f"field {n}" for n in range(width)))
 
-    closes_in_silence: bool = field(default=False, init=False)
+    @property
+    def told(self) -> str:
+        """What is kept of a key, in words."""
+        return "; ".join(f"up to {s.samples:,} of {s.topic} with {listed(s.fields)}" for s in self.streams if s.samples)
 
     @property
     def ahead_us(self) -> int:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from streamer.errors import TopologyError
+from streamer.operators.explained import Explained, fields_of
 from streamer.operators.rekey.grid import idle_s
 from streamer.topology.event import Event
 from streamer.topology.event_key import check_key
@@ -36,6 +37,17 @@ class RekeyPlan:
     model: ClassVar[None] = None
     forwards: ClassVar[bool] = True
     waits_for_ends: ClassVar[bool] = True
+
+    def explain(self) -> Explained:
+        """What it does, in words."""
+        topics = self.topics
+        return Explained(
+            self.group,
+            {topics.source: fields_of(self.event)},
+            [("rekey", f"{self.field} becomes the record key")],
+            {topics.predictions: "the records under their new key", topics.rejected: f"dead letters of {topics.source}"},
+            {},
+        )
 
 
 def rekeyed_by(rekey: Rekey, event: type[Event], windowed: Windowed | None, joined: list[Joined]) -> str:

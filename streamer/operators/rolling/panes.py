@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.operators import aggregates
+from streamer.operators.explained import listed
 from streamer.operators.rolling import pane_kernels
 from streamer.operators.rolling.store import RollingSpec, RollingStore
 from streamer.operators.samples import Results
@@ -58,6 +59,11 @@ class PaneSpec(RollingSpec):
         """Changes exactly when a changelog written for another shape cannot be read as this one."""
         asked = ",".join(f"{name}:{bits}" for name, bits in zip(self.fields, self.bits, strict=True))
         return f"panes/{self.window.samples}/{self.window.resolution_us}/{asked}"
+
+    @property
+    def told(self) -> str:
+        """What is kept of a key, in words."""
+        return f"{self.window.samples:,} panes of {listed(self.fields)}"
 
     def open(self, keys_max: int) -> "PaneStore":
         """A new, empty store of this shape."""
