@@ -156,9 +156,13 @@ class SampleStore(KeyedStore):
         return {
             "seen": np.zeros(capacity, np.int64),
             "start": np.zeros(capacity if self._wraps else 0, np.int64),
-            "ring": np.zeros((capacity, len(spec.fields), spec.window.samples)),
-            "ring_t": np.zeros((capacity, spec.window.samples if spec.keeps_time else 0), np.int64),
+            "ring": self._room((capacity, len(spec.fields), spec.window.samples)),
+            "ring_t": self._room((capacity, spec.window.samples if spec.keeps_time else 0), np.int64),
         }
+
+    def _room(self, shape: tuple[int, ...], dtype: Any = np.float64) -> NDArray[Any]:
+        """Zeros for samples."""
+        return np.zeros(shape, dtype)
 
     @property
     def _wraps(self) -> bool:
@@ -180,7 +184,7 @@ class SampleStore(KeyedStore):
             return super()._moved(arrays, rows)
         ring, ring_t = arrays["ring"], arrays["ring_t"]
         moved = {"seen": grown(arrays["seen"], rows), "start": np.zeros(rows, np.int64)}
-        moved |= {"ring": np.zeros((rows, *ring.shape[1:])), "ring_t": np.zeros((rows, ring_t.shape[1]), np.int64)}
+        moved |= {"ring": self._room((rows, *ring.shape[1:])), "ring_t": self._room((rows, ring_t.shape[1]), np.int64)}
         straighten(arrays["start"], arrays["seen"], ring, ring_t, moved["ring"], moved["ring_t"])
         return moved
 

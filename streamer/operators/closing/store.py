@@ -11,7 +11,7 @@ from streamer.operators.closing.kernels import CLOCK, COUNTERS, DUE, IDLE, LATES
 from streamer.operators.closing.spec import ClosingSpec
 from streamer.operators.samples import Results, SampleStore, tick_of
 from streamer.state.delta import TICK, Delta, opening
-from streamer.state.growth import grown
+from streamer.state.growth import grown, sparse
 from streamer.state.names import Names
 from streamer.state.timers import room
 
@@ -110,6 +110,10 @@ class ClosingStore(SampleStore):
         self.window = spec.window
         self._armed = _NO_NUMBERS
         self._rebuild()
+
+    def _room(self, shape: tuple[int, ...], dtype: Any = np.float64) -> NDArray[Any]:
+        """Samples of a key lie at the front of its ring, which is as long as its longest windows may need."""
+        return sparse(shape, dtype)
 
     def _config(self, *, final: bool, each: bool) -> NDArray[np.int64]:
         window = self.window
