@@ -14,6 +14,8 @@ from confluent_kafka.cimpl import NewTopic
 
 from streamer.dev_broker import BrokerUnavailableError, DevBroker
 
+pytest.register_assert_rewrite("tests.kit")  # its assertions say what they found, as those of a test do
+
 TESTS = Path(__file__).parent
 NEED_KAFKA = (TESTS / "kafka", TESTS / "faults")
 KAFKA_FIXTURES = {"kafka", "broker", "make_topic", "sasl_config"}

@@ -9,7 +9,7 @@ import pytest
 
 from streamer.kafka.memory_log import Stored
 from tests.kafka.test_service import Flow, models
-from tests.unit.rekeyed import forwarded
+from tests.kit.rekeyed import forwarded
 
 __all__ = ["models"]
 

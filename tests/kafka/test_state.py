@@ -21,7 +21,7 @@ from streamer.settings.settings import Settings
 from streamer.testing import stand_in
 from streamer.topology.loading import load_topology
 from streamer.worker.worker import Worker
-from tests.unit.models import write_model
+from tests.kit.models import write_model
 from tests.unit.test_bases import small_snapshots
 
 PARTITIONS = 2

@@ -18,7 +18,7 @@ from streamer.operators.closing.store import Advanced, ClosingStore
 from streamer.state.delta import Delta, merge
 from streamer.topology.closing import Closing, hopping, session, tumbling
 from streamer.topology.view import Needs
-from tests.property.window_oracle import Found, Oracle
+from tests.kit.window_oracle import Found, Oracle
 
 ASKED = Needs({("a", "sum"), ("a", "first"), ("a", "last"), ("a", "min")}, {"a"}, set(), {("a", 0.5)})
 SAMPLES = 64

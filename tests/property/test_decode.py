@@ -10,18 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer import Event
-from tests.unit.records import (
-    BAD,
-    GOOD,
-    HOUR_US,
-    NOW_S,
-    NOW_US,
-    Raw,
-    decoder,
-    good,
-    outcomes,
-    records,
-)
+from tests.kit.records import BAD, GOOD, HOUR_US, NOW_S, NOW_US, Raw, decoder, good, outcomes, records
 
 ALL_BAD = [(reason, raw) for reason, examples in BAD.items() for raw in examples]
 CATALOGUE: list[Raw] = [*GOOD, *(raw for _, raw in ALL_BAD)]

@@ -16,7 +16,7 @@ from streamer.rows.served import Served
 from streamer.stages.produce import encode
 from streamer.stages.produce.encode import Encoder
 from streamer.stages.produce.json_kernel import room, write_predictions
-from tests.unit.schemas import problems
+from tests.kit.schemas import problems
 
 TOPIC = "sensor.readings"
 POLLED_US = 1_700_000_000_000_456

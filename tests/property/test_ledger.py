@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from streamer.rows.batch import Batch, Stamps
 from streamer.telemetry.ledger import BOUNDS_S, PARTS, Histogram, Ledger
-from tests.unit import flows
-from tests.unit.faulty import FaultTest, short_waits
+from tests.kit import flows
+from tests.kit.faulty import FaultTest, short_waits
 
 __all__ = ["short_waits"]
 MONOTONIC, WALL_US = 50_000.0, 1_700_000_000_000_000

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from streamer.state.watermarks import NOBODY, Upstreams
 from streamer.testing import TopologyTest
-from tests.unit import rekeyed
-from tests.unit.faulty import FaultTest, short_waits
-from tests.unit.rekeyed import payment
+from tests.kit import rekeyed
+from tests.kit.faulty import FaultTest, short_waits
+from tests.kit.rekeyed import payment
 
 __all__ = ["short_waits"]
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from streamer import Model, Topology, hopping, session, tumbling
 from streamer.testing import TopologyTest
 from streamer.topology.closing import Closing
-from tests.unit import rekeyed
-from tests.unit.rekeyed import Payment, payment
+from tests.kit import rekeyed
+from tests.kit.rekeyed import Payment, payment
 
 LATE = "late"
 IDLE_S, GRACE_S, SIZE_S, EVERY_S, GAP_S = 30, 5, 60, 20, 25

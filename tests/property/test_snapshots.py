@@ -23,8 +23,8 @@ from tests.property.test_changelog import SPEC, TOPIC, Rows, Writer, commits_, n
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-from tests.unit import flows
-from tests.unit.faulty import FaultTest, short_waits
+from tests.kit import flows
+from tests.kit.faulty import FaultTest, short_waits
 from tests.unit.test_bases import small_snapshots
 
 __all__ = ["short_waits"]

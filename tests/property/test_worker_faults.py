@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamer.operators.rolling.store import RollingStore
-from tests.unit import flows
-from tests.unit.faulty import FaultTest, short_waits
+from tests.kit import flows
+from tests.kit.faulty import FaultTest, short_waits
 
 __all__ = ["short_waits"]
 pytestmark = pytest.mark.usefixtures("short_waits")

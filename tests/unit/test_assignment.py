@@ -8,8 +8,8 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from streamer import limits
 from streamer.kafka.memory_log import MemoryProducer
-from tests.unit import flows
-from tests.unit.faulty import FaultTest, FaultyAdmin, short_waits
+from tests.kit import flows
+from tests.kit.faulty import FaultTest, FaultyAdmin, short_waits
 
 __all__ = ["short_waits"]
 pytestmark = pytest.mark.usefixtures("short_waits")

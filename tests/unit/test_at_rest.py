@@ -8,7 +8,7 @@ from streamer import Model, Topology
 from streamer.kafka.memory_log import MemoryLog
 from streamer.limits import REST_S
 from streamer.testing import TopologyTest
-from tests.unit import flows, rekeyed
+from tests.kit import flows, rekeyed
 from tests.unit.test_match import FLOW, LABELS, MATCHED, SCORED, Label, Scored
 from tests.unit.test_recovery import send
 

@@ -8,8 +8,8 @@ from streamer import limits
 from streamer.operators.infer.stage import Infer
 from streamer.rows.batch import Batch
 from streamer.worker.worker import Worker
-from tests.unit import flows
-from tests.unit.faulty import FaultTest, short_waits
+from tests.kit import flows
+from tests.kit.faulty import FaultTest, short_waits
 
 __all__ = ["short_waits"]
 

@@ -13,10 +13,10 @@ from streamer.changelog.bases import Bases, Share
 from streamer.changelog.blocks import mark
 from streamer.changelog.snapshot import CHUNK, MANIFEST
 from streamer.errors import StateError, StreamerError
+from tests.kit import flows
+from tests.kit.faulty import FaultTest, short_waits
+from tests.kit.second import Second
 from tests.property.test_worker_faults import Step, play, windows_are_right
-from tests.unit import flows
-from tests.unit.faulty import FaultTest, short_waits
-from tests.unit.second import Second
 
 __all__ = ["short_waits"]
 Patch = pytest.MonkeyPatch

@@ -8,8 +8,8 @@ from streamer.limits import BACKOFF_MAX_S, REFUSALS_MAX
 from streamer.stages.commit.transaction import TransactionError
 from streamer.testing import TopologyTest, constant
 from streamer.worker.breaker import Breaker
-from tests.unit import flows, rekeyed
-from tests.unit.faulty import FaultTest, short_waits
+from tests.kit import flows, rekeyed
+from tests.kit.faulty import FaultTest, short_waits
 from tests.unit.test_recovery import flow, recovered, send
 
 __all__ = ["short_waits"]

@@ -9,9 +9,9 @@ from streamer import limits
 from streamer.clock import ManualClock
 from streamer.errors import StreamerError
 from streamer.stages.consume.rejoin import SILENT_S, Rejoin
-from tests.unit import flows, rekeyed
-from tests.unit.faulty import FaultTest, FaultyConsumer, FaultyProducer, kafka_error, short_waits
-from tests.unit.second import Second
+from tests.kit import flows, rekeyed
+from tests.kit.faulty import FaultTest, FaultyConsumer, FaultyProducer, kafka_error, short_waits
+from tests.kit.second import Second
 from tests.unit.test_rebalance import feed
 
 __all__ = ["short_waits"]

@@ -12,9 +12,9 @@ from streamer.changelog.blocks import mark
 from streamer.limits import KEY_BYTES_MAX, SILENCE_BETWEEN_POLLS_S
 from streamer.testing import TopologyTest
 from streamer.topology.closing import Closing, Emission
-from tests.property.window_oracle import Oracle
-from tests.unit import flows
-from tests.unit.schemas import headers, problems
+from tests.kit import flows
+from tests.kit.schemas import headers, problems
+from tests.kit.window_oracle import Oracle
 
 LATE = "readings.late"
 START = 1_700_000_000

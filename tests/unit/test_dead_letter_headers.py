@@ -8,8 +8,8 @@ from streamer.inference.model import Features
 from streamer.kafka.memory_log import Stored
 from streamer.limits import DEAD_LETTER_BYTES_MAX, DEAD_LETTER_HEADERS_BYTES_MAX
 from streamer.testing import TopologyTest, constant
-from tests.unit import flows, rekeyed
-from tests.unit.schemas import problems
+from tests.kit import flows, rekeyed
+from tests.kit.schemas import problems
 
 TRACE: list[tuple[str, bytes | None]] = [("traceparent", b"00-ab-cd-01"), ("empty", b""), ("none", None), ("bytes", b"\xff\x00")]
 

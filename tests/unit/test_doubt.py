@@ -10,9 +10,9 @@ from streamer.kafka.config import transactional_config
 from streamer.limits import COMMIT_STUCK_S, DOUBT_AFTER_S, RETRY_BACKOFF_S
 from streamer.settings.settings import Settings
 from streamer.stages.commit.doubt import Doubt
-from tests.unit import flows
-from tests.unit.faulty import FaultTest, FaultyClients, kafka_error, short_waits
-from tests.unit.late import LateProducer, LateScript, LateTest
+from tests.kit import flows
+from tests.kit.faulty import FaultTest, FaultyClients, kafka_error, short_waits
+from tests.kit.late import LateProducer, LateScript, LateTest
 from tests.unit.test_recovery import send
 
 __all__ = ["short_waits"]

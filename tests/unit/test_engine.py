@@ -18,7 +18,7 @@ from streamer.planning.plan import Plan, plan_of
 from streamer.settings.settings import Settings
 from streamer.testing import TopologyTest, _MemoryClients, stand_in
 from streamer.worker.worker import Worker
-from tests.unit import flows
+from tests.kit import flows
 
 Floats = NDArray[np.float32]
 

@@ -9,7 +9,7 @@ import pytest
 from streamer import Event, Model, Topology, TopologyError, rolling
 from streamer.feeding.rows import row_of
 from streamer.testing import TopologyTest, constant
-from tests.unit.schemas import headers
+from tests.kit.schemas import headers
 
 
 class Colour(Enum):

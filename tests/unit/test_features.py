@@ -9,7 +9,7 @@ import pytest
 
 from streamer import Event, Model, Topology, TopologyError, Window, interval, rolling, tumbling
 from streamer.testing import TopologyTest, constant
-from tests.unit import rekeyed
+from tests.kit import rekeyed
 
 
 class Reading(Event, topic="in", key="id", time="ts"):

@@ -11,17 +11,17 @@ from streamer import limits
 from streamer.kafka.memory_log import Stored
 from streamer.state import bounds
 from streamer.testing import TopologyTest
-from tests.unit import forging, rekeyed
-from tests.unit.stateful import payments
+from tests.kit import forging, rekeyed
+from tests.kit.stateful import payments
 
-# Of each of the flows; `python -m tests.unit.forging fuzz 0 1000` plays more.
+# Of each of the flows; `python -m tests.kit.forging fuzz 0 1000` plays more.
 CASES = 8
 
 
 def forged(*words: str) -> subprocess.CompletedProcess[str]:
     """Run the forger, which ends as the worker in it would."""
     return subprocess.run(
-        [sys.executable, "-m", "tests.unit.forging", *words], capture_output=True, text=True, check=False, timeout=150
+        [sys.executable, "-m", "tests.kit.forging", *words], capture_output=True, text=True, check=False, timeout=150
     )
 
 

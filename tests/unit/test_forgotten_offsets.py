@@ -7,8 +7,8 @@ import pytest
 from streamer.changelog.blocks import Mark, mark, metadata
 from streamer.errors import StateError
 from streamer.testing import TopologyTest
-from tests.unit import flows, rekeyed
-from tests.unit.faulty import FaultTest, short_waits
+from tests.kit import flows, rekeyed
+from tests.kit.faulty import FaultTest, short_waits
 from tests.unit.test_bases import small_snapshots
 
 __all__ = ["short_waits"]

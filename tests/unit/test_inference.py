@@ -13,7 +13,7 @@ from streamer.inference.pool import Pool, score
 from streamer.inference.repository import ModelFile
 from streamer.limits import HAND_OVER_S
 from streamer.testing import ScoreFunction, constant, stand_in
-from tests.unit.models import write_model
+from tests.kit.models import write_model
 
 Floats = NDArray[np.float32]
 

@@ -10,7 +10,7 @@ from streamer.settings.settings import KafkaSettings, Settings
 from streamer.telemetry.lag import Lag
 from streamer.telemetry.metrics import Metrics
 from streamer.testing import TopologyTest
-from tests.unit import flows
+from tests.kit import flows
 
 START = 1_700_000_000.0
 

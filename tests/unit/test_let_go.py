@@ -11,8 +11,8 @@ import pytest
 
 from streamer.limits import COMMIT_STUCK_S
 from streamer.testing import TopologyTest
-from tests.unit import flows
-from tests.unit.faulty import FaultTest, FaultyClients, FaultyProducer, short_waits
+from tests.kit import flows
+from tests.kit.faulty import FaultTest, FaultyClients, FaultyProducer, short_waits
 
 __all__ = ["short_waits"]
 pytestmark = pytest.mark.usefixtures("short_waits")

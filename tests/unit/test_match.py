@@ -11,7 +11,7 @@ from streamer.operators.match.stage import MatchStage
 from streamer.planning.plan import plan_of
 from streamer.settings.settings import Settings
 from streamer.testing import TopologyTest
-from tests.unit.schemas import headers, problems
+from tests.kit.schemas import headers, problems
 
 SCORED, LABELS, MATCHED, UNMATCHED = "payments.scored", "payments.labels", "payments.matched", "payments.unmatched"
 DAY_S = 86_400

@@ -11,8 +11,8 @@ from streamer.errors import TopicError
 from streamer.kafka.memory_log import BATCH_BYTES, MemoryLog, Stored
 from streamer.limits import LETTER_BYTES_MIN, MESSAGE_BYTES_DEFAULT, REKEY_ROOM_BYTES
 from streamer.testing import TopologyTest, constant
-from tests.unit import flows, rekeyed
-from tests.unit.schemas import headers, problems
+from tests.kit import flows, rekeyed
+from tests.kit.schemas import headers, problems
 from tests.unit.test_match import FLOW, MATCHED, UNMATCHED, Label, Scored
 from tests.unit.test_recovery import send
 

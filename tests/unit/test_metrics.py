@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from streamer.telemetry.ledger import BOUNDS_S, PARTS
 from streamer.telemetry.metrics import NAMES, STAGES, TABLE, Metrics
 from streamer.testing import TopologyTest
-from tests.unit import flows
+from tests.kit import flows
 
 PACKAGE = Path(__file__).resolve().parents[2] / "streamer"
 WRITERS, READERS = {"add": 2, "set": 2}, {"value": 1, "by_label": 1, "clear": 1}

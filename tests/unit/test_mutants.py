@@ -25,11 +25,11 @@ from streamer.stages.decode.decode import Decode
 from streamer.stages.produce import produce as produce_stage
 from streamer.stages.produce.produce import Outgoing, Produce
 from streamer.state.keys import Admission, Keys
+from tests.kit import flows
+from tests.kit.faulty import FaultTest, short_waits
+from tests.kit.late import LateScript, LateTest
+from tests.kit.second import Second
 from tests.property.test_worker_faults import Step, play, windows_are_right
-from tests.unit import flows
-from tests.unit.faulty import FaultTest, short_waits
-from tests.unit.late import LateScript, LateTest
-from tests.unit.second import Second
 from tests.unit.test_callbacks import silent_partitions_go
 
 __all__ = ["short_waits"]

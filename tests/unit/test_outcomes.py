@@ -13,9 +13,9 @@ from streamer.errors import DeadLetterFloodError
 from streamer.inference.model import Features
 from streamer.limits import COMMIT_QUIET_S, DEAD_LETTER_BYTES_MAX
 from streamer.testing import TopologyTest, constant
-from tests.unit import flows
-from tests.unit.records import BAD, NOW_S, Raw
-from tests.unit.schemas import NAMES, headers, problems, schema
+from tests.kit import flows
+from tests.kit.records import BAD, NOW_S, Raw
+from tests.kit.schemas import NAMES, headers, problems, schema
 
 Scores = NDArray[np.float32]
 

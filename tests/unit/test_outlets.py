@@ -12,8 +12,8 @@ from streamer.kafka.refusals import Refusals
 from streamer.settings.settings import Settings
 from streamer.stages.commit.producers import outlets_of
 from streamer.testing import TopologyTest
-from tests.unit import flows
-from tests.unit.faulty import FaultTest, FaultyClients, Script
+from tests.kit import flows
+from tests.kit.faulty import FaultTest, FaultyClients, Script
 from tests.unit.test_recovery import send
 
 

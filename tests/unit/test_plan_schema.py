@@ -9,8 +9,8 @@ from streamer import TopologyError
 from streamer.cli.plan import drawn, told
 from streamer.planning.schema import schema_of
 from streamer.testing import TopologyTest
-from tests.unit import flows
-from tests.unit.stateful import FLOWS, any_score
+from tests.kit import flows
+from tests.kit.stateful import FLOWS, any_score
 
 
 @pytest.mark.parametrize("name", FLOWS)

@@ -10,7 +10,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from streamer import Event, Model, ModelError, Topology, Window
 from streamer.testing import TopologyTest, values
-from tests.unit.models import write_text
+from tests.kit.models import write_text
 
 
 class Pair(Event, topic="pairs"):

@@ -7,9 +7,9 @@ import pytest
 from streamer import limits
 from streamer.errors import TopologyError
 from streamer.settings.settings import KafkaSettings
-from tests.unit import flows
-from tests.unit.faulty import FaultTest, short_waits
-from tests.unit.second import Second
+from tests.kit import flows
+from tests.kit.faulty import FaultTest, short_waits
+from tests.kit.second import Second
 
 __all__ = ["short_waits"]
 pytestmark = pytest.mark.usefixtures("short_waits")

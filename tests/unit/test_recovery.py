@@ -5,8 +5,8 @@ import pytest
 from streamer.errors import FencedError, LostOffsetsError, StateError
 from streamer.limits import COMMIT_STUCK_S
 from streamer.testing import TopologyTest
-from tests.unit import flows
-from tests.unit.faulty import FaultTest, FaultyClients, Script, short_waits
+from tests.kit import flows
+from tests.kit.faulty import FaultTest, FaultyClients, Script, short_waits
 
 __all__ = ["short_waits"]
 pytestmark = pytest.mark.usefixtures("short_waits")

@@ -16,10 +16,10 @@ from streamer.testing import TopologyTest, _MemoryClients, stand_in
 from streamer.topology.topics import topics_of
 from streamer.worker.service import Service
 from streamer.worker.worker import Worker
-from tests.unit import rekeyed
-from tests.unit.faulty import FaultTest, short_waits
-from tests.unit.flows import origin
-from tests.unit.rekeyed import Payment, payment
+from tests.kit import rekeyed
+from tests.kit.faulty import FaultTest, short_waits
+from tests.kit.flows import origin
+from tests.kit.rekeyed import Payment, payment
 
 __all__ = ["short_waits"]
 

@@ -14,9 +14,9 @@ from streamer.operators.rekey.send import Forward, Progress
 from streamer.rows.batch import Batch, Records
 from streamer.state.watermarks import NEVER, Look, Upstreams
 from streamer.testing import TopologyTest
-from tests.unit import rekeyed
-from tests.unit.flows import origin
-from tests.unit.rekeyed import payment
+from tests.kit import rekeyed
+from tests.kit.flows import origin
+from tests.kit.rekeyed import payment
 
 
 def origin_lost(patch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,8 @@ import pytest
 from streamer import limits
 from streamer.kafka.memory_log import MemoryConsumer
 from streamer.testing import TopologyTest
-from tests.unit import rekeyed
-from tests.unit.rekeyed import payment
+from tests.kit import rekeyed
+from tests.kit.rekeyed import payment
 
 ALIGN_S, START_S, STEP_S = 60, 1_700_000_000, 10
 POLL = 4

@@ -5,8 +5,8 @@ import pytest
 from streamer import Model, Topology, rolling, tumbling
 from streamer.testing import TopologyTest
 from streamer.topology.view import Rolling
-from tests.unit import rekeyed
-from tests.unit.rekeyed import Payment, payment
+from tests.kit import rekeyed
+from tests.kit.rekeyed import Payment, payment
 
 # A silence of a sixteenth of it holds nobody back.
 TTL_S, IDLE_S = 160, 10

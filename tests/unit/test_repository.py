@@ -9,7 +9,7 @@ import pytest
 
 from streamer import Event, Model, ModelError, Topology
 from streamer.testing import TopologyTest
-from tests.unit.models import write_model
+from tests.kit.models import write_model
 
 
 class Number(Event, topic="numbers"):

@@ -14,7 +14,7 @@ from streamer.cli.doctor import examine
 from streamer.errors import ModelError
 from streamer.settings.settings import KafkaSettings, Settings
 from streamer.testing import TopologyTest
-from tests.unit.models import write_text
+from tests.kit.models import write_text
 from tests.unit.test_probe import topology
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,10 +14,10 @@ from streamer.changelog.restore import Restore
 from streamer.operators.rekey.receive import RekeyedWindows
 from streamer.operators.rekey.send import Forward, Progress
 from streamer.testing import TopologyTest
+from tests.kit import rekeyed
+from tests.kit.faulty import FaultTest, short_waits
+from tests.kit.rekeyed import payment
 from tests.property.test_changelog import Writer, restore
-from tests.unit import rekeyed
-from tests.unit.faulty import FaultTest, short_waits
-from tests.unit.rekeyed import payment
 
 __all__ = ["short_waits"]
 Patch = pytest.MonkeyPatch

@@ -9,7 +9,7 @@ from streamer.cli.state import describe
 from streamer.planning.plan import windows_of
 from streamer.testing import TopologyTest, constant
 from streamer.topology.topology import Topology
-from tests.unit import flows
+from tests.kit import flows
 
 ROLLING = [rolling(count=4), rolling("60s"), rolling("1h", resolution="1m")]
 CLOSING = [tumbling("60s"), hopping("2m", every="60s"), session(gap="30s")]

@@ -9,7 +9,7 @@ from streamer.errors import StateError, StreamerError, TopologyError
 from streamer.kafka.memory_log import MemoryConsumer, MemoryLog, MemoryProducer
 from streamer.planning.plan import Plan
 from streamer.testing import TopologyTest, values
-from tests.unit import flows
+from tests.kit import flows
 
 
 def flow(**settings: object) -> TopologyTest:

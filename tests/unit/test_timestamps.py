@@ -7,8 +7,8 @@ import pytest
 
 from streamer import Event
 from streamer.testing import TopologyTest
-from tests.unit import flows
-from tests.unit.schemas import headers, problems
+from tests.kit import flows
+from tests.kit.schemas import headers, problems
 
 AHEAD_S = 3600.0
 """As settings have it by default."""

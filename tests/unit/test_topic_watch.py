@@ -9,8 +9,8 @@ from streamer import Event, Model, Topology
 from streamer.errors import TopicError
 from streamer.testing import TopologyTest, constant
 from streamer.worker.topic_watch import TopicWatch
-from tests.unit import flows, rekeyed
-from tests.unit.faulty import FaultTest, short_waits
+from tests.kit import flows, rekeyed
+from tests.kit.faulty import FaultTest, short_waits
 
 __all__ = ["short_waits"]
 pytestmark = pytest.mark.usefixtures("short_waits")

@@ -13,7 +13,7 @@ from streamer.planning.plan import Plan, bind
 from streamer.settings.settings import Settings
 from streamer.testing import constant, stand_in
 from streamer.topology.loading import load_topology
-from tests.unit.models import write_model
+from tests.kit.models import write_model
 
 EVENT = """
 from streamer import Event, Model, Topology, rolling, session, tumbling, hopping

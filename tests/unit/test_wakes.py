@@ -11,7 +11,7 @@ from streamer.kafka.memory_log import MemoryConsumer, MemoryLog, MemoryProducer
 from streamer.operators.rolling.store import RollingSpec, RollingStore
 from streamer.stages.consume.consume import Consume
 from streamer.topology.view import rolling
-from tests.unit.faulty import kafka_error
+from tests.kit.faulty import kafka_error
 
 STEP_S = 0.01
 SPEC = RollingSpec(rolling(count=4), ("value",), (0,), ((),), keeps_time=False)

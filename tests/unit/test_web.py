@@ -20,7 +20,7 @@ from streamer.telemetry.metrics import Metrics
 from streamer.testing import TopologyTest
 from streamer.web.app import build
 from streamer.web.server import serve_in_background
-from tests.unit import flows
+from tests.kit import flows
 
 
 @dataclass

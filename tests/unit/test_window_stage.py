@@ -14,7 +14,7 @@ from streamer.inference.repository import find
 from streamer.testing import TopologyTest
 from tests.faults.make_model import write_model
 from tests.faults.names import MODEL
-from tests.unit import flows
+from tests.kit import flows
 
 
 @pytest.mark.parametrize("partitions", [1, 2, 5])

@@ -1,7 +1,7 @@
 """Forges and damages what a worker reads back, under a memory limit.
 
-    python -m tests.unit.forging fuzz SEED CASES    random changes
-    python -m tests.unit.forging edge NAME          one change that must be refused, with a check of `streamer` taken out
+    python -m tests.kit.forging fuzz SEED CASES    random changes
+    python -m tests.kit.forging edge NAME          one change that must be refused, with a check of `streamer` taken out
 
 A process of its own, as what a forged number must not do is end the process or fill its memory. Each case writes some state,
 changes one thing in the log, and starts a new worker on it: the worker goes on, or says in one StateError what is wrong and
@@ -29,8 +29,8 @@ from streamer import StateError, TopicError, limits
 from streamer.kafka.memory_log import Stored
 from streamer.operators.rekey.header import HEADER
 from streamer.testing import TopologyTest
-from tests.unit import rekeyed
-from tests.unit.stateful import FLOWS, any_score
+from tests.kit import rekeyed
+from tests.kit.stateful import FLOWS, any_score
 
 ROOM_BYTES = 512 * 1024**2
 EDGES = [0, 1, -1, -2, 2, 255, 10_000, 2**31 - 1, -(2**31), 10**9, 2**62, -(2**62), 2**63 - 1, -(2**63)]

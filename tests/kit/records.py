@@ -8,7 +8,7 @@ from confluent_kafka import Message
 from streamer import Event
 from streamer.rows.batch import LOG_APPEND_TIME, Batch, Records
 from streamer.stages.decode.decode import Decode
-from tests.unit.flows import Reading
+from tests.kit.flows import Reading
 
 NOW_S = 1_700_000_000
 NOW_US = NOW_S * 1_000_000

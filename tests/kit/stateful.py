@@ -9,7 +9,8 @@ from streamer import Event, Model, Topology, rolling, session, tumbling
 from streamer.testing import TopologyTest
 from streamer.topology.closing import Closing
 from streamer.topology.view import Rolling
-from tests.unit import rekeyed, test_joins, test_match
+from tests.kit import rekeyed
+from tests.unit import test_joins, test_match
 
 SOURCE = "readings"
 

@@ -1,6 +1,6 @@
 """Another worker of the group, for partitions that change hands."""
 
-from tests.unit.faulty import FaultTest, FaultyConsumer
+from tests.kit.faulty import FaultTest, FaultyConsumer
 
 
 class Second:

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, Message, TopicPartition
 from streamer.clock import ManualClock
 from streamer.kafka.memory_log import MemoryLog
 from streamer.limits import RETRY_BACKOFF_S
-from tests.unit.faulty import FaultTest, FaultyClients, FaultyProducer, Script
+from tests.kit.faulty import FaultTest, FaultyClients, FaultyProducer, Script
 
 Report = Callable[[KafkaError | None, Message], None]
 # The client takes up to a fifth off the wait it was told.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from streamer import Event, Model, Topology, Window, rolling
 from streamer.inference.model import Features
 from streamer.kafka.memory_log import MemoryLog, Stored
-from tests.unit.flows import origin
+from tests.kit.flows import origin
 
 SOURCE, REJECTED, PREDICTIONS = "payments", "payments.rejected", "payments.predictions"
 INTERNAL = "flow-flow-by-terminal"
