@@ -1,6 +1,7 @@
 """The pages and what is inside them: fenced blocks, links, headings and tables."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,3 +73,13 @@ def rows(page: Path, heading: str) -> list[list[str]]:
                 break
             found.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
     return found
+
+
+def commands(block: Block) -> Iterator[str]:
+    """The lines somebody types: those after `$ ` in a console, all but comments in a script; continued lines joined."""
+    lines = block.text.replace("\\\n", " ").splitlines()
+    for line in lines:
+        if block.language == "console" and line.startswith("$ "):
+            yield line[2:]
+        elif block.language == "bash" and line.strip() and not line.lstrip().startswith("#"):
+            yield line

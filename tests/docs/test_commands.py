@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +11,13 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from streamer.cli import COMMANDS, app, command_of
-from tests.docs.pages import ROOT, Block, blocks, name, pages
+from tests.docs.pages import ROOT, blocks, commands, name, pages
 
 # Commands of other people's tools, which cannot be checked here.
 FOREIGN = {"apt-get", "cd", "curl", "docker", "git", "kill", "pip", "sudo", "."}
 # Typer names only some of its own errors; this is what they have in common.
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 LANGUAGES = {"bash", "console", "csv", "json", "properties", "python", "text", "toml", "yaml"}
-
-
-def commands(block: Block) -> Iterator[str]:
-    """The lines somebody types: those after `$ ` in a console, all but comments in a script; continued lines joined."""
-    lines = block.text.replace("\\\n", " ").splitlines()
-    for line in lines:
-        if block.language == "console" and line.startswith("$ "):
-            yield line[2:]
-        elif block.language == "bash" and line.strip() and not line.lstrip().startswith("#"):
-            yield line
 
 
 ALL = [(f"{block.where} {line}", line) for page in pages() for block in blocks(page) for line in commands(block)]

@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from tests.docs.pages import ROOT, blocks
-from tests.docs.test_commands import commands
+from tests.docs.pages import ROOT, blocks, commands
 
 README = ROOT / "README.md"
 TIMEOUT_S = 60.0

@@ -14,7 +14,7 @@ from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
 from streamer.dev_broker import DevBroker
 from tests.faults.make_model import write_model
-from tests.kafka.test_service import FLOW, WAIT_S, Flow, expected, same, seen
+from tests.kit.service import FLOW, WAIT_S, Flow, expected, same, seen
 
 ROWS = 200
 KINDS = {"topic": ResourceType.TOPIC, "group": ResourceType.GROUP, "transactional-id": ResourceType.TRANSACTIONAL_ID}

@@ -8,7 +8,7 @@ from confluent_kafka import Message
 
 from streamer.dev_broker import DevBroker
 from tests.faults.make_model import write_model
-from tests.kafka.test_service import Flow, bodies, expected
+from tests.kit.service import Flow, bodies, expected
 
 
 def test_a_broker_that_dies_loses_nothing(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from tests.kafka.test_service import PARTITIONS, WAIT_S, Flow, models
+from tests.kit.service import PARTITIONS, WAIT_S, Flow, models
 
 __all__ = ["models"]
 

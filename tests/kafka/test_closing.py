@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kafka.test_service import Flow, models
+from tests.kit.service import Flow, models
 
 __all__ = ["models"]
 FLOW = "tests/kafka/closing_flow.py:flow"

@@ -15,8 +15,9 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
-from tests.kafka.test_service import ROOT, Flow, models  # noqa: F401 - a fixture
+from tests.kit.service import ROOT, Flow, models
 
+__all__ = ["models"]
 FLOW = "tests/kafka/join_flow.py:flow"
 START_S = 1_700_000_000
 USERS = 6
@@ -95,7 +96,7 @@ def results(flow: Flow, count: int) -> dict[tuple[str, int], list[float]]:
 
 
 @pytest.mark.parametrize("protocol", ["classic", pytest.param("consumer", marks=pytest.mark.again)])
-def test_a_worker_is_killed(kafka: str, models: Path, protocol: str) -> None:  # noqa: F811
+def test_a_worker_is_killed(kafka: str, models: Path, protocol: str) -> None:
     flow = Flow({"bootstrap.servers": kafka}, models, FLOW)
     flow.environment["STREAMER_KEYS_MAX"] = "1000"
     if protocol == "consumer":
@@ -116,7 +117,7 @@ def test_a_worker_is_killed(kafka: str, models: Path, protocol: str) -> None:  #
     assert {place: row for place, row in found.items() if row != pytest.approx(wanted[place])} == {}
 
 
-def test_partition_counts_must_agree(kafka: str, models: Path) -> None:  # noqa: F811
+def test_partition_counts_must_agree(kafka: str, models: Path) -> None:
     flow = Flow({"bootstrap.servers": kafka}, models, FLOW)
     flow.environment["STREAMER_KEYS_MAX"] = "1000"
     admin = AdminClient({"bootstrap.servers": kafka})
@@ -127,7 +128,7 @@ def test_partition_counts_must_agree(kafka: str, models: Path) -> None:  # noqa:
     assert f"{flow.prefix}.logins, which is joined to it, has 6" in str(caught.value)
 
 
-def test_the_doctor_sees_that_producers_have_different_partitioners(kafka: str, models: Path) -> None:  # noqa: F811
+def test_the_doctor_sees_that_producers_have_different_partitioners(kafka: str, models: Path) -> None:
     """One as it should be, one as confluent-kafka and kcat have it unless told otherwise."""
     flow = Flow({"bootstrap.servers": kafka}, models, FLOW)
     flow.environment["STREAMER_KEYS_MAX"] = "1000"

@@ -7,14 +7,15 @@ from pathlib import Path
 
 from confluent_kafka import Producer
 
-from tests.kafka.test_service import Flow, models  # noqa: F401 - a fixture
+from tests.kit.service import Flow, models
 
+__all__ = ["models"]
 FLOW = "tests/kafka/match_flow.py:flow"
 DAY_S = 86_400
 ROWS = 60
 
 
-def test_who_waits_outlives_a_worker(kafka: str, models: Path) -> None:  # noqa: F811
+def test_who_waits_outlives_a_worker(kafka: str, models: Path) -> None:
     flow = Flow({"bootstrap.servers": kafka}, models, FLOW)
     producer, now = Producer({"bootstrap.servers": kafka, "partitioner": "murmur2_random"}), time.time()
 

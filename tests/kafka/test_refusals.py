@@ -17,7 +17,7 @@ from streamer.settings.settings import Settings
 from streamer.testing import constant, stand_in
 from streamer.worker.worker import Worker
 from tests.conftest import TopicFactory
-from tests.kafka.test_service import WAIT_S, Flow, expected, models, same, seen
+from tests.kit.service import WAIT_S, Flow, expected, models, same, seen
 
 __all__ = ["models"]
 LONG = "k" * 500

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from streamer.kafka.memory_log import Stored
-from tests.kafka.test_service import Flow, models
 from tests.kit.rekeyed import forwarded
+from tests.kit.service import Flow, models
 
 __all__ = ["models"]
 

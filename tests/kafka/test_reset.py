@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.kafka.test_service import Flow, models
+from tests.kit.service import Flow, models
 
 __all__ = ["models"]
 ROWS = 200

@@ -21,8 +21,8 @@ from streamer.settings.settings import Settings
 from streamer.testing import stand_in
 from streamer.topology.loading import load_topology
 from streamer.worker.worker import Worker
+from tests.kit.bases import small_snapshots
 from tests.kit.models import write_model
-from tests.unit.test_bases import small_snapshots
 
 PARTITIONS = 2
 KEYS = tuple(f"s{n}" for n in range(6))

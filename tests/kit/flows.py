@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from streamer import Event, Model, Topology, Window, rolling
 from streamer.inference.model import Features
 from streamer.kafka.memory_log import MemoryLog, Stored
+from streamer.testing import TopologyTest
 
 SOURCE, REJECTED, PREDICTIONS, ANOMALIES = "readings", "readings.rejected", "readings.predictions", "readings.anomalies"
 COUNT = 3
 THRESHOLD = 50.0
+KEYS = ("a", "b", "c", "d", "e")
 
 
 class Reading(Event, topic=SOURCE, key="sensor", time="ts"):
@@ -181,3 +183,16 @@ def _disordered(rows: list[dict[str, Any]]) -> list[str]:
             found.append(row["id"])
         last[row["key"]] = offset
     return found
+
+
+def send(test: TopologyTest, numbers: range, key: str = "a") -> None:
+    """A record of one key for each number."""
+    for n in numbers:
+        test.send_bytes(SOURCE, key.encode(), value_of(key, test.now, float(n)))
+
+
+def feed(test: TopologyTest, rows: int) -> None:
+    """So many records of all keys in turn."""
+    for n in range(rows):
+        key = KEYS[n % len(KEYS)]
+        test.send_bytes(SOURCE, key.encode(), value_of(key, test.now, float(n)))

@@ -9,8 +9,7 @@ from streamer import Event, Model, Topology, rolling, session, tumbling
 from streamer.testing import TopologyTest
 from streamer.topology.closing import Closing
 from streamer.topology.view import Rolling
-from tests.kit import rekeyed
-from tests.unit import test_joins, test_match
+from tests.kit import joined, labelled, rekeyed
 
 SOURCE = "readings"
 
@@ -42,18 +41,18 @@ def readings(test: TopologyTest, number: int) -> None:
 def meetings(test: TopologyTest, number: int) -> None:
     """Rows of all inputs of a join."""
     for n in range(5):
-        test.send(test_joins.Login(f"u{n % 3}", test.now, float(n)), step="1s")
-        test.send(test_joins.Card(f"u{n % 3}", test.now, float(number)), step="1s")
-        test.send(test_joins.Payment(f"u{n % 3}", test.now, float(n)), step="1s")
-    test.send_bytes(test_joins.CARDS, b"u1", None)
+        test.send(joined.Login(f"u{n % 3}", test.now, float(n)), step="1s")
+        test.send(joined.Card(f"u{n % 3}", test.now, float(number)), step="1s")
+        test.send(joined.Payment(f"u{n % 3}", test.now, float(n)), step="1s")
+    test.send_bytes(joined.CARDS, b"u1", None)
     test.clock.advance(1)
 
 
 def labels(test: TopologyTest, number: int) -> None:
     """Predictions that wait, and labels of some of them."""
     for n in range(5):
-        test.send(test_match.Scored(f"payments/0/{n}", f"p{number}-{n}", test.now, 0.5, flag=True), step="1s")
-    test.send(test_match.Label(f"p{number}-0", test.now, fraud=True), step="1s")
+        test.send(labelled.Scored(f"payments/0/{n}", f"p{number}-{n}", test.now, 0.5, flag=True), step="1s")
+    test.send(labelled.Label(f"p{number}-0", test.now, fraud=True), step="1s")
     test.clock.advance(1)
 
 
@@ -72,8 +71,8 @@ FLOWS: dict[str, tuple[Topology, Feed]] = {
     "panes": (windowed(rolling("20s", resolution="5s")), readings),
     "tumbling": (windowed(tumbling("10s", idle="5s")), readings),
     "session": (windowed(session(gap="3s", idle="5s")), readings),
-    "joined": (test_joins.FLOW, meetings),
-    "labelled": (test_match.FLOW, labels),
+    "joined": (joined.FLOW, meetings),
+    "labelled": (labelled.FLOW, labels),
     "rekeyed": (rekeyed.topology("160s"), payments),
 }
 

@@ -16,38 +16,34 @@ from streamer.operators.closing.store import Advanced, ClosingStore
 from streamer.stages.commit.transaction import Transaction
 from streamer.state.delta import Delta
 from streamer.state.keys import Keys
-from tests.property import test_closing, test_keys
-from tests.unit import test_closing as service
+from tests.kit.closing_checks import (
+    a_key_keeps_no_more_samples_than_it_may,
+    grace_gives_what_order_gives,
+    many_keys_close_by_their_deadlines,
+    only_ticks_move_a_watermark,
+    prefixes_go_on_alike,
+    windows_equal_the_oracle,
+)
+from tests.kit.closing_flow import (
+    a_crash_around_a_tick_repeats_it_once_in_effect,
+    a_record_in_time_keeps_the_windows_open,
+    a_silent_partition_closes_its_windows_once,
+)
+from tests.kit.remembered import evictions_and_expiry_equal_the_oracle
 
 Patch = pytest.MonkeyPatch
 Scenario = Callable[[], None]
 
 
-def oracle() -> None:
-    test_closing.test_closing_windows_equal_the_oracle()
-
-
-def prefixes() -> None:
-    test_closing.test_from_any_prefix_a_dump_and_a_replay_go_on_alike()
-
-
-def order() -> None:
-    test_closing.test_out_of_order_within_grace_gives_what_order_gives()
-
-
-def many_keys() -> None:
-    test_closing.test_many_keys_close_by_their_deadlines()
-
-
 def evictions() -> None:
-    test_keys.test_evictions_and_expiry_equal_the_oracle(1024)
+    evictions_and_expiry_equal_the_oracle(1024)
 
 
 def ticks() -> None:
     for turns in range(7):
-        service.test_a_crash_around_a_tick_repeats_it_once_in_effect(turns)
-    service.test_a_silent_partition_closes_its_windows_once()
-    service.test_a_record_in_time_keeps_the_windows_open()
+        a_crash_around_a_tick_repeats_it_once_in_effect(turns)
+    a_silent_partition_closes_its_windows_once()
+    a_record_in_time_keeps_the_windows_open()
 
 
 def in_python(patch: Patch) -> None:
@@ -192,15 +188,15 @@ def deaf(patch: Patch) -> None:
 
 
 BUGS: dict[Callable[[Patch], None], Scenario] = {
-    closes_after_its_end: oracle,
-    grace_ignored: order,
-    a_gap_wider_than_declared: oracle,
-    session_merge_dropped: oracle,
-    late_rows_vanish: oracle,
-    enters_before_it_closes: oracle,
-    deadlines_not_rebuilt: prefixes,
+    closes_after_its_end: windows_equal_the_oracle,
+    grace_ignored: grace_gives_what_order_gives,
+    a_gap_wider_than_declared: windows_equal_the_oracle,
+    session_merge_dropped: windows_equal_the_oracle,
+    late_rows_vanish: windows_equal_the_oracle,
+    enters_before_it_closes: windows_equal_the_oracle,
+    deadlines_not_rebuilt: prefixes_go_on_alike,
     longest_seen_kept: evictions,
-    idle_keys_in_any_order: many_keys,
+    idle_keys_in_any_order: many_keys_close_by_their_deadlines,
     tick_not_logged: ticks,
     tick_outside_the_commit: ticks,
     impatient: ticks,
@@ -210,8 +206,8 @@ BUGS: dict[Callable[[Patch], None], Scenario] = {
 
 def test_kernels_as_plain_python_are_the_same(monkeypatch: Patch) -> None:
     in_python(monkeypatch)
-    test_closing.test_only_ticks_move_a_watermark_that_is_not_its_own()
-    test_closing.test_a_key_keeps_no_more_samples_than_it_may()
+    only_ticks_move_a_watermark()
+    a_key_keeps_no_more_samples_than_it_may()
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)

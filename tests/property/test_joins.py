@@ -1,199 +1,32 @@
 """Joins against an oracle that knows nothing of queues and rings: whoever is read first, and however the input is cut."""
 
 import math
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer import Event, Window, delayed, interval, latest, rolling
-from streamer.operators.join.plan import Joins, tracers_of
-from streamer.operators.join.stage import JoinStage
+from streamer import latest
 from streamer.operators.join.store import JoinStore
-from streamer.rows.batch import Batch
 from streamer.state.delta import Delta, merge
 from streamer.state.names import Names
-from streamer.topology.joins import FAR, Join
-from streamer.topology.topology import Joined, Source, Windowed
-from streamer.topology.view import TracingWindow
-
-SECOND = 1_000_000
-LATE_S = 5
-START_S = 1_000_000_000
-
-
-class A(Event, topic="a", key="k", time="t"):
-    k: str
-    t: float
-    x: float
-
-
-class B(Event, topic="b", key="k", time="t"):
-    k: str
-    t: float
-    y: float
-    z: float
-
-
-class C(Event, topic="c", key="k", time="t"):
-    k: str
-    t: float
-    y: float
-
-
-def looks(w: Window) -> dict[str, Any]:
-    own, b, c = w, w.of(B), w.of(C)
-    return {
-        "n": own.count, "sum": own.sum("x"), "first": own.first("x"), "delta": own.delta("x"), "x": own.event("x"),
-        "b.n": b.count, "b.sum": b.sum("y"), "b.last": b.last("y"), "b.first": b.first("z"), "b.max": b.max("z"),
-        "b.median": b.quantile("y", 0.5), "b.matrix": b["y"],
-        **{f"c{name}.{kind}": getattr(c.over(name), kind)("y") for name in SPANS for kind in ("sum", "last", "std", "delta")},
-        **{f"c{name}.n": c.over(name).count for name in SPANS},
-    }  # fmt: skip
-
-
-SPANS = ("3s", "20s")
-DELAY_S = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One record: topic, key, event time in microseconds, number; NaN where a row of a table is deleted."""
-
-    topic: str
-    key: str
-    time: int
-    number: float
-
-
-@dataclass(slots=True)
-class Flow:
-    """A join stage that remembers what the feature function saw, by offset."""
-
-    second: Join
-    late_s: int = LATE_S
-    window: Any = None
-    seen: dict[int, dict[str, Any]] = field(default_factory=dict)
-    order: list[int] = field(default_factory=list)
-    deltas: list[Delta] = field(default_factory=list)
-    stage: JoinStage = field(init=False)
-    _now_s: float = 0.0
-    _last: dict[str, Any] = field(default_factory=dict)
-    _offsets: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-
-    def __post_init__(self) -> None:
-        third = delayed(C, *SPANS, delay=f"{DELAY_S}s", max_samples=8)
-        joined = [Joined(join, f"{join.event.__name__}.rejected", self.late_s * SECOND, 1.0, "") for join in (self.second, third)]
-        tracers = tracers_of(joined)
-        windowed = Windowed(self.window or rolling("10s", max_samples=8), "")
-        tracing = TracingWindow(("x", "t"), ("x", "t"), windowed.window, tracers)
-        looks(tracing)
-        joins = Joins.of(Source(A, "rejected", ""), windowed, tracing.needs, joined, tracers)
-        self.stage = JoinStage(joins.spec, tracing.needs, self.look, 100, (B, C), joins.idle_s)
-        self.stage.open(0)
-
-    def look(self, w: Window) -> dict[str, Any]:
-        self._last = {name: np.array(column) for name, column in looks(w).items()}
-        return {"n": w.count}
-
-    def feed(self, rows: Sequence[Row]) -> None:
-        """A poll: one batch for each topic."""
-        for topic in ("a", "b", "c"):
-            if some := [row for row in rows if row.topic == topic]:
-                self._feed(topic, some)
-
-    def _feed(self, topic: str, rows: Sequence[Row]) -> None:
-        n, start = len(rows), self._offsets[topic]
-        self._offsets[topic] += n
-        numbers = np.array([row.number for row in rows])
-        columns = {"x": numbers} if topic == "a" else {"y": numbers, "z": -numbers}
-        batch = Batch(
-            topic, {0: start + n}, [], 0, [row.key.encode() for row in rows], np.zeros(n, np.int32), np.arange(start, start + n),
-            np.zeros(n, np.int64), np.array([row.time for row in rows], np.int64), dict(columns), [b""] * n,
-        )  # fmt: skip
-        self.stage(batch)
-        assert batch.dead == []
-        assert (batch.folded, len(batch)) == (n, 0)
-        self.deltas.append(batch.deltas[0])
-
-    def release(self, silence_s: Sequence[float | None] = (None, None, None), now_us: int = 0) -> None:
-        self._now_s += 10.0
-        while (batch := self.stage.release(0, silence_s, now_us, self._now_s)) is not None:
-            self.deltas.append(batch.deltas[0])
-            for place, offset in enumerate(batch.offsets.tolist()):
-                assert offset not in self.seen
-                self.order.append(offset)
-                self.seen[offset] = {name: column[place] for name, column in self._last.items()}
-
-    def end(self) -> None:
-        """All inputs are silent, and our clock is far ahead."""
-        self.release((9.0, 9.0, 9.0), FAR // 2)
-
-    @property
-    def store(self) -> JoinStore:
-        return self.stage.stores[0]
-
+from streamer.topology.joins import Join
+from tests.kit.join_oracle import (
+    LATE_S,
+    SECOND,
+    START_S,
+    B,
+    Flow,
+    Row,
+    agree,
+    expected,
+    joins,
+    run,
+)
 
 # ---------------------------------------------------------------------- the oracle
-
-
-def visible(rows: Sequence[Row], topic: str, key: str, until: int, samples: int) -> list[Row]:
-    """What a store of unlimited knowledge keeps: the newest so many until a time, ties in log order."""
-    found = [row for row in rows if row.topic == topic and row.key == key and row.time <= until]
-    return sorted(found, key=lambda row: row.time)[-samples:]
-
-
-def expected(rows: Sequence[Row], flow: Flow) -> dict[int, dict[str, Any]]:
-    source = [row for row in rows if row.topic == "a"]
-    out = {}
-    for offset, row in enumerate(source):
-        earlier = [other for n, other in enumerate(source) if (other.time, n) <= (row.time, offset) and other.key == row.key]
-        kept = sorted(earlier, key=lambda other: other.time)[-8:]
-        own = [other.number for other in kept if other.time > row.time - 10 * SECOND]
-        out[offset] = {"n": len(own), "sum": math.fsum(own), "first": own[0], "delta": row.number - own[0], "x": row.number}
-        (sight,) = flow.second.sights
-        near = visible(rows, "b", row.key, row.time + sight.end_us, flow.second.samples)
-        near = [other for other in near if other.time >= row.time + sight.begin_us][-(sight.most or 10**6) :]
-        near = [other for other in near if not math.isnan(other.number)]
-        out[offset] |= {f"b.{name}": value for name, value in summary([other.number for other in near]).items()}
-        opposite = [-other.number for other in near]
-        out[offset] |= {"b.first": opposite[0] if near else math.nan, "b.max": max(opposite, default=math.nan)}
-        known = visible(rows, "c", row.key, row.time - DELAY_S * SECOND, 8)
-        for name in SPANS:
-            begin = row.time - (DELAY_S + int(name[:-1])) * SECOND
-            numbers = [other.number for other in known if other.time > begin]
-            out[offset] |= {f"c{name}.{kind}": value for kind, value in summary(numbers).items()}
-    return out
-
-
-def summary(numbers: list[float]) -> dict[str, Any]:
-    nothing = math.nan
-    return {
-        "n": len(numbers),
-        "sum": math.fsum(numbers),
-        "last": numbers[-1] if numbers else nothing,
-        "delta": numbers[-1] - numbers[0] if numbers else nothing,
-        "std": float(np.std(numbers)) if numbers else nothing,
-        "median": float(np.median(numbers)) if numbers else nothing,
-        "matrix": numbers,
-    }
-
-
-def agree(seen: dict[int, dict[str, Any]], wanted: dict[int, dict[str, Any]]) -> None:
-    assert seen.keys() == wanted.keys()
-    for offset, row in seen.items():
-        for name, value in row.items():
-            want = wanted[offset][name]
-            if name == "b.matrix":
-                assert [x for x in value.tolist() if not math.isnan(x)] == pytest.approx(want), (offset, name)
-            else:
-                assert value == pytest.approx(want, nan_ok=True), (offset, name)
 
 
 # ---------------------------------------------------------------------- inputs
@@ -215,27 +48,7 @@ def logs(draw: st.DrawFn, late_s: int = LATE_S) -> list[Row]:
     return [next(queues[topic]) for topic in topics]
 
 
-joins = st.sampled_from(
-    [
-        interval(B, before="7s", after="3s"),
-        interval(B, before="7s", max_samples=3),
-        interval(B, after="6s", max_samples=4),
-        latest(B),
-        latest(B, max_age="5s"),
-        delayed(B, "6s", delay="2s"),
-    ]
-)
 cuts_ = st.lists(st.integers(0, 60), max_size=8)
-
-
-def run(rows: Sequence[Row], join: Join, cuts: Sequence[int], late_s: int = LATE_S) -> Flow:
-    flow = Flow(join, late_s)
-    edges = [0, *sorted(cut % (len(rows) + 1) for cut in cuts), len(rows)]
-    for start, end in pairwise(edges):
-        flow.feed(rows[start:end])
-        flow.release()
-    flow.end()
-    return flow
 
 
 @st.composite

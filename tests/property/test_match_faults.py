@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.kit import steps as faults
 from tests.kit.faulty import FaultTest, short_waits
-from tests.property import test_worker_faults as faults
-from tests.unit.test_match import DAY_S, FLOW, MATCHED, UNMATCHED, Label, put, scored
+from tests.kit.labelled import DAY_S, FLOW, MATCHED, UNMATCHED, Label, put, scored
 
 __all__ = ["short_waits"]
 

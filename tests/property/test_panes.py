@@ -17,7 +17,7 @@ from streamer.operators.rolling.panes import PaneSpec, PaneStore
 from streamer.operators.rolling.stage import WindowStage
 from streamer.rows.batch import Batch
 from streamer.topology.view import Needs, Rolling, Window, rolling
-from tests.property.test_windows import EPSILON, FIELDS, SECOND, Row, cuts_, exact, keys, numbers_
+from tests.kit.window_rows import EPSILON, FIELDS, SECOND, Row, cuts_, exact, keys, numbers_
 
 Floats = NDArray[np.float64]
 ANSWERED = ("sum", "mean", "std", "min", "max", "first", "last", "delta", "rate")

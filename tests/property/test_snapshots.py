@@ -18,14 +18,14 @@ from streamer.limits import CHANGELOG_BYTES_MAX
 from streamer.operators.rolling.store import RollingStore
 from streamer.state.keyed_store import Dump
 from streamer.state.names import Names
-from tests.property import test_worker_faults as faults
-from tests.property.test_changelog import SPEC, TOPIC, Rows, Writer, commits_, new_store, restore, rows_
+from tests.kit import steps as faults
+from tests.kit.writer import SPEC, TOPIC, Rows, Writer, commits_, new_store, restore, rows_
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 from tests.kit import flows
+from tests.kit.bases import small_snapshots
 from tests.kit.faulty import FaultTest, short_waits
-from tests.unit.test_bases import small_snapshots
 
 __all__ = ["short_waits"]
 

@@ -19,11 +19,8 @@ from streamer.operators.rolling.stage import WindowStage
 from streamer.operators.rolling.store import RollingSpec
 from streamer.rows.batch import Batch
 from streamer.topology.view import AGGREGATES, Needs, Rolling, Window, rolling
+from tests.kit.window_rows import EPSILON, FIELDS, SECOND, Row, cuts_, exact, keys, numbers_
 
-FIELDS = ("a", "b")
-EPSILON = np.finfo(np.float64).eps
-SECOND = 1_000_000
-Row = tuple[str, int, float, float]
 Floats = NDArray[np.float64]
 
 
@@ -137,17 +134,6 @@ def by_time(rows: Sequence[Row], span_us: int, most: int) -> tuple[list[Expected
     return found, truncated
 
 
-def exact(numbers: list[float]) -> tuple[Fraction, Fraction, float]:
-    """Sum, mean and population standard deviation without rounding before the last step."""
-    parts = [Fraction(number) for number in numbers]
-    total = sum(parts, Fraction(0))
-    mean = total / len(parts)
-    variance = sum(((part - mean) ** 2 for part in parts), Fraction(0)) / len(parts)
-    # a root of a huge fraction: scaled into the range of floats first
-    scale = Fraction(max(abs(number) for number in numbers) or 1.0)
-    return total, mean, math.sqrt(variance / scale**2) * float(scale)
-
-
 def check(columns: dict[str, Floats], expected: Sequence[Expected], samples: int) -> None:
     assert len(columns["n"]) == len(expected)
     for row, want in enumerate(expected):
@@ -186,14 +172,8 @@ def check_field(seen: dict[str, Any], name: str, want: Expected, samples: int) -
 
 # ---------------------------------------------------------------------- properties
 
-levels = st.sampled_from([0.0, 1e9, -1e9, 1e15])
-near_a_level = st.builds(lambda level, noise: level + noise, levels, st.floats(-10, 10))
-wild = st.sampled_from([0.0, 0.1, 1e200, -1e200, 1e15, 5e-324, -0.0, 3.4e38])
-numbers_ = st.one_of(near_a_level, wild, st.floats(-1e6, 1e6), st.integers(-3, 3).map(float))
-keys = st.sampled_from(["a", "b", "c", "d"])
 times = st.integers(0, 12).map(lambda n: n * SECOND // 2)
 rows_ = st.lists(st.tuples(keys, times, numbers_, numbers_), min_size=1, max_size=60)
-cuts_ = st.lists(st.integers(0, 60), max_size=8)
 
 
 @settings(max_examples=200)

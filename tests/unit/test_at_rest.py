@@ -9,8 +9,8 @@ from streamer.kafka.memory_log import MemoryLog
 from streamer.limits import REST_S
 from streamer.testing import TopologyTest
 from tests.kit import flows, rekeyed
-from tests.unit.test_match import FLOW, LABELS, MATCHED, SCORED, Label, Scored
-from tests.unit.test_recovery import send
+from tests.kit.flows import send
+from tests.kit.labelled import FLOW, LABELS, MATCHED, SCORED, Label, Scored
 
 GUARANTEES = pytest.mark.parametrize("guarantee", ["exactly-once", "at-least-once"])
 

@@ -8,28 +8,20 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from streamer import limits
-from streamer.changelog import snapshot
 from streamer.changelog.bases import Bases, Share
 from streamer.changelog.blocks import mark
 from streamer.changelog.snapshot import CHUNK, MANIFEST
 from streamer.errors import StateError, StreamerError
 from tests.kit import flows
+from tests.kit.bases import small_snapshots
 from tests.kit.faulty import FaultTest, short_waits
 from tests.kit.second import Second
-from tests.property.test_worker_faults import Step, play, windows_are_right
+from tests.kit.steps import Step, play, windows_are_right
 
 __all__ = ["short_waits"]
 Patch = pytest.MonkeyPatch
 # Samples a window keeps: nearly all there are, so that a row twice or never in the state stays visible.
 COUNT = 50
-
-
-def small_snapshots(patch: Patch) -> None:
-    """A base as soon as there is a block, in chunks of a few hundred bytes, one message a commit."""
-    patch.setattr(snapshot, "CHANGELOG_BYTES_MAX", 500)
-    patch.setattr(limits, "SNAPSHOT_BLOCKS_RATIO", 0)
-    patch.setattr(limits, "SNAPSHOT_BLOCKS_MIN_BYTES", 1)
-    patch.setattr(limits, "SNAPSHOT_MESSAGES_PER_COMMIT", 1)
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,8 @@ from streamer.testing import TopologyTest, constant
 from streamer.worker.breaker import Breaker
 from tests.kit import flows, rekeyed
 from tests.kit.faulty import FaultTest, short_waits
-from tests.unit.test_recovery import flow, recovered, send
+from tests.kit.flows import send
+from tests.kit.recovery import flow, recovered
 
 __all__ = ["short_waits"]
 GUARANTEES = pytest.mark.parametrize("guarantee", ["exactly-once", "at-least-once"])

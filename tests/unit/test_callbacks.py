@@ -9,10 +9,11 @@ from streamer import limits
 from streamer.clock import ManualClock
 from streamer.errors import StreamerError
 from streamer.stages.consume.rejoin import SILENT_S, Rejoin
-from tests.kit import flows, rekeyed
+from tests.kit import flows
 from tests.kit.faulty import FaultTest, FaultyConsumer, FaultyProducer, kafka_error, short_waits
+from tests.kit.flows import feed
 from tests.kit.second import Second
-from tests.unit.test_rebalance import feed
+from tests.kit.silence import silent_partitions_go
 
 __all__ = ["short_waits"]
 pytestmark = pytest.mark.usefixtures("short_waits")
@@ -20,34 +21,6 @@ pytestmark = pytest.mark.usefixtures("short_waits")
 
 def flow() -> FaultTest:
     return FaultTest(flows.topology(), models=flows.score, partitions=2)
-
-
-def silent_partitions_go(turns: int) -> bool:
-    """One partition of the source has spoken and both say now that they are silent; so many turns later they go, and come back.
-
-    Returns:
-        Whether something was open when they went.
-    """
-    with FaultTest(rekeyed.topology(ttl="1h"), models=rekeyed.score, partitions=2) as test:
-        test.log.append(rekeyed.SOURCE, b"c", rekeyed.payment("t", 1.0, test.now), 0)
-        test.run()
-        front = test.workers[0]
-        test.clock.advance(3600.0)
-        for _ in range(turns):
-            front.turn()
-        busy = not front.idle
-        test.move("on_revoke", [0, 1], front.plan.group)
-        for _ in range(5):
-            front.turn()
-            test.clock.advance(0.2)
-        assert front.idle
-        assert front.metrics.value("streamer_recoveries_total") == 0
-        test.move("on_assign", [0, 1], front.plan.group)
-        test.run()
-        test.restart()
-        test.run()
-        assert rekeyed.judge(test.log) == []
-        return busy
 
 
 def test_a_tick_without_rows_is_committed_before_its_partition_goes() -> None:

@@ -1,52 +1,32 @@
 """Windows that close, through the whole worker: rows, late records, ticks, crashes, and what one bad clock may not do."""
 
 import json
-from collections import defaultdict
 from typing import Any
 
 import numpy as np
 import pytest
 
-from streamer import Model, Topology, hopping, session, tumbling
+from streamer import hopping, session, tumbling
 from streamer.changelog.blocks import mark
 from streamer.limits import KEY_BYTES_MAX, SILENCE_BETWEEN_POLLS_S
 from streamer.testing import TopologyTest
 from streamer.topology.closing import Closing, Emission
 from tests.kit import flows
+from tests.kit.closing_flow import (
+    LATE,
+    SECOND,
+    START,
+    TEN,
+    a_crash_around_a_tick_repeats_it_once_in_effect,
+    a_record_in_time_keeps_the_windows_open,
+    a_silent_partition_closes_its_windows_once,
+    closing,
+    send,
+    short,
+    topology,
+)
 from tests.kit.schemas import headers, problems
 from tests.kit.window_oracle import Oracle
-
-LATE = "readings.late"
-START = 1_700_000_000
-SECOND = 1_000_000
-
-
-def topology(window: Closing, emit: Emission = "both", name: str = "closing") -> Topology:
-    return (
-        Topology(name)
-        .source(flows.Reading, rejected=flows.REJECTED)
-        .window(window, emit=emit)
-        .features(lambda w: {"n": w.count, "total": w.sum("value"), "newest": w.last("value")})
-        .infer(Model("m"))
-        .flag(above=1e9)
-        .publish(predictions=flows.PREDICTIONS, anomalies=flows.ANOMALIES, features=True, late=LATE)
-    )
-
-
-def closing(window: Closing, emit: Emission = "both", partitions: int = 1, **settings: object) -> TopologyTest:
-    return TopologyTest(topology(window, emit), models=lambda c: c["total"][:, None], partitions=partitions, settings=settings)
-
-
-def send(test: TopologyTest, key: str, second: float, value: float = 1.0) -> None:
-    test.send_bytes(flows.SOURCE, key.encode(), flows.value_of(key, START + second, value))
-
-
-def short(row: dict[str, Any]) -> tuple[str, float, float, bool, float]:
-    return row["key"], row["window_start"] - START, row["window_end"] - START, row["final"], row["features"]["total"]
-
-
-# 1,700,000,000 is no multiple of 60: windows of ten seconds are cut at whole ones
-TEN = tumbling("10s", late="5s", idle="600s")
 
 
 def test_early_results_and_then_the_final_one() -> None:
@@ -86,27 +66,6 @@ def test_what_is_sent(emit: Emission, rows: list[bool]) -> None:
         assert sum(outcomes.values()) == 4  # each input record has one outcome
 
 
-def test_a_silent_partition_closes_its_windows_once() -> None:
-    with closing(TEN, "on_close") as test:
-        send(test, "a", 1)
-        send(test, "b", 14)
-        assert test.read(flows.PREDICTIONS) == []
-        test.clock.advance(500.0)
-        assert test.read(flows.PREDICTIONS) == []
-        test.clock.advance(150.0)
-        assert [short(row)[:4] for row in test.read(flows.PREDICTIONS)] == [("a", 0, 10, True), ("b", 10, 20, True)]
-        test.clock.advance(1_000.0)
-        assert test.read(flows.PREDICTIONS) == []
-        assert test.worker.metrics.value("streamer_idle_ticks_total") == 1
-        send(test, "a", 24)  # the tick said that 25 has passed
-        send(test, "a", 31)
-        send(test, "z", 36)
-        assert [short(row)[:4] for row in test.read(flows.PREDICTIONS)] == [("a", 20, 30, True)]
-        send(test, "b", 19)
-        (late,) = test.read_records(LATE)
-        assert headers(late)["streamer.late.watermark_us"] == str((START + 36) * SECOND)
-
-
 def test_a_stall_of_ours_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamer.testing._MemoryClients.silence_between_polls_s", SILENCE_BETWEEN_POLLS_S)
     with closing(tumbling("10s", idle="5s"), "on_close") as test:
@@ -120,41 +79,17 @@ def test_a_stall_of_ours_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [short(row)[:4] for row in test.read(flows.PREDICTIONS)] == [("a", 0, 10, True)]
 
 
+def test_a_silent_partition_closes_its_windows_once() -> None:
+    a_silent_partition_closes_its_windows_once()
+
+
 def test_a_record_in_time_keeps_the_windows_open() -> None:
-    with closing(TEN, "on_close") as test:
-        send(test, "a", 1)
-        for _ in range(4):
-            test.read(flows.PREDICTIONS)
-            test.clock.advance(450.0)
-            send(test, "a", 2)
-        assert test.read(flows.PREDICTIONS) == []
+    a_record_in_time_keeps_the_windows_open()
 
 
 @pytest.mark.parametrize("turns", range(7))
 def test_a_crash_around_a_tick_repeats_it_once_in_effect(turns: int) -> None:
-    with closing(TEN, "on_close", partitions=2) as test:
-        for n in range(20):
-            send(test, f"k{n % 5}", n / 2, float(n))
-        test.run()
-        test.clock.advance(650.0)
-        for _ in range(turns):
-            test.worker.turn()
-            test.clock.advance(0.005)
-        test.restart()
-        test.run()
-        test.clock.advance(650.0)
-        found = test.read(flows.PREDICTIONS)
-        totals: dict[str, float] = defaultdict(float)
-        for row in found:
-            totals[row["key"]] += row["features"]["total"]
-        assert totals == {f"k{k}": float(sum(range(k, 20, 5))) for k in range(5)}
-        assert len({row["id"] for row in found}) == len(found)
-        stores = [store.dump() for _, store in sorted(test.worker._window.stores.items())]
-        test.restart()
-        test.run()
-        assert [store.dump() for _, store in sorted(test.worker._window.stores.items())] == stores
-        send(test, "k0", 1)
-        assert len(test.read_records(LATE)) == 1  # what the tick closed stays closed
+    a_crash_around_a_tick_repeats_it_once_in_effect(turns)
 
 
 def test_a_tick_moves_the_sequence_and_not_the_offset() -> None:

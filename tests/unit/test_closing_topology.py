@@ -3,7 +3,7 @@
 import pytest
 
 from streamer.errors import TopologyError
-from tests.unit.test_topology import FEATURES, PUBLISH, WINDOW, blamed, changed, planned
+from tests.kit.declared import FEATURES, PUBLISH, WINDOW, blamed, changed, planned
 
 MISTAKES = {
     "emission of a rolling window": (changed(WINDOW, '.window(rolling(count=4), emit="each")'), "gives a result for each event"),

@@ -12,8 +12,8 @@ from streamer.settings.settings import Settings
 from streamer.stages.commit.doubt import Doubt
 from tests.kit import flows
 from tests.kit.faulty import FaultTest, FaultyClients, kafka_error, short_waits
+from tests.kit.flows import send
 from tests.kit.late import LateProducer, LateScript, LateTest
-from tests.unit.test_recovery import send
 
 __all__ = ["short_waits"]
 pytestmark = pytest.mark.usefixtures("short_waits")

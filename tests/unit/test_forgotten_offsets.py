@@ -8,8 +8,8 @@ from streamer.changelog.blocks import Mark, mark, metadata
 from streamer.errors import StateError
 from streamer.testing import TopologyTest
 from tests.kit import flows, rekeyed
+from tests.kit.bases import small_snapshots
 from tests.kit.faulty import FaultTest, short_waits
-from tests.unit.test_bases import small_snapshots
 
 __all__ = ["short_waits"]
 pytestmark = pytest.mark.usefixtures("short_waits")

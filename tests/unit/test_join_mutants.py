@@ -17,8 +17,8 @@ from streamer.stages.commit.transaction import Transaction
 from streamer.state.keys import Keys
 from streamer.testing import TopologyTest, constant
 from streamer.topology.joins import interval, latest
-from tests.property.test_joins import LATE_S, SECOND, START_S, B, Flow, Row, agree, expected, run
-from tests.unit.test_joins import PAID, PAIR, SCORED, Login, Payment, put
+from tests.kit.join_oracle import LATE_S, SECOND, START_S, B, Flow, Row, agree, expected, run
+from tests.kit.joined import PAID, PAIR, SCORED, Login, Payment, put
 
 Patch = pytest.MonkeyPatch
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 
 from streamer import Event, Model, Topology, TopologyError, Window, delayed, interval, latest, rolling
@@ -11,68 +10,13 @@ from streamer.limits import ROWS_PER_BATCH_MAX
 from streamer.operators.join.stage import JoinStage
 from streamer.testing import TopologyTest, constant
 from streamer.topology.joins import Join
-
-PAID, LOGINS, CARDS, LABELS, SCORED = "paid", "logins", "cards", "labels", "paid.scored"
-
-
-class Payment(Event, topic=PAID, key="user", time="ts"):
-    user: str
-    ts: float
-    amount: float
-
-
-class Login(Event, topic=LOGINS, key="user", time="ts"):
-    user: str
-    ts: float
-    risk: float
-
-
-class Card(Event, topic=CARDS, key="user", time="ts"):
-    user: str
-    ts: float
-    limit: float
-
-
-class Label(Event, topic=LABELS, key="user", time="ts"):
-    user: str
-    ts: float
-    fraud: bool
-
-
-def features(w: Window) -> dict[str, Any]:
-    logins, cards, labels = w.of(Login), w.of(Card), w.of(Label)
-    return {
-        "spent": w.sum("amount"),
-        "logins": logins.count,
-        "risk": np.nan_to_num(logins.max("risk"), nan=-1.0),
-        "limit": np.nan_to_num(cards.last("limit"), nan=-1.0),
-        "frauds": labels.over("1d").sum("fraud"),
-        "labels": labels.over("7d").count,
-    }
-
-
-FLOW = (
-    Topology("joined")
-    .source(Payment, rejected="paid.rejected")
-    .join(interval(Login, before="10m", after="30s"), rejected="logins.rejected")
-    .join(latest(Card), rejected="cards.rejected")
-    .join(delayed(Label, "1d", "7d", delay="7d"), rejected="labels.rejected")
-    .window(rolling("1h"))
-    .features(features)
-    .infer(Model("stand-in"))
-    .flag(above=0.9)
-    .publish(predictions=SCORED, features=True)
-)
+from tests.kit.joined import CARDS, FLOW, LOGINS, PAID, PAIR, SCORED, Card, Label, Login, Payment, put
 
 
 @pytest.fixture(name="test")
 def _test() -> Iterator[TopologyTest]:
     with TopologyTest(FLOW, models=constant(0.5), partitions=2, settings={"keys_max": 1000}) as test:
         yield test
-
-
-def put(test: TopologyTest, event: Event) -> None:
-    test.send(event, step="0s")
 
 
 def test_an_event_sees_the_others_of_its_key(test: TopologyTest) -> None:
@@ -213,16 +157,6 @@ def test_a_key_with_rows_that_wait_keeps_its_place() -> None:
         test.restart()
         test.clock.advance(31)
         assert [row["key"] for row in test.read(SCORED)] == ["c"]
-
-
-PAIR = (
-    Topology("pair")
-    .source(Payment, rejected="paid.rejected")
-    .join(interval(Login, before="10m", after="30s"), rejected="logins.rejected")
-    .features(lambda w: {"logins": w.of(Login).count})
-    .infer(Model("stand-in"))
-    .publish(predictions=SCORED, features=True)
-)
 
 
 def test_an_input_far_ahead_waits_for_the_other(monkeypatch: pytest.MonkeyPatch) -> None:

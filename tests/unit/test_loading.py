@@ -9,7 +9,7 @@ import pytest
 
 from streamer.errors import TopologyError
 from streamer.topology.loading import load_topology
-from tests.unit.test_topology import EVENT, FLOW
+from tests.kit.declared import EVENT, FLOW
 
 NEIGHBOUR = "from cards import *\n" + FLOW
 

@@ -11,47 +11,14 @@ from streamer.operators.match.stage import MatchStage
 from streamer.planning.plan import plan_of
 from streamer.settings.settings import Settings
 from streamer.testing import TopologyTest
+from tests.kit.labelled import DAY_S, FLOW, LABELS, MATCHED, UNMATCHED, Label, Scored, put, scored
 from tests.kit.schemas import headers, problems
-
-SCORED, LABELS, MATCHED, UNMATCHED = "payments.scored", "payments.labels", "payments.matched", "payments.unmatched"
-DAY_S = 86_400
-
-
-class Scored(Event, topic=SCORED, key="key", time="time"):
-    id: str
-    key: str
-    time: float
-    score: float
-    flag: bool
-
-
-class Label(Event, topic=LABELS, key="payment", time="at"):
-    payment: str
-    at: float
-    fraud: bool
-    reason: str = ""
-
-
-FLOW = (
-    Topology("labelled")
-    .source(Scored, rejected="scored.rejected")
-    .match(Label, within="14d", rejected="labels.rejected")
-    .publish(matched=MATCHED, unmatched=UNMATCHED)
-)
 
 
 @pytest.fixture(name="test")
 def _test() -> Iterator[TopologyTest]:
     with TopologyTest(FLOW, partitions=2, settings={"keys_max": 1000}) as test:
         yield test
-
-
-def put(test: TopologyTest, event: Event) -> None:
-    test.send(event, step="0s")
-
-
-def scored(test: TopologyTest, key: str, at: float, place: int = 7) -> None:
-    put(test, Scored(f"payments/0/{place}", key, at, 0.75, True))
 
 
 def stage(test: TopologyTest) -> MatchStage:

@@ -12,9 +12,9 @@ from streamer.operators.progress import Levels
 from streamer.rows.batch import Batch
 from streamer.state.keyed_store import Dump
 from streamer.testing import TopologyTest
-from tests.property.test_match import LATE_S, Flow, Row, check, run
-from tests.unit.test_bases import small_snapshots
-from tests.unit.test_match import DAY_S, FLOW, MATCHED, UNMATCHED, Label, put, scored
+from tests.kit.bases import small_snapshots
+from tests.kit.labelled import DAY_S, FLOW, MATCHED, UNMATCHED, Label, put, scored
+from tests.kit.match_oracle import LATE_S, Flow, Row, check, run
 
 Patch = pytest.MonkeyPatch
 

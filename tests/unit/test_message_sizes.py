@@ -12,9 +12,9 @@ from streamer.kafka.memory_log import BATCH_BYTES, MemoryLog, Stored
 from streamer.limits import LETTER_BYTES_MIN, MESSAGE_BYTES_DEFAULT, REKEY_ROOM_BYTES
 from streamer.testing import TopologyTest, constant
 from tests.kit import flows, rekeyed
+from tests.kit.flows import send
+from tests.kit.labelled import FLOW, MATCHED, UNMATCHED, Label, Scored
 from tests.kit.schemas import headers, problems
-from tests.unit.test_match import FLOW, MATCHED, UNMATCHED, Label, Scored
-from tests.unit.test_recovery import send
 
 LONG, SHORT = "k" * 400, "s"
 GUARANTEES = pytest.mark.parametrize("guarantee", ["exactly-once", "at-least-once"])

@@ -29,8 +29,8 @@ from tests.kit import flows
 from tests.kit.faulty import FaultTest, short_waits
 from tests.kit.late import LateScript, LateTest
 from tests.kit.second import Second
-from tests.property.test_worker_faults import Step, play, windows_are_right
-from tests.unit.test_callbacks import silent_partitions_go
+from tests.kit.silence import silent_partitions_go
+from tests.kit.steps import Step, play, windows_are_right
 
 __all__ = ["short_waits"]
 pytestmark = pytest.mark.usefixtures("short_waits")

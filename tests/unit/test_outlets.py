@@ -14,7 +14,7 @@ from streamer.stages.commit.producers import outlets_of
 from streamer.testing import TopologyTest
 from tests.kit import flows
 from tests.kit.faulty import FaultTest, FaultyClients, Script
-from tests.unit.test_recovery import send
+from tests.kit.flows import send
 
 
 @pytest.mark.parametrize(("flushed", "seen"), [("outputs", 3), ("changelog", 5)])

@@ -24,8 +24,8 @@ from streamer.telemetry.logs import configure_logs, get_logger
 from streamer.telemetry.metrics import STAGES, Metrics
 from streamer.telemetry.plain import plain, plain_json, plain_lines
 from streamer.web.app import build
-from tests.cli.test_tail import HEADERS, PREDICTION, FakeMessage
-from tests.unit.test_web import Client, Watched
+from tests.kit.tailed import HEADERS, PREDICTION, FakeMessage
+from tests.kit.watched import Client, Watched
 
 # Title, colours, a forged line, C1's CSI, a bidi override, zero width, a tag, half a surrogate pair.
 EVIL = "k\x1b]0;owned\x07\x1b[2J\r\nforged\x9b31m\u202eback\u200b\u2066\ufeff\U000e0041\x7f\u2028"

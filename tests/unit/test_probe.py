@@ -8,31 +8,10 @@ import numpy as np
 import pytest
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from streamer import Event, Model, ModelError, Topology, Window
+from streamer import ModelError
 from streamer.testing import TopologyTest, values
 from tests.kit.models import write_text
-
-
-class Pair(Event, topic="pairs"):
-    """Two numbers."""
-
-    a: float
-    b: float
-
-
-def topology(max_batch: int = 8) -> Topology:
-    """Two features into the model."""
-
-    def features(w: Window) -> dict[str, object]:
-        return {"a": w.event("a"), "b": w.event("b")}
-
-    return (
-        Topology("pairs")
-        .source(Pair, rejected="rejected")
-        .features(features)  # type: ignore[arg-type]
-        .infer(Model("m"), max_batch=max_batch)
-        .publish(predictions="predictions")
-    )
+from tests.kit.pairs import Pair, topology
 
 
 def started(models: Path, max_batch: int = 8) -> list[str]:

@@ -9,23 +9,17 @@ from streamer.errors import TopologyError
 from streamer.settings.settings import KafkaSettings
 from tests.kit import flows
 from tests.kit.faulty import FaultTest, short_waits
+from tests.kit.flows import feed
 from tests.kit.second import Second
 
 __all__ = ["short_waits"]
 pytestmark = pytest.mark.usefixtures("short_waits")
-KEYS = ("a", "b", "c", "d", "e")
 
 
 @pytest.fixture
 def test() -> Iterator[FaultTest]:
     with FaultTest(flows.topology(), models=flows.score, partitions=2) as made:
         yield made
-
-
-def feed(test: FaultTest, rows: int) -> None:
-    for n in range(rows):
-        key = KEYS[n % len(KEYS)]
-        test.send_bytes(flows.SOURCE, key.encode(), flows.value_of(key, test.now, float(n)))
 
 
 def committed(test: FaultTest, partition: int) -> int:

@@ -4,25 +4,13 @@ import pytest
 
 from streamer.errors import FencedError, LostOffsetsError, StateError
 from streamer.limits import COMMIT_STUCK_S
-from streamer.testing import TopologyTest
 from tests.kit import flows
-from tests.kit.faulty import FaultTest, FaultyClients, Script, short_waits
+from tests.kit.faulty import FaultTest, FaultyClients, short_waits
+from tests.kit.flows import send
+from tests.kit.recovery import flow, recovered
 
 __all__ = ["short_waits"]
 pytestmark = pytest.mark.usefixtures("short_waits")
-
-
-def flow(script: Script | None = None, **settings: object) -> FaultTest:
-    return FaultTest(flows.topology(), models=flows.score, partitions=1, script=script, settings=settings)
-
-
-def send(test: TopologyTest, numbers: range, key: str = "a") -> None:
-    for n in numbers:
-        test.send_bytes(flows.SOURCE, key.encode(), flows.value_of(key, test.now, float(n)))
-
-
-def recovered(test: FaultTest, cause: str) -> float:
-    return test.worker.metrics.value("streamer_recoveries_total", cause)
 
 
 @pytest.mark.parametrize("call", ["begin", "produce_changelog", "offsets", "commit"])

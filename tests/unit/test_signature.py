@@ -15,7 +15,7 @@ from streamer.errors import ModelError
 from streamer.settings.settings import KafkaSettings, Settings
 from streamer.testing import TopologyTest
 from tests.kit.models import write_text
-from tests.unit.test_probe import topology
+from tests.kit.pairs import topology
 
 ROOT = Path(__file__).resolve().parents[2]
 ZIPMAP = """<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]>
@@ -87,7 +87,7 @@ def test_scores_of_any_float_type_are_read(kind: str, tmp_path: Path) -> None:
 
 
 FLOW = """
-from tests.unit.test_probe import topology
+from tests.kit.pairs import topology
 flow = topology()
 """
 

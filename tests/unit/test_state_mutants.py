@@ -17,7 +17,7 @@ from streamer.testing import TopologyTest
 from tests.kit import rekeyed
 from tests.kit.faulty import FaultTest, short_waits
 from tests.kit.rekeyed import payment
-from tests.property.test_changelog import Writer, restore
+from tests.kit.writer import Writer, restore
 
 __all__ = ["short_waits"]
 Patch = pytest.MonkeyPatch

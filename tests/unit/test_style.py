@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -67,6 +68,12 @@ def imports(source: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found.add(node.module.partition(".")[0])
     return found
+
+
+def imported_tests(source: str) -> set[str]:
+    """Modules with tests that are imported anywhere in the source, also where it is text for another interpreter."""
+    named = re.findall(r"\b(?:from|import)\s+tests\.([\w.]+)(?:\s+import\s+([\w, ()]+))?", source)
+    return {word for path, what in named for word in re.findall(r"\btest_\w+", f"{path} {what}")}
 
 
 def clock_reads(source: str) -> set[str]:
@@ -150,6 +157,11 @@ def test_help_is_quick() -> None:
     assert [module for module in SLOW_IMPORTS if module in loaded] == []
 
 
+def test_no_test_is_imported_by_another() -> None:
+    found = {name(path): imported_tests(path.read_text("utf-8")) for path in modules("tests", "load")}
+    assert {path: tests for path, tests in found.items() if tests} == {}, "what tests share goes to tests/kit"
+
+
 @pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock", "requirements-build.lock"])
 def test_locks_name_hashes_and_no_place(lock: str) -> None:
     text = (ROOT / lock).read_text("utf-8")
@@ -171,6 +183,18 @@ class TestTheTestsThemselves:
     def test_imports_are_seen_wherever_they_hide(self) -> None:
         source = "import a.b\nfrom c.d import e\ndef f():\n    import g\nfrom . import h\n"
         assert imports(source) == {"a", "c", "g"}
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "from tests.unit.{} import b",
+            "from tests.unit import flows, {}",
+            "def f():\n    import tests.unit.{} as b",
+            "code = 'from tests.unit import {}'",
+        ],
+    )
+    def test_imports_of_tests_are_seen(self, source: str) -> None:
+        assert imported_tests(source.format("test_a")) == {"test_a"}
 
     @pytest.mark.parametrize(
         ("source", "found"),

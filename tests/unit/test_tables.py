@@ -10,7 +10,7 @@ import zstandard
 from streamer import Event, Model, StateError, Topology, Window, interval, latest
 from streamer.kafka.memory_log import Stored
 from streamer.testing import TopologyTest, constant
-from tests.unit.test_bases import small_snapshots
+from tests.kit.bases import small_snapshots
 
 ORDERS, CARDS, CHECKS, SCORED = "orders", "cards", "checks", "orders.scored"
 CHANGELOG = "ordered-ordered-window-changelog"

@@ -11,55 +11,23 @@ from streamer import Model, Topology
 from streamer.errors import ModelError, StreamerError, TopologyError
 from streamer.planning.plan import Plan, bind
 from streamer.settings.settings import Settings
-from streamer.testing import constant, stand_in
 from streamer.topology.loading import load_topology
-from tests.kit.models import write_model
-
-EVENT = """
-from streamer import Event, Model, Topology, rolling, session, tumbling, hopping
-
-class R(Event, topic="in", key="k", time="ts"):
-    k: str
-    ts: float
-    a: float
-    note: str = ""
-"""
-FLOW = """
-flow = (
-    Topology("t")
-    .source(R, rejected="dead")
-    .window(rolling(count=4))
-    .features(lambda w: {"mean": w.mean("a")})
-    .infer(Model("m"))
-    .flag(above=0.5)
-    .publish(predictions="out", anomalies="odd")
+from tests.kit.declared import (
+    EVENT,
+    FEATURES,
+    FLAG,
+    FLOW,
+    INFER,
+    NAME,
+    PUBLISH,
+    SOURCE,
+    WINDOW,
+    blamed,
+    changed,
+    declare,
+    planned,
 )
-"""
-
-
-def declare(text: str) -> Topology:
-    """Run a file; the line that should be blamed ends with `# <-`."""
-    names: dict[str, Any] = {}
-    exec(compile(text, "flow.py", "exec"), names)
-    flow: Topology = names["flow"]
-    return flow
-
-
-def planned(text: str, **settings: object) -> Plan:
-    return bind(declare(text), Settings.model_validate(settings), Path("nowhere"), model=stand_in(constant(1.0)))
-
-
-def blamed(text: str) -> str:
-    """File and line of the mark."""
-    (line,) = [number for number, content in enumerate(text.splitlines(), 1) if content.endswith("# <-")]
-    return f"flow.py:{line}: "
-
-
-def changed(line: str, instead: str) -> str:
-    """The good file with one line changed and marked; a line of several gives each a line, the last one marked."""
-    whole = EVENT + FLOW
-    assert whole.count(line) == 1, line
-    return whole.replace(line, f"{instead}  # <-", 1)
+from tests.kit.models import write_model
 
 
 def removed(line: str, marked: str) -> str:
@@ -73,9 +41,6 @@ def test_the_good_file_binds() -> None:
     assert plan.topics.outputs() == ["dead", "out", "odd", "t-t-window-changelog"]
 
 
-SOURCE, WINDOW = '.source(R, rejected="dead")', ".window(rolling(count=4))"
-FEATURES, INFER, FLAG = '.features(lambda w: {"mean": w.mean("a")})', '.infer(Model("m"))', ".flag(above=0.5)"
-PUBLISH, NAME = '.publish(predictions="out", anomalies="odd")', 'Topology("t")'
 CLASS = 'class R(Event, topic="in", key="k", time="ts"):'
 TWO_LINES = "\n    "
 MISTAKES = {

@@ -1,58 +1,22 @@
 """Health says why, metrics are what Prometheus reads, and nothing else is served."""
 
-import asyncio
 import select
 import socket
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
-import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from starlette.applications import Starlette
 
 from streamer import limits
 from streamer.errors import SettingsError
 from streamer.settings.settings import HttpAddress
-from streamer.telemetry.metrics import Metrics
 from streamer.testing import TopologyTest
 from streamer.web.app import build
 from streamer.web.server import serve_in_background
 from tests.kit import flows
-
-
-@dataclass
-class Watched:
-    """A worker as the web sees it."""
-
-    stuck: str | None = None
-    waits: str | None = None
-    metrics: Metrics = field(default_factory=Metrics)
-
-    def live(self) -> str | None:
-        return self.stuck
-
-    def ready(self) -> str | None:
-        return self.waits
-
-
-class Client:
-    """Asks the application without a socket."""
-
-    def __init__(self, app: Starlette) -> None:
-        self._app = app
-
-    def request(self, method: str, path: str) -> httpx.Response:
-        async def ask() -> httpx.Response:
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(app=self._app), base_url="http://service") as client:
-                return await client.request(method, path)
-
-        return asyncio.run(ask())
-
-    def get(self, path: str) -> httpx.Response:
-        return self.request("GET", path)
+from tests.kit.watched import Client, Watched
 
 
 def test_healthy_is_200() -> None:

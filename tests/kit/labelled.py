@@ -1,0 +1,38 @@
+"""A flow that waits for labels, and what feeds it."""
+
+from streamer import Event, Topology
+from streamer.testing import TopologyTest
+
+SCORED, LABELS, MATCHED, UNMATCHED = "payments.scored", "payments.labels", "payments.matched", "payments.unmatched"
+DAY_S = 86_400
+
+
+class Scored(Event, topic=SCORED, key="key", time="time"):
+    id: str
+    key: str
+    time: float
+    score: float
+    flag: bool
+
+
+class Label(Event, topic=LABELS, key="payment", time="at"):
+    payment: str
+    at: float
+    fraud: bool
+    reason: str = ""
+
+
+FLOW = (
+    Topology("labelled")
+    .source(Scored, rejected="scored.rejected")
+    .match(Label, within="14d", rejected="labels.rejected")
+    .publish(matched=MATCHED, unmatched=UNMATCHED)
+)
+
+
+def put(test: TopologyTest, event: Event) -> None:
+    test.send(event, step="0s")
+
+
+def scored(test: TopologyTest, key: str, at: float, place: int = 7) -> None:
+    put(test, Scored(f"payments/0/{place}", key, at, 0.75, True))

@@ -1,0 +1,25 @@
+"""Two features into a model."""
+
+from streamer import Event, Model, Topology, Window
+
+
+class Pair(Event, topic="pairs"):
+    """Two numbers."""
+
+    a: float
+    b: float
+
+
+def topology(max_batch: int = 8) -> Topology:
+    """Two features into the model."""
+
+    def features(w: Window) -> dict[str, object]:
+        return {"a": w.event("a"), "b": w.event("b")}
+
+    return (
+        Topology("pairs")
+        .source(Pair, rejected="rejected")
+        .features(features)  # type: ignore[arg-type]
+        .infer(Model("m"), max_batch=max_batch)
+        .publish(predictions="predictions")
+    )
