@@ -11,7 +11,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 LINK := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --no-build-isolation
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint torture soak bench lock clean
+.PHONY: help demo test quick lint torture soak bench lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -21,6 +21,9 @@ demo: $(VENV)/.run ## Score real sensor data on an embedded broker; ARGS="--keep
 
 test: $(VENV)/.dev ## Run every test, real Kafka included; ARGS go to pytest
 	@$(BIN)/python -m pytest $(ARGS)
+
+quick: lint ## What to run while working: lint, unit tests, and the laws of all operators; ARGS go to pytest
+	@$(BIN)/python -m pytest tests/unit tests/laws $(ARGS)
 
 lint: $(VENV)/.dev ## Run ruff (rules and format) and mypy --strict
 	@$(BIN)/python -m ruff check .

@@ -4,14 +4,19 @@ from tests.kit.faulty import FaultTest, FaultyConsumer
 
 
 class Second:
-    """Another worker of the group, on the same log; it starts without partitions."""
+    """Another worker of the group, on the same log; it starts without partitions.
 
-    def __init__(self, test: FaultTest) -> None:
-        self._test, first, clients, held = test, test.worker, test.clients, test.held_commits
+    Args:
+        test: has the first one.
+        flow: which flow of the topology; the last one ends in predictions.
+    """
+
+    def __init__(self, test: FaultTest, flow: int = -1) -> None:
+        self._test, first, clients, held, known = test, test.workers[flow], test.clients, test.held_commits, dict(test.clients_of)
         self.worker = test._new_worker(first.plan)
         self.consumer: FaultyConsumer = test.group_consumer
         self.consumer._rebalance = None
-        test.clients, test.held_commits = clients, held
+        test.clients, test.held_commits, test.clients_of = clients, held, known
 
     def __enter__(self) -> "Second":
         return self

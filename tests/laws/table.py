@@ -1,0 +1,264 @@
+"""The flows that the laws are held against: for each folder of `streamer/operators/` one or more, and what feeds them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgspec
+
+from streamer import Event, Model, Topology, Window, delayed, hopping, interval, latest, rolling, session, tumbling
+from streamer import operators as package
+from streamer.topology.closing import Closing, Emission
+from streamer.topology.view import Rolling
+from tests.kit import flows, joined, labelled, rekeyed
+
+# Longer than anything waits for a silent input here: what is still open after it never closes.
+IDLE_S = 600
+START_S = 1_700_000_000
+LATE = "late"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A record to be."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+
+
+Feed = Callable[[Random], list[Sent]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """A topology, what feeds it and what is read of it.
+
+    Attributes:
+        operators: folders of `streamer/operators/` that its rows go through.
+        topology: what runs.
+        feed: records in the order of their sending; the last ones reach every partition of every source.
+        outputs: topics that are compared.
+        steady: whether the state follows from the input alone. Where inputs meet it counts the ticks that let rows go, and
+            behind an internal topic it lies in the order in which the partitions of the source were forwarded.
+        partitions: of every topic.
+    """
+
+    operators: tuple[str, ...]
+    topology: Topology
+    feed: Feed
+    outputs: tuple[str, ...]
+    steady: bool = True
+    partitions: int = 2
+
+
+# ---------------------------------------------------------------------- one input
+
+SENSORS = "abcdefg"
+
+
+def readings(random: Random) -> list[Sent]:
+    """Readings of some sensors, out of order by up to five seconds and now and then by more; some records are no readings."""
+    sent = []
+    for n in range(30):
+        key = random.choice(SENSORS)
+        behind = random.choice([0, 0, 1, 2, 5, 40])
+        value = flows.value_of(key, START_S + 2.0 * n - behind, float(n), float(n % 4))
+        sent.append(Sent(flows.SOURCE, key.encode(), value if random.randrange(9) else b"{"))
+    last = random.sample(SENSORS, len(SENSORS))
+    return sent + [Sent(flows.SOURCE, key.encode(), flows.value_of(key, START_S + 60.0, 1.0)) for key in last]
+
+
+def features(w: Window) -> dict[str, Any]:
+    """What shows every sample of a window, and their order."""
+    return {"n": w.count, "total": w.sum("value"), "first": w.first("value"), "last": w.last("value"), "low": w.min("load")}
+
+
+def reading(name: str, window: Rolling | Closing, emit: Emission = "both") -> Flow:
+    """A flow of readings around a window."""
+    closing = isinstance(window, Closing)
+    start = Topology(name).source(flows.Reading, rejected=flows.REJECTED)
+    windowed = start.window(window, emit=emit) if closing else start.window(window)
+    topology = (
+        windowed.features(features).infer(Model("m")).flag(above=flows.THRESHOLD)
+        .publish(predictions=flows.PREDICTIONS, anomalies=flows.ANOMALIES, features=True, late=LATE if closing else None)
+    )  # fmt: skip
+    folder = "closing" if closing else "rolling"
+    return Flow(operators=(folder, "infer", "flag"), topology=topology, feed=readings, outputs=(*OF_READINGS, LATE))
+
+
+OF_READINGS = (flows.PREDICTIONS, flows.ANOMALIES, flows.REJECTED)
+
+
+def stateless() -> Flow:
+    """A flow that keeps nothing."""
+    topology = (
+        Topology("stateless").source(flows.Reading, rejected=flows.REJECTED)
+        .features(lambda w: {"value": w.event("value"), "load": w.event("load")}).infer(Model("m")).flag(above=20.0)
+        .publish(predictions=flows.PREDICTIONS, anomalies=flows.ANOMALIES, features=True)
+    )  # fmt: skip
+    return Flow(operators=("infer", "flag"), topology=topology, feed=readings, outputs=OF_READINGS)
+
+
+# ---------------------------------------------------------------------- several inputs
+
+USERS = "uvwxyz"
+
+
+def event(made: Event) -> Sent:
+    """An event as its producer writes it."""
+    spec = type(made).__event__
+    assert spec.key is not None
+    return Sent(spec.topic, getattr(made, spec.key).encode(), msgspec.json.encode(made))
+
+
+def meetings(random: Random) -> list[Sent]:
+    """Payments, logins, cards that are replaced and deleted, and labels of the days before."""
+    sent = []
+    for n in range(30):
+        user, ts = random.choice(USERS), START_S + 2.0 * n - random.randrange(5)
+        made: Event = random.choice([
+            joined.Payment(user, ts, float(n)), joined.Payment(user, ts, float(n)), joined.Login(user, ts, n / 100),
+            joined.Card(user, ts, float(n)), joined.Label(user, ts - 8 * 86_400, n % 2 == 0),
+        ])  # fmt: skip
+        sent.append(event(made) if random.randrange(9) else Sent(type(made).__event__.topic, user.encode(), b"{"))
+        if random.randrange(12) == 0:
+            sent.append(Sent(joined.CARDS, user.encode(), None))
+    ts = START_S + 70.0
+    for user in USERS:
+        sent += [event(joined.Login(user, ts, 0.5)), event(joined.Card(user, ts, 1.0)), event(joined.Label(user, ts, fraud=True))]
+    return sent + [event(joined.Payment(user, ts, 1.0)) for user in random.sample(USERS, len(USERS))]
+
+
+def join(name: str, *streams: Any) -> Flow:
+    """A flow of payments that see other streams."""
+    seen = {stream.event for stream in streams}
+
+    def looks(w: Window) -> dict[str, Any]:
+        found: dict[str, Any] = {"spent": w.sum("amount"), "n": w.count}
+        if joined.Login in seen:
+            found |= {"logins": w.of(joined.Login).count, "risk": w.of(joined.Login).sum("risk")}
+        if joined.Card in seen:
+            found |= {"cards": w.of(joined.Card).count, "limit": w.of(joined.Card).sum("limit")}
+        if joined.Label in seen:
+            found |= {"frauds": w.of(joined.Label).over("1d").sum("fraud"), "labels": w.of(joined.Label).over("7d").count}
+        return found
+
+    topology = Topology(name).source(joined.Payment, rejected="paid.rejected")
+    for stream in streams:
+        topic = f"{stream.event.__event__.topic}.rejected"
+        topology = topology.join(stream, rejected=topic, late="5s", idle=f"{IDLE_S}s")
+    topology = (
+        topology.window(rolling("1h")).features(looks).infer(Model("m")).flag(above=flows.THRESHOLD)
+        .publish(predictions=joined.SCORED, features=True)
+    )  # fmt: skip
+    rejected = ("paid.rejected", *(f"{stream.event.__event__.topic}.rejected" for stream in streams))
+    inputs = {joined.PAID, *(stream.event.__event__.topic for stream in streams)}
+
+    def feed(random: Random) -> list[Sent]:
+        return [one for one in meetings(random) if one.topic in inputs]
+
+    return Flow(
+        operators=("join", "infer", "flag"), topology=topology, feed=feed, outputs=(joined.SCORED, *rejected), steady=False
+    )
+
+
+def labels(random: Random) -> list[Sent]:
+    """Predictions, and labels of some of them, before and after; some labels come twice or for nobody."""
+    sent, keys = [], [f"p{n}" for n in range(10)]
+    for n in range(30):
+        key, ts = random.choice(keys), START_S + 2.0 * n - random.randrange(5)
+        made: Event = random.choice([
+            labelled.Scored(f"payments/0/{n}", key, ts, n / 30, flag=n % 2 == 0), labelled.Label(key, ts, n % 3 == 0, f"r{n}"),
+        ])  # fmt: skip
+        sent.append(event(made) if random.randrange(9) else Sent(type(made).__event__.topic, key.encode(), b"{"))
+    sent += [event(labelled.Label(key, START_S + 70.0, fraud=False)) for key in keys]
+    last = random.sample(keys, len(keys))
+    return sent + [event(labelled.Scored(f"last/{key}", key, START_S + 71.0, 0.5, flag=False)) for key in last]
+
+
+def match() -> Flow:
+    """A flow that waits for labels."""
+    topology = (
+        Topology("matching").source(labelled.Scored, rejected="scored.rejected")
+        .match(labelled.Label, within="30s", rejected="labels.rejected", late="5s", idle=f"{IDLE_S}s")
+        .publish(matched=labelled.MATCHED, unmatched=labelled.UNMATCHED)
+    )  # fmt: skip
+    outputs = (labelled.MATCHED, labelled.UNMATCHED, "scored.rejected", "labels.rejected")
+    return Flow(operators=("match",), topology=topology, feed=labels, outputs=outputs, steady=False)
+
+
+# ---------------------------------------------------------------------- another key
+
+CARDS = "abcdef"
+
+
+def payments(random: Random) -> list[Sent]:
+    """Payments by card, wanted by terminal; a terminal has one card, so that its order is that of the source."""
+    sent = []
+    for n in range(30):
+        card = random.choice(CARDS)
+        sent.append(payment(card, float(n), START_S + 2.0 * n - random.randrange(5)))
+        if random.randrange(9) == 0:
+            sent.append(Sent(rekeyed.SOURCE, card.encode(), b"{"))
+    return sent + [payment(card, 1.0, START_S + 70.0) for card in random.sample(CARDS, len(CARDS))]
+
+
+def payment(card: str, amount: float, ts: float) -> Sent:
+    """A payment of a card at one of its two terminals."""
+    return Sent(rekeyed.SOURCE, card.encode(), rekeyed.payment(f"t-{card}{amount % 2:.0f}", amount, ts, card))
+
+
+def rekey(window: Rolling | Closing, *, partitions: int) -> Flow:
+    """Both flows of a topology with another key."""
+    closing = isinstance(window, Closing)
+    topology = (
+        Topology("flow").source(rekeyed.Payment, rejected=rekeyed.REJECTED).rekey("terminal", align="10h").window(window)
+        .features(rekeyed.features).infer(Model("m"))
+        .publish(predictions=rekeyed.PREDICTIONS, features=True, late=LATE if closing else None)
+    )  # fmt: skip
+    folders = ("rekey", "closing" if closing else "rolling", "infer", "flag")
+    outputs = (rekeyed.PREDICTIONS, rekeyed.REJECTED, LATE)
+    return Flow(
+        operators=folders, topology=topology, feed=payments, outputs=outputs, steady=partitions == 1, partitions=partitions
+    )
+
+
+# ---------------------------------------------------------------------- the table
+
+IDLE = f"{IDLE_S}s"
+FLOWS: dict[str, Flow] = {
+    "stateless": stateless(),
+    "count": reading("count", rolling(count=3)),
+    "time": reading("time", rolling("20s", max_samples=4)),
+    "forgetful": reading("forgetful", rolling(count=3, ttl="15s")),
+    "panes": reading("panes", rolling("20s", resolution="5s")),
+    "tumbling": reading("tumbling", tumbling("10s", late="5s", idle=IDLE), "on_close"),
+    "hopping": reading("hopping", hopping("20s", every="5s", late="5s", idle=IDLE), "both"),
+    "session": reading("session", session(gap="7s", late="5s", idle=IDLE), "both"),
+    "early": reading("early", tumbling("10s", late="5s"), "each"),
+    "interval": join("interval", interval(joined.Login, before="10m", after="30s")),
+    "as-of": join("as-of", latest(joined.Card)),
+    "lagged": join("lagged", delayed(joined.Label, "1d", "7d", delay="7d"), latest(joined.Card)),
+    "match": match(),
+    "rekeyed": rekey(rolling(count=3, ttl="160s"), partitions=1),
+    "rekeyed apart": rekey(rolling(count=3), partitions=3),
+    "rekeyed closing": rekey(tumbling("10s", late="6s", idle=IDLE), partitions=3),
+}
+
+
+def folders() -> list[str]:
+    """The operators that there are, read from the tree."""
+    return sorted(path.parent.name for path in Path(package.__path__[0]).glob("*/__init__.py"))
+
+
+def missing(found: list[str]) -> list[str]:
+    """What to do about each of these folders that no flow goes through."""
+    gone_through = {folder for flow in FLOWS.values() for folder in flow.operators}
+    return [
+        f"streamer/operators/{folder}/ is under no law: give FLOWS in tests/laws/table.py a Flow with operators=({folder!r},)"
+        for folder in found
+        if folder not in gone_through
+    ]

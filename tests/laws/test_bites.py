@@ -1,0 +1,191 @@
+"""The laws bite: each bug seeded here, one for each law, must be noticed by it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from confluent_kafka import Producer
+
+from streamer.errors import StreamerError
+from streamer.kafka.memory_log import MemoryProducer
+from streamer.operators.closing.idle import Idle
+from streamer.operators.closing.store import ClosingStore
+from streamer.operators.rolling.stage import WindowStage
+from streamer.rows.batch import Batch
+from streamer.stages.commit.commit import Commit
+from streamer.stages.consume.consume import Consume
+from streamer.stages.produce import produce
+from streamer.stages.produce.produce import Outgoing, Produce
+from streamer.state.delta import Delta
+from streamer.worker.worker import Worker
+from tests.kit.faulty import short_waits
+from tests.laws import laws, run
+from tests.laws.run import undisturbed
+
+__all__ = ["short_waits"]
+pytestmark = pytest.mark.usefixtures("short_waits")
+Patch = pytest.MonkeyPatch
+Bug = Callable[[Patch], None]
+Law = Callable[[str, int], None]
+
+
+def the_last_row_stands_for_its_batch(patch: Patch) -> None:
+    """All rows of a batch have the features of the last one."""
+    advance = WindowStage.__call__
+
+    def blurred(self: WindowStage, batch: Batch) -> None:
+        advance(self, batch)
+        batch.features = {name: np.full_like(column, column[-1]) for name, column in batch.features.items() if len(column)}
+
+    patch.setattr(WindowStage, "__call__", blurred)
+
+
+def deadlines_not_rebuilt(patch: Patch) -> None:
+    """A store that was loaded has forgotten when its windows close."""
+    rebuild = ClosingStore._rebuild
+
+    def forgetful(self: ClosingStore) -> None:
+        used, self.arrays["seen"] = self.arrays["seen"], np.zeros_like(self.arrays["seen"])
+        rebuild(self)
+        self.arrays["seen"] = used
+
+    patch.setattr(ClosingStore, "_rebuild", forgetful)
+
+
+def ticks_not_logged(patch: Patch) -> None:
+    """A close by silence is nowhere written down."""
+    close = ClosingStore.close_until
+
+    def silent(self: ClosingStore, time_us: int, *, final: bool) -> Any:
+        advanced = close(self, time_us, final=final)
+        advanced.delta = Delta.empty(len(self.spec.fields))
+        return advanced
+
+    patch.setattr(ClosingStore, "close_until", silent)
+
+
+def outputs_outside_the_transaction(patch: Patch) -> None:
+    """Outputs are visible whatever becomes of their transaction."""
+    send = Produce.send
+
+    def send_plainly(self: Produce, producer: Producer) -> Batch | None:
+        memory: Any = producer
+        plain: Any = MemoryProducer(memory._log, {})
+        return send(self, plain)
+
+    patch.setattr(Produce, "send", send_plainly)
+
+
+def partitions_go_at_once(patch: Patch) -> None:
+    """What is in flight when a partition is revoked is not finished before it goes."""
+    patch.setattr(Worker, "idle", property(lambda _: True))
+
+
+def lost_partitions_are_committed(patch: Patch) -> None:
+    """What was open for partitions that are somebody else's by now goes on."""
+
+    def shrug(self: Worker, partitions: list[int]) -> None:
+        self._assignment.lost(partitions)
+
+    patch.setattr(Worker, "lost", shrug)
+
+
+def no_rewind_after_abort(patch: Patch) -> None:
+    """After a rollback, reading goes on where the consumer stands."""
+    seek = Consume.seek
+
+    def keep_going(self: Consume, partition: int, offsets: dict[str, int]) -> None:
+        consumer: Any = self._consumer
+        here = {topic: consumer._position.get((topic, partition), 0) for topic in offsets}
+        seek(self, partition, {topic: max(here[topic], offset) for topic, offset in offsets.items()})
+
+    patch.setattr(Consume, "seek", keep_going)
+
+
+def half_accepted_batches_sent_again(patch: Patch) -> None:
+    """After a full queue the whole batch goes out once more."""
+    send = produce._send_rows
+
+    def again(producer: Producer, outgoing: Outgoing) -> bool:
+        before = [(topic, list(messages)) for topic, messages in outgoing.rows]
+        done = send(producer, outgoing)
+        if not done:
+            outgoing.rows.clear()
+            outgoing.rows.extend(before)
+        return done
+
+    patch.setattr(produce, "_send_rows", again)
+
+
+def deaf(patch: Patch) -> None:
+    """Silence closes nothing."""
+    patch.setattr(Idle, "released", lambda *_: iter(()))
+
+
+def a_tick_lost_at_a_revoke(patch: Patch) -> None:
+    """What holds no row is nothing to commit before partitions go."""
+    patch.setattr(Commit, "pending", property(lambda self: self.rows > 0 or self.busy))
+
+
+def written_backwards(patch: Patch) -> None:
+    """Rows leave in any order."""
+    send = produce._send_rows
+
+    def backwards(producer: Producer, outgoing: Outgoing) -> bool:
+        for _, messages in outgoing.rows:
+            messages.reverse()
+        return send(producer, outgoing)
+
+    patch.setattr(produce, "_send_rows", backwards)
+
+
+def revoke(name: str, seed: int) -> None:
+    laws.moved(name, seed, "on_revoke")
+
+
+def lose(name: str, seed: int) -> None:
+    laws.moved(name, seed, "on_lost")
+
+
+def silence(name: str, seed: int) -> None:
+    laws.tick(name, seed, "nothing")
+
+
+def silence_at_a_revoke(name: str, seed: int) -> None:
+    laws.tick(name, seed, "on_revoke")
+
+
+BITES: list[tuple[Law, Bug, str]] = [
+    (laws.cut, the_last_row_stands_for_its_batch, "count"),
+    (laws.dump_and_load, deadlines_not_rebuilt, "tumbling"),
+    (laws.replay, ticks_not_logged, "tumbling"),
+    (laws.crash, outputs_outside_the_transaction, "stateless"),
+    (revoke, partitions_go_at_once, "count"),
+    (lose, lost_partitions_are_committed, "count"),
+    (laws.failing, no_rewind_after_abort, "interval"),
+    (laws.full, half_accepted_batches_sent_again, "stateless"),
+    (laws.at_least_once, no_rewind_after_abort, "stateless"),
+    (silence, deaf, "session"),
+    (silence_at_a_revoke, a_tick_lost_at_a_revoke, "match"),
+    (laws.order, written_backwards, "match"),
+]
+SEEDS = range(1, 9)
+
+
+@pytest.mark.parametrize(("law", "bug", "name"), BITES, ids=[f"{law.__name__}: {bug.__name__}" for law, bug, _ in BITES])
+def test_each_bug_is_caught(law: Law, bug: Bug, name: str, monkeypatch: Patch) -> None:
+    for seed in SEEDS:
+        undisturbed(name, seed)  # what is right is worked out before the bug is there
+    monkeypatch.setattr(run, "TURNS_MAX", 100)
+    bug(monkeypatch)
+    with pytest.raises((AssertionError, StreamerError, LookupError)) as caught:  # noqa: PT012 - of some seeds, one meets it
+        for seed in SEEDS:
+            law(name, seed)
+    assert str(caught.value)
+
+
+def test_each_law_bites() -> None:
+    told = {law for law, _, _ in BITES}
+    every = {laws.cut, laws.dump_and_load, laws.replay, laws.crash, laws.failing, laws.full, laws.at_least_once, laws.order}
+    assert every | {revoke, lose, silence} <= told
