@@ -137,13 +137,3 @@ def test_every_prefix_of_the_log_restores_the_live_store(
     loaded = JoinStore(flow.stage.spec, 100)
     loaded.load(dumps[place])
     assert loaded.dump() == dumps[place]
-
-
-@settings(max_examples=60, deadline=None)
-@given(rows=logs(), join=joins, one=cuts_, other=cuts_)
-def test_how_the_input_is_cut_shows_nowhere(rows: list[Row], join: Join, one: list[int], other: list[int]) -> None:
-    first, second = run(rows, join, one), run(rows, join, other)
-    assert first.order == second.order
-    for offset, row in first.seen.items():
-        for name, column in row.items():
-            assert np.array_equal(column, second.seen[offset][name], equal_nan=True), name

@@ -18,16 +18,10 @@ from streamer.limits import CHANGELOG_BYTES_MAX
 from streamer.operators.rolling.store import RollingStore
 from streamer.state.keyed_store import Dump
 from streamer.state.names import Names
-from tests.kit import steps as faults
 from tests.kit.writer import SPEC, TOPIC, Rows, Writer, commits_, new_store, restore, rows_
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-from tests.kit import flows
-from tests.kit.bases import small_snapshots
-from tests.kit.faulty import FaultTest, short_waits
-
-__all__ = ["short_waits"]
 
 
 def same(one: RollingStore, other: RollingStore) -> bool:
@@ -155,31 +149,6 @@ def test_no_chunk_is_too_large() -> None:
     sizes = [len(writer.log.record(TOPIC, 0, n).value or b"") for n in range(writer.base or 0, writer.log.end(TOPIC, 0))]
     assert len(sizes) > 3
     assert max(sizes) <= CHANGELOG_BYTES_MAX * 1.01
-
-
-@pytest.fixture
-def _bases_all_the_time(monkeypatch: pytest.MonkeyPatch, short_waits: None) -> None:
-    small_snapshots(monkeypatch)
-
-
-# A start that fails is the parent's to repeat, so what a worker does at its start does not fail here.
-fault = faults.fault.filter(lambda step: step[1] != "init")
-
-
-@pytest.mark.usefixtures("_bases_all_the_time")
-@settings(max_examples=100)
-@given(steps=st.lists(st.one_of(faults.good, faults.good, faults.turn, faults.restart, fault, faults.fence), max_size=60))
-def test_exactly_once_whatever_fails_while_bases_are_written(steps: list[faults.Step]) -> None:
-    with FaultTest(flows.topology(), models=flows.score, partitions=2) as test:
-        faults.play(test, steps)
-        test.settle(fail=True)
-        test.restart()
-        faults.play(test, [("good", key, 1) for key in "abde"])
-        test.settle(fail=True)
-        verdict = flows.judge(test.log)
-        assert verdict.exactly_once, verdict
-        assert faults.windows_are_right(test)
-        assert test.log.open == {}
 
 
 # ---------------------------------------------------------------------- what must not be taken for a base

@@ -12,7 +12,7 @@ __all__ = ["short_waits"]
 pytestmark = pytest.mark.usefixtures("short_waits")
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(steps=st.lists(st.one_of(good, good, good, bad, turn, turn, restart, fault, request, fence), max_size=40))
 @example(steps=[("good", "a", 1), ("fault", "commit", "abortable"), ("turn", 6, None), ("good", "a", 2)])
 @example(steps=[("good", "a", 1), ("fault", "commit", "lost_answer"), ("turn", 6, None), ("good", "a", 2)])
@@ -26,7 +26,7 @@ def test_exactly_once_whatever_fails(steps: list[Step]) -> None:
         assert test.log.open == {}
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(steps=st.lists(st.one_of(good, good, good, bad, turn, turn, restart, fault, request), max_size=40))
 @example(steps=[("good", "a", 1), ("fault", "produce_changelog", "fatal"), ("turn", 6, None), ("good", "a", 2)])
 @example(steps=[("good", "a", 750), ("fault", "produce_changelog", "abortable")])

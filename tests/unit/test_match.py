@@ -86,26 +86,6 @@ def test_nothing_of_one_time_keys_is_left(test: TopologyTest) -> None:
     assert sum(len(store.predictions.order) + len(store.names) for store in stage(test).stores.values()) < 20
 
 
-def test_who_waits_survives_crashes(test: TopologyTest) -> None:
-    start = test.now
-    for n in range(20):
-        scored(test, f"p{n}", start, n)
-    test.run()
-    test.restart()
-    for n in range(0, 20, 2):
-        put(test, Label(f"p{n}", start + 60, False))
-        if n % 3 == 0:
-            test.worker.turn()
-            test.restart()
-    assert sorted(row["id"] for row in test.read(MATCHED)) == sorted(f"payments/0/{n}" for n in range(0, 20, 2))
-    test.restart()
-    test.clock.advance(14 * DAY_S + 61)
-    test.worker.turn()
-    test.restart()
-    assert sorted(row["id"] for row in test.read(UNMATCHED)) == sorted(f"payments/0/{n}" for n in range(1, 20, 2))
-    assert test.read(MATCHED) == []
-
-
 def test_many_whose_time_is_over_leave_batch_by_batch() -> None:
     rows = 2 * ROWS_PER_BATCH_MAX + 5
     with TopologyTest(FLOW, partitions=1) as test:

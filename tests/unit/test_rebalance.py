@@ -137,22 +137,6 @@ def test_other_partitions_go_on_while_one_is_restored(test: FaultTest, monkeypat
     assert flows.judge(test.log).exactly_once
 
 
-def test_partitions_there_and_back_again(test: FaultTest) -> None:
-    """Cooperative assignors move partitions one by one, also back to where they were."""
-    with Second(test) as second:
-        for n in range(12):
-            feed(test, 7)
-            giver, taker = (test.group_consumer, second.consumer) if n % 2 == 0 else (second.consumer, test.group_consumer)
-            test.turns(1)
-            second.worker.turn()
-            giver.moves.append(("on_revoke", [1]))
-            test.turns(2)
-            second.worker.turn()
-            taker.moves.append(("on_assign", [1]))
-        second.run_both()
-    assert flows.judge(test.log).exactly_once
-
-
 # ---------------------------------------------------------------------- the end
 
 
