@@ -8,11 +8,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.state.kernel_cache import njit
+from streamer.state.compiled import Int32s, Int64s, njit
 
 
-@njit("UniTuple(int64[::1], 3)(int32[::1])", cache=True, nogil=True)
-def _apart(partitions: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+@njit
+def _apart(partitions: Int32s) -> tuple[Int64s, Int64s, Int64s]:
     """Counting sort: the partitions there are, where each one's rows end, and all rows, partition by partition."""
     count = partitions.max() + 1 if len(partitions) else 0
     place = np.zeros(count + 1, np.int64)

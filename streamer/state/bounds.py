@@ -12,7 +12,7 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from streamer.state.kernel_cache import njit
+from streamer.state.compiled import Int32s, Int64s, njit
 from streamer.state.names import Names
 
 # Times in microseconds, numbers of commits, offsets: with a duration added, a larger one would not fit 64 bits.
@@ -28,10 +28,10 @@ class Damaged(ValueError):  # noqa: N818 - it says what something is
     """Something read back is not what was written; the message says what about it."""
 
 
-@njit("int64(int32[::1], int64[::1], int64)", cache=True, nogil=True)
-def _slots_after(slots, times, used):  # type: ignore[no-untyped-def]
+@njit
+def _slots_after(slots: Int32s, times: Int64s, used: int) -> int:
     for i in range(slots.shape[0]):
-        slot, time = np.int64(slots[i]), times[i]
+        slot, time = int(slots[i]), times[i]
         if slot < -1:
             slot = -2 - slot
             if slot > used:
@@ -44,8 +44,8 @@ def _slots_after(slots, times, used):  # type: ignore[no-untyped-def]
     return used
 
 
-@njit("boolean(int64[::1], int64, int64)", cache=True, nogil=True)
-def _in_line(ends, size, most):  # type: ignore[no-untyped-def]
+@njit
+def _in_line(ends: Int64s, size: int, most: int) -> bool:
     before = 0
     for i in range(ends.shape[0]):
         if ends[i] < before or ends[i] - before > most:
@@ -60,7 +60,7 @@ def slots_after(slots: NDArray[np.int32], times: NDArray[np.int64], used: int) -
     Raises:
         Damaged: a slot is used that was not given, or given before those in front of it, or a time is none.
     """
-    after: int = _slots_after(slots, times, used)
+    after = _slots_after(slots, times, used)
     if after < 0:
         raise Damaged("an operation is of a slot or a time that there is not")
     return after

@@ -11,16 +11,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.state.compiled import Bytes, Int32s, Int64Matrix, Int64s, Uint64s, njit, njit_inline
 from streamer.state.growth import grown
-from streamer.state.kernel_cache import njit
 from streamer.state.names import Names
 from streamer.state.siphash import siphash
 
-# What the kernels take: text, slots, hash keys, and whatever is int64.
-_Bytes = NDArray[np.uint8]
-_Slots = NDArray[np.int32]
-_Words = NDArray[np.uint64]
-_Numbers = NDArray[np.int64]
 # Of an entry in the table: the slot plus one in the low half, 31 bits of the hash in the high half; 0 where there is none.
 _HALF = 32
 _LOW = (1 << _HALF) - 1
@@ -33,8 +28,8 @@ _FIRST_SLOTS, _FIRST_TEXT = 256, 4096
 _SEED = np.frombuffer(bytearray(os.urandom(16)), np.uint64)
 
 
-@njit(inline="always")
-def _same(one: _Bytes, start: int, end: int, other: _Bytes, begin: int, stop: int) -> bool:
+@njit_inline
+def _same(one: Bytes, start: int, end: int, other: Bytes, begin: int, stop: int) -> bool:
     if end - start != stop - begin:
         return False
     for i in range(end - start):
@@ -43,8 +38,8 @@ def _same(one: _Bytes, start: int, end: int, other: _Bytes, begin: int, stop: in
     return True
 
 
-@njit("int64(uint8[::1], int64[::1], int64, uint64[::1], int64[::1], int64[::1], int64[::1])", cache=True, nogil=True)
-def _hash(data: _Bytes, ends: _Numbers, first: int, seed: _Words, table: _Numbers, tags: _Numbers, entries: _Numbers) -> int:
+@njit
+def _hash(data: Bytes, ends: Int64s, first: int, seed: Uint64s, table: Int64s, tags: Int64s, entries: Int64s) -> int:
     """Hash some names from number `first` on, at most as many as there is room for in `tags`, and load where each may stand.
 
     In loops of their own the loads of all names overlap: five times as fast as one after the other when nothing is in a cache.
@@ -61,8 +56,8 @@ def _hash(data: _Bytes, ends: _Numbers, first: int, seed: _Words, table: _Number
     return count
 
 
-@njit("int64(uint8[::1], int64[::1], uint64[::1], int64[::1], int64[:, ::1], uint8[::1], int32[::1])", cache=True, nogil=True)
-def _find(data: _Bytes, ends: _Numbers, seed: _Words, table: _Numbers, spans: _Numbers, text: _Bytes, out: _Slots) -> int:
+@njit
+def _find(data: Bytes, ends: Int64s, seed: Uint64s, table: Int64s, spans: Int64Matrix, text: Bytes, out: Int32s) -> int:
     """Write the slot of each name into `out` (names,), -1 where it has none; returns how many have none."""
     tags, entries, mask = np.empty(_BLOCK, np.int64), np.empty(_BLOCK, np.int64), table.shape[0] - 1
     start = missing = 0
@@ -82,8 +77,8 @@ def _find(data: _Bytes, ends: _Numbers, seed: _Words, table: _Numbers, spans: _N
     return missing
 
 
-@njit("void(int64[::1], int64, int64)", cache=True, nogil=True)
-def _put(table: _Numbers, tag: np.int64, slot: int) -> None:
+@njit
+def _put(table: Int64s, tag: np.int64, slot: int) -> None:
     """Enter a name that has no entry."""
     mask = table.shape[0] - 1
     at = tag & mask
@@ -92,8 +87,8 @@ def _put(table: _Numbers, tag: np.int64, slot: int) -> None:
     table[at] = tag << _HALF | (slot + 1)
 
 
-@njit("void(int64[::1], int64, int64)", cache=True, nogil=True)
-def _remove(table: _Numbers, tag: np.int64, slot: int) -> None:
+@njit
+def _remove(table: Int64s, tag: np.int64, slot: int) -> None:
     """Take the entry of a slot out; those behind it move up as far as they may."""
     mask = table.shape[0] - 1
     hole = tag & mask
@@ -109,13 +104,9 @@ def _remove(table: _Numbers, tag: np.int64, slot: int) -> None:
     table[hole] = 0
 
 
-@njit(
-    "int64(int32[::1], uint8[::1], int64[::1], uint64[::1], int64[::1], int64[:, ::1], uint8[::1], int64[::1])",
-    cache=True,
-    nogil=True,
-)
+@njit
 def _give(
-    slots: _Slots, data: _Bytes, ends: _Numbers, seed: _Words, table: _Numbers, spans: _Numbers, text: _Bytes, counters: _Numbers
+    slots: Int32s, data: Bytes, ends: Int64s, seed: Uint64s, table: Int64s, spans: Int64Matrix, text: Bytes, counters: Int64s
 ) -> int:
     """Give slots to names, in order; there is room. Returns how many had another name, or -1 - i where i skips a slot."""
     tags, entries = np.empty(_BLOCK, np.int64), np.empty(_BLOCK, np.int64)
@@ -149,16 +140,16 @@ def _give(
     return evicted
 
 
-@njit("void(int64[::1], int64[::1])", cache=True, nogil=True)
-def _fill(table: _Numbers, larger: _Numbers) -> None:
+@njit
+def _fill(table: Int64s, larger: Int64s) -> None:
     """Put all entries of a table into an empty one."""
     for entry in table:
         if entry:
             _put(larger, entry >> _HALF, (entry & _LOW) - 1)
 
 
-@njit("void(int32[::1], int64[:, ::1], uint8[::1], uint8[::1], int64[::1])", cache=True, nogil=True)
-def _gather(slots: _Slots, spans: _Numbers, text: _Bytes, data: _Bytes, ends: _Numbers) -> None:
+@njit
+def _gather(slots: Int32s, spans: Int64Matrix, text: Bytes, data: Bytes, ends: Int64s) -> None:
     """Copy the names of slots into `data`, one after the other, and write where each ends."""
     end = 0
     for i in range(slots.shape[0]):

@@ -2,7 +2,8 @@
 
 numba keys what it compiled by the one file that a function is in. After an update in place of another file, kernels that had
 taken functions of it in would go on with the old ones: wrong numbers, and no word. So every file with kernels takes `njit`
-from here, and what they compiled counts only as long as none of them differs, nor a file that they take numbers from.
+from `compiled`, which has it from here, and what they compiled counts only as long as none of them differs, nor a file that
+they take numbers from.
 """
 
 import hashlib
@@ -21,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FILES = (
     "operators/aggregates.py", "operators/closing/kernels.py", "operators/join/kernels.py", "operators/join/rows.py",
     "operators/rings.py", "operators/rolling/kernels.py", "operators/rolling/pane_kernels.py", "rows/partitions.py",
-    "stages/produce/json_kernel.py", "stages/produce/shortest.py", "state/bounds.py", "state/index.py", "state/keys.py",
-    "state/murmur2.py", "state/siphash.py", "state/timers.py", "state/watermarks.py", "topology/joins.py",
+    "stages/produce/json_kernel.py", "stages/produce/shortest.py", "state/bounds.py", "state/compiled.py", "state/index.py",
+    "state/keys.py", "state/murmur2.py", "state/siphash.py", "state/timers.py", "state/watermarks.py", "topology/joins.py",
 )  # fmt: skip
 
 

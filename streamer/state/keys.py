@@ -6,16 +6,16 @@ operation of the delta, so that a replay repeats the decision and need not make 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamer.state.bounds import size_of
+from streamer.state.compiled import Bools, Int32s, Int64s, njit
 from streamer.state.delta import TICK, Delta, opening
 from streamer.state.growth import grown, grown_capacity
 from streamer.state.index import Index
-from streamer.state.kernel_cache import njit
 from streamer.state.names import NO_NAMES, Names
 from streamer.state.watermarks import NEVER
 
@@ -25,29 +25,73 @@ _QUEUE_MIN = 1024
 _QUEUE_SHARE = 16
 
 
-@njit("UniTuple(int64, 3)(int32[::1], int64[::1], int64, int64, int64, boolean, int64[::1], int64[::1])", cache=True, nogil=True)
-def _touch(slots, times, start, clock, watermark, own_time, last, newest):  # type: ignore[no-untyped-def]
+class _Clock(NamedTuple):
+    """Operations so far, the watermark, and whether samples advance it; see `Keys`."""
+
+    operations: int
+    watermark: int
+    own_time: bool
+
+
+class _Room(NamedTuple):
+    """Slots in use, the most there are, and how long a key that is not seen keeps its own, or 0."""
+
+    used: int
+    most: int
+    ttl: int
+
+
+class _Seen(NamedTuple):
+    """When keys were seen, as in `Keys`, and which have lost their slot in this call: (keys,) all False before and after."""
+
+    last: Int64s
+    newest: Int64s
+    stolen: Bools
+
+
+class _Queue(NamedTuple):
+    """Who may go, longest unseen first.
+
+    Attributes:
+        slots, last: (n,) an entry is stale where `last` of its slot has changed.
+        busy: (keys,) above 0 for those that may not go after all, or (0,).
+    """
+
+    slots: Int64s
+    last: Int64s
+    busy: Int64s
+
+
+class _Decided(NamedTuple):
+    """What is filled: (n,) slots, and (n,) the rows whose key is given its slot anew."""
+
+    slots: Int32s
+    opened: Int64s
+
+
+@njit
+def _touch(slots: Int32s, times: Int64s, start: int, clock: _Clock, last: Int64s, newest: Int64s) -> tuple[int, int, int]:
     """Note from `start` on when keys were seen; stops before a slot is given away that had a sample since `start`.
 
     Returns:
         Where it stopped, the watermark there, and how many rows until there are samples.
     """
     keeps_newest = newest.shape[0] > 0
-    samples = 0
+    samples, watermark = 0, clock.watermark
     for i in range(start, slots.shape[0]):
         slot, time = slots[i], times[i]
         if slot >= 0:
-            last[slot] = clock + i
+            last[slot] = clock.operations + i
             samples += 1
             if keeps_newest:
                 newest[slot] = max(newest[slot], time)
-            if own_time:
+            if clock.own_time:
                 watermark = max(watermark, time)
         elif slot == -1:
             watermark = max(watermark, time)
         else:
             slot = -2 - slot
-            if last[slot] >= clock + start:
+            if last[slot] >= clock.operations + start:
                 return i, watermark, samples
             last[slot] = -1
             if keeps_newest:
@@ -55,60 +99,61 @@ def _touch(slots, times, start, clock, watermark, own_time, last, newest):  # ty
     return slots.shape[0], watermark, samples
 
 
-@njit(
-    "UniTuple(int64, 2)(int32[::1], int64[::1], int64, int64, int64, int64, int64, boolean, int64[::1], int64[::1],"
-    " int64[::1], int64[::1], int64[::1], boolean[::1], int32[::1], int32[::1], int64[::1])",
-    cache=True,
-    nogil=True,
-)
-def _admit(  # type: ignore[no-untyped-def]
-    slots, times, used, most, ttl, clock, watermark, own_time, last, newest, queue, queue_last, busy, stolen, place, out, opened
-):
-    """Slots of rows in their order, as `enter` will give them; `last` and `newest` are as before when it returns.
+@njit
+def _candidate(head: int, last: Int64s, queue: _Queue) -> int:
+    """Place in the queue, from `head` on, of the next key that may go."""
+    slots, busy = queue.slots, queue.busy
+    while head < slots.shape[0] and (last[slots[head]] != queue.last[head] or (busy.shape[0] > 0 and busy[slots[head]] > 0)):
+        head += 1
+    return head
+
+
+@njit
+def _admit(
+    slots: Int32s, times: Int64s, room: _Room, clock: _Clock, seen: _Seen, queue: _Queue, place: Int32s, decided: _Decided
+) -> tuple[int, int]:
+    """Slots of rows in their order, as `enter` will give them; what was `seen` is as before when it returns.
 
     It stops early where the decision needs what the rows before it change: no candidate is left, or a key of this call
-    has lost its slot. `slots` are known ones, or -1 - u for the new key number u. `queue` and `queue_last` say who may go,
-    longest unseen first; an entry is stale where `last` has changed. `stolen` is all False and `place` all -1. `out` (n,) and
-    `opened` (n,) are filled: the slots, and the rows whose key is given its slot anew. The rest is as in `Keys`.
+    has lost its slot. `slots` are known ones, or -1 - u for the new key number u, whose slot comes to stand in `place`, all -1.
 
     Returns:
         How many rows were decided, and how many of them are in `opened`.
     """
     n, opens, head = slots.shape[0], 0, 0
+    used, ttl, watermark, last, newest, stolen = room.used, room.ttl, clock.watermark, seen.last, seen.newest, seen.stolen
+    out, opened = decided
+    candidates = queue.slots
     before_last, before_newest = np.empty(n, np.int64), np.empty(n, np.int64)
     done = n
     for i in range(n):
-        if own_time:
+        if clock.own_time:
             watermark = max(watermark, times[i])
         slot = slots[i] if slots[i] >= 0 else place[-1 - slots[i]]
-        anew = False
+        anew = True
         if slot >= 0:
             if stolen[slot] and slots[i] >= 0:
                 done = i
                 break
             anew = ttl > 0 and watermark != NEVER and newest[slot] < watermark - ttl
+        elif used < room.most:
+            slot = used
+            used += 1
         else:
-            anew = True
-            if used < most:
-                slot = used
-                used += 1
-            else:
-                while head < queue.shape[0] and (
-                    last[queue[head]] != queue_last[head] or (busy.shape[0] > 0 and busy[queue[head]] > 0)
-                ):
-                    head += 1
-                if head == queue.shape[0]:
-                    done = i
-                    break
-                slot = queue[head]
-                stolen[slot] = True
+            head = _candidate(head, last, queue)
+            if head == candidates.shape[0]:
+                done = i
+                break
+            slot = candidates[head]
+            stolen[slot] = True
+        if slots[i] < 0:
             place[-1 - slots[i]] = slot
         if anew:
             opened[opens] = i
             opens += 1
         out[i] = slot
         before_last[i] = last[slot]
-        last[slot] = clock + n + i
+        last[slot] = clock.operations + n + i
         if ttl > 0:
             before_newest[i] = newest[slot]
             newest[slot] = times[i] if anew else max(newest[slot], times[i])
@@ -204,10 +249,9 @@ class Keys:
         self.reserve(min(len(self) + new, max(self.most, len(self))))
         self._line_up(new, busy)
         out, opened = np.empty(len(keys), np.int32), np.empty(len(keys), np.int64)
-        done, opens = _admit(
-            slots, times, len(self), self.most, self.ttl_us, self.clock, self.watermark, self.own_time,
-            self.last, self.newest, self._queue, self._queue_last, busy, self._stolen, np.full(new, -1, np.int32), out, opened,
-        )  # fmt: skip
+        room, seen = _Room(len(self), self.most, self.ttl_us), _Seen(self.last, self.newest, self._stolen)
+        queue, place = _Queue(self._queue, self._queue_last, busy), np.full(new, -1, np.int32)
+        done, opens = _admit(slots, times, room, self._moment(), seen, queue, place, _Decided(out, opened))
         opened = opened[:opens]
         return Admission(out[:done], opened, Names.of([keys[row] for row in opened.tolist()]))
 
@@ -250,9 +294,7 @@ class Keys:
         """
         if len(delta.new_keys):
             self.reserve(-1 - int(delta.slots.min()))
-        end, self.watermark, samples = _touch(
-            delta.slots, delta.times, start, self.clock, self.watermark, self.own_time, self.last, self.newest
-        )
+        end, self.watermark, samples = _touch(delta.slots, delta.times, start, self._moment(), self.last, self.newest)
         emptied = _NO_SLOTS
         if len(delta.new_keys):
             used, taken, rows = len(self), int(np.count_nonzero(delta.slots[:start] < TICK)), delta.slots[start:end]
@@ -262,6 +304,9 @@ class Keys:
         if end == len(delta.slots):
             self.clock += end
         return end, samples, emptied
+
+    def _moment(self) -> _Clock:
+        return _Clock(self.clock, self.watermark, self.own_time)
 
     def give(self, slots: NDArray[np.int32], keys: Names) -> None:
         """Give slots to keys, in their order."""

@@ -3,15 +3,15 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.state.kernel_cache import njit
+from streamer.state.compiled import Bytes, Int32s, Int64s, njit
 from streamer.state.names import Names
 
 _SEED = np.uint32(0x9747B28C)
 _M = np.uint32(0x5BD1E995)
 
 
-@njit("uint32(uint8[::1], int64, int64)", cache=True, nogil=True)
-def _hash(data, start, end):  # type: ignore[no-untyped-def]
+@njit
+def _hash(data: Bytes, start: int, end: int) -> np.uint32:
     n = end - start
     h = np.uint32(_SEED ^ np.uint32(n))
     at = start
@@ -34,8 +34,8 @@ def _hash(data, start, end):  # type: ignore[no-untyped-def]
     return np.uint32(h ^ (h >> np.uint32(15)))
 
 
-@njit("void(uint8[::1], int64[::1], int64, int32[::1])", cache=True, nogil=True)
-def _partitions(data, ends, count, out):  # type: ignore[no-untyped-def]
+@njit
+def _partitions(data: Bytes, ends: Int64s, count: int, out: Int32s) -> None:
     start = 0
     for row in range(ends.shape[0]):
         out[row] = np.int64(_hash(data, start, ends[row]) & np.uint32(0x7FFFFFFF)) % count

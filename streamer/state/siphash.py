@@ -5,19 +5,18 @@ end, as Python hashes bytes.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from streamer.state.kernel_cache import njit
+from streamer.state.compiled import Bytes, Uint64s, njit, njit_inline
 
 _WORD = 8
 
 
-@njit(inline="always")
+@njit_inline
 def _rotated(x: np.uint64, bits: int) -> np.uint64:
     return (x << np.uint64(bits)) | (x >> np.uint64(64 - bits))
 
 
-@njit(inline="always")
+@njit_inline
 def _round(a: np.uint64, b: np.uint64, c: np.uint64, d: np.uint64) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
     a += b
     c += d
@@ -31,8 +30,8 @@ def _round(a: np.uint64, b: np.uint64, c: np.uint64, d: np.uint64) -> tuple[np.u
     return a, b, _rotated(c, 32), d
 
 
-@njit(inline="always")
-def _word(data: NDArray[np.uint8], start: int, length: int) -> np.uint64:
+@njit_inline
+def _word(data: Bytes, start: int, length: int) -> np.uint64:
     """Up to eight bytes, little-endian."""
     word = np.uint64(0)
     for i in range(length):
@@ -40,8 +39,8 @@ def _word(data: NDArray[np.uint8], start: int, length: int) -> np.uint64:
     return word
 
 
-@njit("uint64(uint8[::1], int64, int64, uint64[::1])", cache=True, nogil=True)
-def siphash(data: NDArray[np.uint8], start: int, end: int, key: NDArray[np.uint64]) -> np.uint64:
+@njit
+def siphash(data: Bytes, start: int, end: int, key: Uint64s) -> np.uint64:
     """Hash of `data[start:end]` under a `key` of two words."""
     a = key[0] ^ np.uint64(0x736F6D6570736575)
     b = key[1] ^ np.uint64(0x646F72616E646F6D)

@@ -4,11 +4,11 @@ Entries are lazy. One counts only while `current[slot]` is its number; the other
 or the heap is full. So a change costs the logarithm of the keys, and never a scan.
 """
 
-from streamer.state.kernel_cache import njit
+from streamer.state.compiled import Int32, Int32s, Int64s, njit
 
 
-@njit("int64(int64[::1], int32[::1], int64, int64, int32)", cache=True, nogil=True)
-def _sink_in(numbers, slots, n, number, slot):  # type: ignore[no-untyped-def]
+@njit
+def _sink_in(numbers: Int64s, slots: Int32s, n: int, number: int, slot: Int32) -> int:
     at = n
     while at > 0:
         up = (at - 1) // 2
@@ -20,8 +20,8 @@ def _sink_in(numbers, slots, n, number, slot):  # type: ignore[no-untyped-def]
     return n + 1
 
 
-@njit("int64(int64[::1], int32[::1], int64, int64[::1])", cache=True, nogil=True)
-def _swept(numbers, slots, n, current):  # type: ignore[no-untyped-def]
+@njit
+def _swept(numbers: Int64s, slots: Int32s, n: int, current: Int64s) -> int:
     """Keep one entry for each slot whose number counts; how many there are."""
     kept = 0
     for j in range(n):
@@ -36,16 +36,16 @@ def _swept(numbers, slots, n, current):  # type: ignore[no-untyped-def]
     return kept
 
 
-@njit("int64(int64[::1], int32[::1], int64, int64, int32, int64[::1])", cache=True, nogil=True)
-def push(numbers, slots, n, number, slot, current):  # type: ignore[no-untyped-def]
+@njit
+def push(numbers: Int64s, slots: Int32s, n: int, number: int, slot: Int32, current: Int64s) -> int:
     """Add an entry to the n there are; returns how many there are now. The arrays hold twice as many as there are slots."""
     if n == numbers.shape[0]:
         n = _swept(numbers, slots, n, current)
     return _sink_in(numbers, slots, n, number, slot)
 
 
-@njit("int64(int64[::1], int32[::1], int64)", cache=True, nogil=True)
-def pop(numbers, slots, n):  # type: ignore[no-untyped-def]
+@njit
+def pop(numbers: Int64s, slots: Int32s, n: int) -> int:
     """Take the first of n entries away; returns how many are left."""
     n -= 1
     number, slot = numbers[n], slots[n]

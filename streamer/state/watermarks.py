@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.state.kernel_cache import njit
+from streamer.state.compiled import Bools, Int32s, Int64Matrix, Int64s, njit
 
 # Before any event time.
 NEVER = np.iinfo(np.int64).min
@@ -23,8 +23,8 @@ _UNHEARD = (NEVER, -1, 0)
 MARK, SILENCE = -1, -2
 
 
-@njit("int64(int64[:, ::1])", cache=True, nogil=True)
-def _slowest(table):  # type: ignore[no-untyped-def]
+@njit
+def _slowest(table: Int64Matrix) -> int:
     least = NOBODY
     for p in range(table.shape[0]):
         if not table[p, _SILENT]:
@@ -32,8 +32,10 @@ def _slowest(table):  # type: ignore[no-untyped-def]
     return least
 
 
-@njit("void(int64[:, ::1], int32[::1], int64[::1], int64[::1], boolean[::1], int64[::1], int64[::1])", cache=True, nogil=True)
-def _look(table, partitions, offsets, reached, seen, least, latest):  # type: ignore[no-untyped-def]
+@njit
+def _look(
+    table: Int64Matrix, partitions: Int32s, offsets: Int64s, reached: Int64s, seen: Bools, least: Int64s, latest: Int64s
+) -> None:
     slowest, newest = _slowest(table), NEVER
     for p in range(table.shape[0]):
         newest = max(newest, table[p, _REACHED])
