@@ -15,7 +15,7 @@ from streamer.rows.batch import Batch, Spans
 from streamer.rows.served import Served
 from streamer.stages.produce import encode
 from streamer.stages.produce.encode import Encoder
-from streamer.stages.produce.json_kernel import room, write_predictions
+from streamer.stages.produce.json_kernel import room, write_predictions, Rows, Windows
 from tests.kit.schemas import problems
 
 TOPIC = "sensor.readings"
@@ -228,13 +228,16 @@ def test_the_room_is_always_enough(made: tuple[Batch, tuple[str, ...]], extreme:
     keys, ends = encode._keys(rows.keys)
     features = np.stack([rows.features[name] for name in names], axis=1) if names else np.empty((len(rows), 0), np.float32)
     numbers = rows.scores.shape[1] + features.shape[1] + 1
-    promised = room(len(rows), len(encoder._constants), len(keys), numbers)
+    promised = room(len(rows), len(encoder._texts.constants), len(keys), numbers)
     out = np.full(promised + 8192, CANARY, np.uint8)
     latency = np.full(len(rows), -INT64_MAX) if extreme else rows.timestamps_ms
     end = write_predictions(
-        out, encoder._constants, encoder._cuts, rows.partitions, rows.offsets, keys, ends, rows.times_us, rows.scores, 0,
-        rows.flags, rows.counts, latency, features, *((s.start_us, s.end_us, s.final) if (s := rows.spans) else NO_SPANS),
-    )  # fmt: skip
+        out,
+        encoder._texts,
+        Rows(rows.partitions, rows.offsets, keys, ends, rows.times_us, rows.scores, rows.flags, rows.counts, latency, features),
+        0,
+        Windows(*((s.start_us, s.end_us, s.final) if (s := rows.spans) else NO_SPANS)),
+    )
     assert end <= promised
     assert (out[end:] == CANARY).all()
     assert out[:end].tobytes().count(b"\n") == len(rows)

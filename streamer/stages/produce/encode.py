@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from streamer.limits import DEAD_LETTER_BYTES_MAX, DEAD_LETTER_HEADERS_BYTES_MAX, HEADER_ROOM_BYTES, KEY_BYTES_MAX
 from streamer.rows.batch import Batch, DeadLetter, Spans
 from streamer.rows.served import Served
-from streamer.stages.produce.json_kernel import room, write_predictions
+from streamer.stages.produce.json_kernel import Rows, Texts, Windows, room, write_predictions
 
 _DRIVERS = 3
 _NO_SPANS = Spans(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_))
@@ -37,8 +37,7 @@ class Encoder:
     served: Served
     with_features: bool
     names: tuple[str, ...]
-    _constants: NDArray[np.uint8] = field(init=False)
-    _cuts: NDArray[np.int64] = field(init=False)
+    _texts: Texts = field(init=False)
 
     def __post_init__(self) -> None:
         self.with_features = self.with_features and bool(self.names)
@@ -52,8 +51,7 @@ class Encoder:
             texts += [(',"features":{' if n == 0 else ",") + json.dumps(name) + ":" for n, name in enumerate(self.names)]
         texts.append("}}" if self.with_features else "}")
         data = [text.encode() for text in texts]
-        self._constants = _writable(b"".join(data))
-        self._cuts = np.cumsum([len(text) for text in data])
+        self._texts = Texts(_writable(b"".join(data)), np.cumsum([len(text) for text in data]))
 
     def predictions(self, batch: Batch, now_us: int) -> list[bytes]:
         """One JSON record a row, `schemas/prediction.v1.json`."""
@@ -64,18 +62,19 @@ class Encoder:
         features = self._matrix(batch) if self.with_features else np.empty((rows, 0), np.float32)
         scores, origin, spans = np.ascontiguousarray(batch.scores), batch.origin, batch.spans or _NO_SPANS
         numbers = scores.shape[1] + features.shape[1] + 1
-        out = np.empty(room(rows, len(self._constants), len(key_bytes), numbers), np.uint8)
-        end = write_predictions(
-            out, self._constants, self._cuts, origin.partitions, origin.offsets, key_bytes, key_ends,
-            batch.times_us, scores, self.served.score_column % scores.shape[1], batch.flags, batch.counts,
-            max(now_us, batch.polled_us) - batch.logged_us, features, spans.start_us, spans.end_us, spans.final,
+        out = np.empty(room(rows, len(self._texts.constants), len(key_bytes), numbers), np.uint8)
+        lines = Rows(
+            origin.partitions, origin.offsets, key_bytes, key_ends, batch.times_us, scores, batch.flags, batch.counts,
+            max(now_us, batch.polled_us) - batch.logged_us, features,
         )  # fmt: skip
+        windows = Windows(spans.start_us, spans.end_us, spans.final)
+        end = write_predictions(out, self._texts, lines, self.served.score_column % scores.shape[1], windows)
         return out[: end - 1].tobytes().split(b"\n")
 
     def record_bytes_max(self, batch: Batch) -> int:
         """Bytes that key and value of none of its predictions exceed; a sum over the batch that looks at no row."""
         numbers = batch.scores.shape[1] + (len(self.names) if self.with_features else 0) + 1
-        return room(1, len(self._constants), KEY_BYTES_MAX, numbers) + KEY_BYTES_MAX
+        return room(1, len(self._texts.constants), KEY_BYTES_MAX, numbers) + KEY_BYTES_MAX
 
     def anomaly(self, batch: Batch, row: int, prediction: bytes) -> bytes:
         """The prediction of a flagged row with the features that drove it, `schemas/anomaly.v1.json`."""

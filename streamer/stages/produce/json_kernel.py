@@ -4,10 +4,12 @@ The layout is fixed (`schemas/prediction.v1.json`), so nothing is looked up per 
 that read back as the same float32.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from streamer.stages.produce.shortest import shortest
-from streamer.state.kernel_cache import njit
+from streamer.state.compiled import Bools, Bytes, Float32Matrix, Float32s, Int32s, Int64s, njit
 
 # As people write numbers: up to so many places, and whole numbers of so many digits; others have an exponent.
 _PLACES_MAX = 12
@@ -15,8 +17,52 @@ _WHOLE_DIGITS_MAX = 16
 _DIGITS_MAX = 26
 
 
-@njit("int64(uint8[::1], int64, uint8[::1], int64, int64)", cache=True, nogil=True)
-def _copy(out, at, source, start, end):  # type: ignore[no-untyped-def]
+class Texts(NamedTuple):
+    """What stands between the fields, the same in every record.
+
+    Attributes:
+        constants: id, key, time, score, scores, flag, model, latency, window start, window end, final, then one text for each
+            feature, and the end; end to end.
+        cuts: (texts,) where each ends; the first starts at 0.
+    """
+
+    constants: Bytes
+    cuts: Int64s
+
+
+class Rows(NamedTuple):
+    """Rows to write.
+
+    Attributes:
+        partitions, offsets, times_us, counts, latency_us: (rows,).
+        keys, key_ends: key bytes end to end, and where each ends; an end of -1 - e marks a null key ending at e.
+        scores: (rows, columns); all are listed when there are several.
+        flags: (rows,).
+        features: (rows, features), or (rows, 0).
+    """
+
+    partitions: Int32s
+    offsets: Int64s
+    keys: Bytes
+    key_ends: Int64s
+    times_us: Int64s
+    scores: Float32Matrix
+    flags: Bools
+    counts: Int64s
+    latency_us: Int64s
+    features: Float32Matrix
+
+
+class Windows(NamedTuple):
+    """Windows that close, (rows,) or (0,). The id of a closed one has key and start, not the offset."""
+
+    starts_us: Int64s
+    ends_us: Int64s
+    final: Bools
+
+
+@njit
+def _copy(out: Bytes, at: int, source: Bytes, start: int, end: int) -> int:
     # Unsigned places need no check for Python's negative indexes, which would keep the loop from being a block copy.
     to, begin = np.uint64(at), np.uint64(start)
     for j in range(np.uint64(end - start)):
@@ -24,8 +70,8 @@ def _copy(out, at, source, start, end):  # type: ignore[no-untyped-def]
     return at + end - start
 
 
-@njit("int64(uint8[::1], int64, int64)", cache=True, nogil=True)
-def write_int(out, at, value):  # type: ignore[no-untyped-def]
+@njit
+def write_int(out: Bytes, at: int, value: np.int64) -> int:
     """Decimal digits of an integer; returns the place after them."""
     if value < 0:
         out[at] = 45
@@ -45,8 +91,8 @@ def write_int(out, at, value):  # type: ignore[no-untyped-def]
     return at + digits
 
 
-@njit("int64(uint8[::1], int64, int64, int64)", cache=True, nogil=True)
-def write_fixed(out, at, value, places):  # type: ignore[no-untyped-def]
+@njit
+def write_fixed(out: Bytes, at: int, value: np.int64, places: int) -> int:
     """An integer in units of 10**-places as a decimal without trailing zeros; returns the place after it."""
     if value < 0:
         out[at] = 45
@@ -74,14 +120,14 @@ def write_fixed(out, at, value, places):  # type: ignore[no-untyped-def]
     return at + places + 1
 
 
-@njit("int64(uint8[::1], int64)", cache=True, nogil=True)
-def _write_null(out, at):  # type: ignore[no-untyped-def]
+@njit
+def _write_null(out: Bytes, at: int) -> int:
     out[at], out[at + 1], out[at + 2], out[at + 3] = 110, 117, 108, 108
     return at + 4
 
 
-@njit("int64(uint8[::1], int64, float32)", cache=True, nogil=True)
-def write_float(out, at, value):  # type: ignore[no-untyped-def]
+@njit
+def write_float(out: Bytes, at: int, value: np.float32) -> int:
     """The shortest decimal that reads back as the same float32, the sign of zero kept; NaN and infinities as null."""
     bits = np.float32(value).view(np.uint32)
     magnitude = bits & np.uint32(0x7FFFFFFF)
@@ -98,7 +144,7 @@ def write_float(out, at, value):  # type: ignore[no-untyped-def]
         return at + 1
     unsigned, exponent = shortest(magnitude)
     if -_PLACES_MAX <= exponent <= 0:
-        return write_fixed(out, at, np.int64(unsigned), -exponent)
+        return write_fixed(out, at, np.int64(unsigned), int(-exponent))
     ten = np.uint64(10)
     while unsigned % ten == 0:
         unsigned //= ten
@@ -114,8 +160,8 @@ def write_float(out, at, value):  # type: ignore[no-untyped-def]
     return write_int(out, at + 1, exponent)
 
 
-@njit("int64(uint8[::1], int64, uint8[::1], int64, int64)", cache=True, nogil=True)
-def _write_escaped(out, at, source, start, end):  # type: ignore[no-untyped-def]
+@njit
+def _write_escaped(out: Bytes, at: int, source: Bytes, start: int, end: int) -> int:
     for j in range(start, end):
         c = source[j]
         if c in (34, 92):
@@ -134,16 +180,16 @@ def _write_escaped(out, at, source, start, end):  # type: ignore[no-untyped-def]
     return at
 
 
-@njit("int64(uint8[::1], int64, uint8[::1], int64, int64)", cache=True, nogil=True)
-def _write_text(out, at, source, start, end):  # type: ignore[no-untyped-def]
+@njit
+def _write_text(out: Bytes, at: int, source: Bytes, start: int, end: int) -> int:
     out[at] = 34
     at = _write_escaped(out, at + 1, source, start, end)
     out[at] = 34
     return at + 1
 
 
-@njit("int64(uint8[::1], int64, boolean)", cache=True, nogil=True)
-def _write_bool(out, at, value):  # type: ignore[no-untyped-def]
+@njit
+def _write_bool(out: Bytes, at: int, value: bool) -> int:  # noqa: FBT001 - it is what is written
     if value:
         out[at], out[at + 1], out[at + 2], out[at + 3] = 116, 114, 117, 101
         return at + 4
@@ -151,29 +197,42 @@ def _write_bool(out, at, value):  # type: ignore[no-untyped-def]
     return at + 5
 
 
-@njit(
-    "int64(uint8[::1], uint8[::1], int64[::1], int32[::1], int64[::1], uint8[::1], int64[::1], int64[::1], float32[:, ::1],"
-    " int64, boolean[::1], int64[::1], int64[::1], float32[:, ::1], int64[::1], int64[::1], boolean[::1])",
-    cache=True,
-    nogil=True,
-)
-def write_predictions(  # type: ignore[no-untyped-def]
-    out, constants, cuts, partitions, offsets, keys, key_ends, times_us, scores, column, flags, counts, latency_us, features,
-    starts_us, ends_us, final,
-):  # fmt: skip
+@njit
+def _write_scores(out: Bytes, at: int, scores: Float32s) -> int:
+    """All scores of a row, of which there are several."""
+    for j in range(scores.shape[0]):
+        out[at] = 91 if j == 0 else 44
+        at = write_float(out, at + 1, scores[j])
+    out[at] = 93
+    return at + 1
+
+
+@njit
+def _write_window(out: Bytes, at: int, row: int, texts: Texts, windows: Windows) -> int:
+    """From when to when the window of a row is, and whether it has closed."""
+    constants, cuts = texts
+    at = _copy(out, at, constants, cuts[7], cuts[8])
+    at = write_fixed(out, at, windows.starts_us[row], 6)
+    at = _copy(out, at, constants, cuts[8], cuts[9])
+    at = write_fixed(out, at, windows.ends_us[row], 6)
+    at = _copy(out, at, constants, cuts[9], cuts[10])
+    return _write_bool(out, at, windows.final[row])
+
+
+@njit
+def write_predictions(out: Bytes, texts: Texts, rows: Rows, column: int, windows: Windows) -> int:
     """Write one JSON object a row, each followed by a line break; returns the bytes written.
 
     Args:
         out: room for all rows (see `room`).
-        constants: the texts between the fields, end to end; `cuts` are their ends, the first starts at 0.
-            Texts: id, key, time, score, scores, flag, model, latency, window start, window end, final, then one per feature, end.
-        partitions, offsets, times_us, counts, latency_us: (rows,).
-        keys, key_ends: key bytes end to end, and where each ends; an end of -1 - e marks a null key ending at e.
-        scores: (rows, columns); `column` is the score, all are listed when there are several.
-        flags: (rows,).
-        features: (rows, features), or (rows, 0).
-        starts_us, ends_us, final: (rows,) windows that close, or (0,). The id of a closed one has key and start, not the offset.
+        texts: what stands between the fields.
+        rows: what is written.
+        column: which of the scores is the score.
+        windows: of flows with windows that close.
     """
+    constants, cuts = texts
+    partitions, offsets, keys, key_ends, times_us, scores, flags, counts, latency_us, features = rows
+    starts_us, _, final = windows
     at, key_start = 0, 0
     many = scores.shape[1] > 1
     closing = final.shape[0] > 0
@@ -201,11 +260,7 @@ def write_predictions(  # type: ignore[no-untyped-def]
         at = write_float(out, at, scores[i, column])
         if many:
             at = _copy(out, at, constants, cuts[3], cuts[4])
-            for j in range(scores.shape[1]):
-                out[at] = 91 if j == 0 else 44
-                at = write_float(out, at + 1, scores[i, j])
-            out[at] = 93
-            at += 1
+            at = _write_scores(out, at, scores[i])
         at = _copy(out, at, constants, cuts[4], cuts[5])
         at = _write_bool(out, at, flags[i])
         at = _copy(out, at, constants, cuts[5], cuts[6])
@@ -213,12 +268,7 @@ def write_predictions(  # type: ignore[no-untyped-def]
         at = _copy(out, at, constants, cuts[6], cuts[7])
         at = write_fixed(out, at, latency_us[i], 3)
         if closing:
-            at = _copy(out, at, constants, cuts[7], cuts[8])
-            at = write_fixed(out, at, starts_us[i], 6)
-            at = _copy(out, at, constants, cuts[8], cuts[9])
-            at = write_fixed(out, at, ends_us[i], 6)
-            at = _copy(out, at, constants, cuts[9], cuts[10])
-            at = _write_bool(out, at, final[i])
+            at = _write_window(out, at, i, texts, windows)
         for j in range(features.shape[1]):
             at = _copy(out, at, constants, cuts[10 + j], cuts[11 + j])
             at = write_float(out, at, features[i, j])

@@ -14,7 +14,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from streamer.state.kernel_cache import njit
+from streamer.state.compiled import njit
 
 _K_MIN, _K_MAX = -31, 45
 
@@ -32,16 +32,16 @@ _HALF = np.uint64(32)
 _ONE, _TWO, _FOUR, _TEN, _FORTY = np.uint64(1), np.uint64(2), np.uint64(4), np.uint64(10), np.uint64(40)
 
 
-@njit("uint64(uint64, uint64)", cache=True, nogil=True)
-def _scaled(power, value):  # type: ignore[no-untyped-def]
+@njit
+def _scaled(power: np.uint64, value: np.uint64) -> np.uint64:
     """The whole part of value * power / 2**64, its last bit set when anything of weight is behind it."""
     low = (power & _LOW) * value
     high = (power >> _HALF) * value + (low >> _HALF)
     return (high >> _HALF) | np.uint64((high & _LOW) > _ONE)
 
 
-@njit("Tuple((uint64, int64))(uint32)", cache=True, nogil=True)
-def shortest(bits):  # type: ignore[no-untyped-def]
+@njit
+def shortest(bits: np.uint32) -> tuple[np.uint64, np.int64]:
     """Digits and exponent of the shortest decimal for a positive, finite float32: its value is digits * 10**exponent.
 
     Of several that are as short it is the nearest; it may end in zeros.
