@@ -8,10 +8,12 @@ not on how the input was cut into batches.
 Signatures are eager and cached: importing this module compiles once per machine (NUMBA_CACHE_DIR moves the cache).
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.state.kernel_cache import njit
+from streamer.state.compiled import Bytes, Float64Cube, Float64Matrix, Float64s, Int64Matrix, Int64s, Uint8, njit
 from streamer.topology.view import Needs
 
 # What a column is asked for, as bits, so that a pass nobody reads is not made.
@@ -21,8 +23,38 @@ SUM, MEAN, STD, MIN, MAX, FIRST, DISTINCT = 0, 1, 2, 3, 4, 5, 6
 AGGREGATE_ROWS = 7
 
 
-@njit("float64(float64[::1], int64)", cache=True, nogil=True)
-def excess(samples: NDArray[np.float64], n: int) -> float:
+class Ask(NamedTuple):
+    """What is asked of each column: of a field over a look-back.
+
+    Attributes:
+        needs: (columns,) NEED_ bits.
+        quantiles: (columns, q) NaN where a column has fewer.
+        places: (columns,) which matrix a column fills, or -1.
+    """
+
+    needs: Bytes
+    quantiles: Float64Matrix
+    places: Int64s
+
+
+class Answers(NamedTuple):
+    """Where answers go, one for each row.
+
+    Attributes:
+        counts: (looks, rows) samples in the window.
+        span_us: (looks, rows) event time between oldest and newest sample.
+        block: (columns, AGGREGATE_ROWS and one more for each quantile, rows).
+        matrix: (matrices, rows, samples), the newest sample at the right end.
+    """
+
+    counts: Int64Matrix
+    span_us: Int64Matrix
+    block: Float64Cube
+    matrix: Float64Cube
+
+
+@njit
+def excess(samples: Float64s, n: int) -> float:
     """Sum of the differences to the first sample: exactly zero for a constant series, and small at a high level."""
     base = samples[0]
     a = b = c = d = 0.0
@@ -37,8 +69,8 @@ def excess(samples: NDArray[np.float64], n: int) -> float:
     return (a + b) + (c + d)
 
 
-@njit("float64(float64[::1], int64, float64)", cache=True, nogil=True)
-def squares(samples: NDArray[np.float64], n: int, mean: float) -> float:
+@njit
+def squares(samples: Float64s, n: int, mean: float) -> float:
     """Sum of the squared differences to the mean."""
     a = b = c = d = 0.0
     whole = n - n % 4
@@ -54,8 +86,8 @@ def squares(samples: NDArray[np.float64], n: int, mean: float) -> float:
     return (a + b) + (c + d)
 
 
-@njit("UniTuple(float64, 2)(float64[::1], int64)", cache=True, nogil=True)
-def extremes(samples: NDArray[np.float64], n: int) -> tuple[float, float]:
+@njit
+def extremes(samples: Float64s, n: int) -> tuple[float, float]:
     """Smallest and largest sample."""
     # Comparisons instead of min() and max(): samples are never NaN, and the compiler then uses its vector forms.
     a = b = c = d = samples[0]
@@ -77,8 +109,8 @@ def extremes(samples: NDArray[np.float64], n: int) -> tuple[float, float]:
     return low, high
 
 
-@njit("void(float64[::1], int64, uint8, float64[:, :, ::1], int64, int64)", cache=True, nogil=True)
-def aggregate(samples: NDArray[np.float64], n: int, need: int, out: NDArray[np.float64], column: int, row: int) -> None:
+@njit
+def aggregate(samples: Float64s, n: int, need: Uint8, out: Float64Cube, column: int, row: int) -> None:
     """What `need` asks of n samples, into `out` (columns, AGGREGATE_ROWS and more, rows)."""
     if need & (NEED_SUM | NEED_STD):
         total = excess(samples, n)
@@ -91,11 +123,8 @@ def aggregate(samples: NDArray[np.float64], n: int, need: int, out: NDArray[np.f
         out[column, MIN, row], out[column, MAX, row] = extremes(samples, n)
 
 
-@njit("void(float64[::1], int64, float64[::1], float64[::1], float64[:, :, ::1], int64, int64)", cache=True, nogil=True)
-def in_order(
-    samples: NDArray[np.float64], n: int, quantiles: NDArray[np.float64], scratch: NDArray[np.float64], out: NDArray[np.float64],
-    column: int, row: int,
-) -> None:  # fmt: skip
+@njit
+def in_order(samples: Float64s, n: int, quantiles: Float64s, scratch: Float64s, out: Float64Cube, column: int, row: int) -> None:
     """NEED_ORDER: quantiles, interpolated exactly as numpy's default does it, and how many values differ.
 
     `scratch` has room for n samples and is used up; it may be `samples`.

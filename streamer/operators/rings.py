@@ -1,13 +1,28 @@
 """Rings: room for so many samples of a key, used round and round; compiled kernels that copy what lies in them."""
 
+from typing import NamedTuple
+
 import numpy as np
-from numpy.typing import NDArray
 
-from streamer.state.kernel_cache import njit
+from streamer.state.compiled import Float64Cube, Float64Matrix, Float64s, Int32s, Int64Matrix, Int64s, njit
 
 
-@njit("void(float64[::1], int64, int64, float64[::1])", cache=True, nogil=True)
-def unroll(ring: NDArray[np.float64], oldest: int, n: int, row: NDArray[np.float64]) -> None:
+class Operations(NamedTuple):
+    """What enters, as `state.delta.Delta` describes it.
+
+    Attributes:
+        slots: (n,) place of each row's key in the store.
+        times: (n,) event times, microseconds.
+        values: (fields, n) samples.
+    """
+
+    slots: Int32s
+    times: Int64s
+    values: Float64Matrix
+
+
+@njit
+def unroll(ring: Float64s, oldest: int, n: int, row: Float64s) -> None:
     """Copy n samples of a ring, oldest first, to the right end of a matrix row: two runs, before and after the wrap."""
     size = ring.shape[0]
     tail = min(n, size - oldest)
@@ -19,8 +34,8 @@ def unroll(ring: NDArray[np.float64], oldest: int, n: int, row: NDArray[np.float
         row[to + j] = ring[j]
 
 
-@njit("float64[::1](float64[::1], int64, int64, float64[::1])", cache=True, nogil=True)
-def straight(ring: NDArray[np.float64], oldest: int, n: int, scratch: NDArray[np.float64]) -> NDArray[np.float64]:
+@njit
+def straight(ring: Float64s, oldest: int, n: int, scratch: Float64s) -> Float64s:
     """The n samples of a ring from `oldest` on: where they lie, or copied when they are wrapped around its end."""
     if oldest + n <= ring.shape[0]:
         return ring[oldest : oldest + n]
@@ -28,13 +43,10 @@ def straight(ring: NDArray[np.float64], oldest: int, n: int, scratch: NDArray[np
     return scratch[:n]
 
 
-@njit(
-    "void(int64[::1], int64[::1], float64[:, :, ::1], int64[:, ::1], float64[:, :, ::1], int64[:, ::1])", cache=True, nogil=True
-)
+@njit
 def straighten(
-    starts: NDArray[np.int64], held: NDArray[np.int64], ring: NDArray[np.float64], ring_t: NDArray[np.int64],
-    out: NDArray[np.float64], out_t: NDArray[np.int64],
-) -> None:  # fmt: skip
+    starts: Int64s, held: Int64s, ring: Float64Cube, ring_t: Int64Matrix, out: Float64Cube, out_t: Int64Matrix
+) -> None:
     """Copy what rings of times and samples hold to the beginning of others, whose other places are 0 and stay untouched."""
     fields, size = ring.shape[1:]
     for slot in range(len(starts)):
