@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.operators.aggregates import AGGREGATE_ROWS, NEED_MATRIX, asked_bits
+from streamer.operators.aggregates import AGGREGATE_ROWS, NEED_MATRIX, Ask, asked_bits
 from streamer.operators.explained import listed
 from streamer.operators.rings import straighten
 from streamer.state.bounds import NUMBER_MAX, Damaged, check_names, within
@@ -139,7 +139,7 @@ class SampleStore(KeyedStore):
         ttl_us: a key that is not seen for so long goes too; 0 for never.
 
     Attributes:
-        asked: what the kernels take as bits, quantiles and matrices of each column.
+        asked: of each column, as the kernels take it.
     """
 
     def __init__(self, spec: SampleSpec, keys_max: int, ttl_us: int = 0) -> None:
@@ -148,7 +148,7 @@ class SampleStore(KeyedStore):
         quantiles = np.full((len(spec.needs), max(map(len, spec.quantiles), default=0)), np.nan)
         for column, wanted in enumerate(spec.quantiles):
             quantiles[column, : len(wanted)] = wanted
-        self.asked = np.array(spec.needs, np.uint8), quantiles, np.array(spec.matrices, np.int64)
+        self.asked = Ask(np.array(spec.needs, np.uint8), quantiles, np.array(spec.matrices, np.int64))
         super().__init__(Keys(keys_max, ttl_us, spec.own_time))
 
     def _empty_arrays(self) -> dict[str, NDArray[Any]]:

@@ -7,15 +7,13 @@ kernel runs live and in a restore: live it also finds slots and refuses late row
 State that only speeds things up (`armed` and the two heaps) is rebuilt from the samples and is no part of a dump.
 """
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-from numba import types
-from numpy.typing import NDArray
 
-from streamer.operators.aggregates import FIRST, NEED_MATRIX, NEED_ORDER, aggregate, in_order
-from streamer.operators.rings import straight, unroll
-from streamer.state.kernel_cache import njit
+from streamer.operators.aggregates import FIRST, NEED_MATRIX, NEED_ORDER, Answers, Ask, aggregate, in_order
+from streamer.operators.rings import Operations, straight, unroll
+from streamer.state.compiled import Bools, Float64Cube, Float64Matrix, Int32, Int32s, Int64Matrix, Int64s, njit
 from streamer.state.timers import pop, push
 
 # Columns of `config`. Either SIZE and EVERY are set or GAP; microseconds. FINAL and EACH: what is written to `out`.
@@ -27,35 +25,105 @@ COUNTERS = 10
 DONE, FULL, MOVED, CROWDED = range(4)
 FAR = np.iinfo(np.int64).max
 
-_I4, _I8, _F8, _U1, _B1 = types.int32, types.int64, types.float64, types.uint8, types.boolean
-_CONFIG = _I8[::1]
-# starts, held, ring, ring_t, armed, last, due numbers and slots, idle numbers and slots, counters
-_STATE = types.Tuple(
-    (_I8[::1], _I8[::1], _F8[:, :, ::1], _I8[:, ::1], _I8[::1], _I8[::1], _I8[::1], _I4[::1], _I8[::1], _I4[::1], _I8[::1])
-)
-# needs, quantiles, places of matrices
-_ASK = types.Tuple((_U1[::1], _F8[:, ::1], _I8[::1]))
-# slot, start, end, row, operation, final, n, span, newest, aggregates, matrix
-_OUT = types.Tuple(
-    (_I4[::1], _I8[::1], _I8[::1], _I8[::1], _I8[::1], _B1[::1], _I8[:, ::1], _I8[:, ::1], _F8[:, ::1], _F8[:, :, ::1],
-     _F8[:, :, ::1])
-)  # fmt: skip
-# place, holder, operation slots, times and rows, late rows, watermarks and ends, refused rows
-_NOTES = types.Tuple((_I4[::1], _I4[::1], _I4[::1], _I8[::1], _I8[::1], _I8[::1], _I8[::1], _I8[::1], _I8[::1]))
+
+class State(NamedTuple):
+    """What is known of all keys.
+
+    Attributes:
+        starts, held: (keys,) place of a key's oldest sample in its ring, and how many there are.
+        ring, ring_t: (keys, fields, samples), (keys, samples) sorted by event time.
+        armed: (keys,) the watermark at which a key is looked at, FAR for never.
+        last: (keys,) number of the operation that saw it last.
+        due_at, due_slots: heap of deadlines.
+        idle_last, idle_slots: heap of keys that may go.
+        counters: (COUNTERS,).
+    """
+
+    starts: Int64s
+    held: Int64s
+    ring: Float64Cube
+    ring_t: Int64Matrix
+    armed: Int64s
+    last: Int64s
+    due_at: Int64s
+    due_slots: Int32s
+    idle_last: Int64s
+    idle_slots: Int32s
+    counters: Int64s
 
 
-@njit(_I8(_I8, _I8, _CONFIG), cache=True, nogil=True)
-def first_open(time, watermark, config):  # type: ignore[no-untyped-def]
+class Out(NamedTuple):
+    """Room for results, each of a window.
+
+    Attributes:
+        slot, start, end: (rows,) whose it is, and from when to when.
+        row, op: (rows,) the row of the input that led to it, or -1, and how many operations came before it.
+        final: (rows,) whether it has closed.
+        newest: (fields, rows) its newest sample.
+        answers: the rest.
+    """
+
+    slot: Int32s
+    start: Int64s
+    end: Int64s
+    row: Int64s
+    op: Int64s
+    final: Bools
+    newest: Float64Matrix
+    answers: Answers
+
+
+class Notes(NamedTuple):
+    """What `advance` decides.
+
+    Attributes:
+        place: (new keys,) the slot that each was given, or -1.
+        holder: (keys,) the new key that a slot was given to, or -1.
+        slots, times, rows: (operations,) the delta, and the row of each sample in it, or -1.
+        late, watermarks, ends: (rows,) late rows, the watermark that they met, and the end of the last of their windows.
+        refused: (rows,) rows of keys that there is no slot for.
+    """
+
+    place: Int32s
+    holder: Int32s
+    slots: Int32s
+    times: Int64s
+    rows: Int64s
+    late: Int64s
+    watermarks: Int64s
+    ends: Int64s
+    refused: Int64s
+
+
+class _Window(NamedTuple):
+    """Samples of a key: the place of the first, how many, and from when to when they are counted."""
+
+    first: int
+    samples: int
+    start: int
+    end: int
+
+
+class _Cause(NamedTuple):
+    """Why there is a result: as in `Out`."""
+
+    row: int
+    op: int
+    final: bool
+
+
+@njit
+def first_open(time: int, watermark: int, config: Int64s) -> int:
     """Start of the first window of a grid that holds `time` and has not closed."""
     size, every = config[SIZE], config[EVERY]
-    start = (time - size) // every * every + every
+    start: int = (time - size) // every * every + every
     if watermark >= 0 and start + size + config[LATE] <= watermark:
         start = (watermark - config[LATE] - size) // every * every + every
     return start
 
 
-@njit(types.UniTuple(_I8, 2)(_I8[::1], _I8, _I8, _I8, _I8), cache=True, nogil=True)
-def _session(ring_t, start, held, place, gap):  # type: ignore[no-untyped-def]
+@njit
+def _session(ring_t: Int64s, start: int, held: int, place: int, gap: int) -> tuple[int, int]:
     """First and last place of the session around the sample at `place`."""
     size = ring_t.shape[0]
     first = last = place
@@ -66,8 +134,8 @@ def _session(ring_t, start, held, place, gap):  # type: ignore[no-untyped-def]
     return first, last
 
 
-@njit(_I8(_I8[::1], _I8, _I8, _I8), cache=True, nogil=True)
-def _until(ring_t, start, held, time):  # type: ignore[no-untyped-def]
+@njit
+def _until(ring_t: Int64s, start: int, held: int, time: int) -> int:
     """How many of the sorted times are before `time`."""
     low, high, size = 0, held, ring_t.shape[0]
     while low < high:
@@ -79,34 +147,33 @@ def _until(ring_t, start, held, time):  # type: ignore[no-untyped-def]
     return low
 
 
-@njit(_I8(_I4, _I8, _CONFIG, _STATE), cache=True, nogil=True)
-def _missed(slot, time, config, state):  # type: ignore[no-untyped-def]
+@njit
+def _missed(slot: Int32, time: int, config: Int64s, state: State) -> int:
     """End of the last window of a row when all of its windows have closed, else -1; `slot` is -1 for an unknown key."""
-    starts, held, _, ring_t, _, _, _, _, _, _, counters = state
-    watermark, gap = counters[WATERMARK], config[GAP]
-    end = time + gap if gap else time // config[EVERY] * config[EVERY] + config[SIZE]
+    watermark, gap = state.counters[WATERMARK], config[GAP]
+    end: int = time + gap if gap else time // config[EVERY] * config[EVERY] + config[SIZE]
     if watermark < 0 or end + config[LATE] > watermark:
         return -1
     if gap and slot >= 0:  # a session that goes on takes in what lies within its gap
-        size, start, n = ring_t.shape[1], starts[slot], held[slot]
+        ring_t, start, n = state.ring_t, state.starts[slot], state.held[slot]
+        size = ring_t.shape[1]
         place = _until(ring_t[slot], start, n, time - gap + 1)
         if place < n and ring_t[slot, (start + place) % size] < time + gap:
             return -1
     return end
 
 
-@njit(types.void(_I4, _I8, _STATE), cache=True, nogil=True)
-def _arm(slot, deadline, state):  # type: ignore[no-untyped-def]
+@njit
+def _arm(slot: Int32, deadline: int, state: State) -> None:
     """Have a key looked at when the watermark is at `deadline`."""
-    _, _, _, _, armed, _, due_at, due_slots, _, _, counters = state
-    armed[slot] = deadline
-    counters[DUE] = push(due_at, due_slots, counters[DUE], deadline, slot, armed)
+    state.armed[slot] = deadline
+    state.counters[DUE] = push(state.due_at, state.due_slots, state.counters[DUE], deadline, slot, state.armed)
 
 
-@njit(types.void(_I4, _STATE), cache=True, nogil=True)
-def _to_front(slot: int, state: tuple[NDArray[Any], ...]) -> None:
+@njit
+def _to_front(slot: Int32, state: State) -> None:
     """Begin at the first place again where more has gone than is left, so that no page of the ring is touched for nothing."""
-    starts, held, ring, ring_t = state[:4]
+    starts, held, ring, ring_t = state.starts, state.held, state.ring, state.ring_t
     start, n = starts[slot], held[slot]
     if start < n or start + n > ring_t.shape[1]:
         return
@@ -116,10 +183,10 @@ def _to_front(slot: int, state: tuple[NDArray[Any], ...]) -> None:
     starts[slot] = 0
 
 
-@njit(types.void(_I4, _I8, _CONFIG, _STATE), cache=True, nogil=True)
-def _drop(slot, count, config, state):  # type: ignore[no-untyped-def]
+@njit
+def _drop(slot: Int32, count: int, config: Int64s, state: State) -> None:
     """Forget the oldest samples of a key, whose windows have closed, and note when the next one does."""
-    starts, held, _, ring_t, armed, last, _, _, idle_last, idle_slots, counters = state
+    starts, held, ring_t, armed, last, counters = state.starts, state.held, state.ring_t, state.armed, state.last, state.counters
     size, closed = ring_t.shape[1], armed[slot] - config[LATE]
     starts[slot] = (starts[slot] + count) % size
     held[slot] -= count
@@ -134,22 +201,23 @@ def _drop(slot, count, config, state):  # type: ignore[no-untyped-def]
         return
     armed[slot] = FAR
     if counters[IDLE] >= 0:
-        counters[IDLE] = push(idle_last, idle_slots, counters[IDLE], last[slot], slot, last)
+        counters[IDLE] = push(state.idle_last, state.idle_slots, counters[IDLE], last[slot], slot, last)
 
 
-@njit(types.void(_I4, _I8, _I8, _I8, _I8, _I8, _I8, _I8, _STATE, _ASK, _OUT), cache=True, nogil=True)
-def _write(slot, first, n, start, end, row, op, final, state, ask, out):  # type: ignore[no-untyped-def]
-    """One row of results: the n samples of a key from place `first` on."""
-    starts, _, ring, ring_t, _, _, _, _, _, _, counters = state
+@njit
+def _write(slot: Int32, window: _Window, cause: _Cause, state: State, ask: Ask, out: Out) -> None:
+    """One row of results."""
+    ring, ring_t, counters, newest, n = state.ring, state.ring_t, state.counters, out.newest, window.samples
     needs, quantiles, places = ask
-    out_slot, out_start, out_end, out_row, out_op, out_final, out_n, out_span, newest, block, matrix = out
+    counts, span_us, block, matrix = out.answers
     k = counters[ROWS]
     counters[ROWS] += 1
-    out_slot[k], out_start[k], out_end[k], out_row[k], out_op[k], out_final[k] = slot, start, end, row, op, final != 0
+    out.slot[k], out.start[k], out.end[k] = slot, window.start, window.end
+    out.row[k], out.op[k], out.final[k] = cause.row, cause.op, cause.final
     size = ring.shape[2]
-    begin = (starts[slot] + first) % size
-    out_n[0, k] = n
-    out_span[0, k] = ring_t[slot, (begin + n - 1) % size] - ring_t[slot, begin]
+    begin = (state.starts[slot] + window.first) % size
+    counts[0, k] = n
+    span_us[0, k] = ring_t[slot, (begin + n - 1) % size] - ring_t[slot, begin]
     scratch = np.empty(n)
     for f in range(ring.shape[1]):
         samples = straight(ring[slot, f], begin, n, scratch)
@@ -161,10 +229,11 @@ def _write(slot, first, n, start, end, row, op, final, state, ask, out):  # type
             in_order(samples, n, quantiles[f], scratch, block, f, k)
 
 
-@njit(_B1(_I8, _I8, _CONFIG, _STATE, _ASK, _OUT), cache=True, nogil=True)
-def _close(row, op, config, state, ask, out):  # type: ignore[no-untyped-def]
+@njit
+def _close(row: int, op: int, config: Int64s, state: State, ask: Ask, out: Out) -> bool:
     """Close what the watermark has reached, in the order of deadlines; False when `out` is full, and again will go on."""
-    starts, held, _, ring_t, armed, _, due_at, due_slots, _, _, counters = state
+    starts, held, ring_t, armed, counters = state.starts, state.held, state.ring_t, state.armed, state.counters
+    due_at, due_slots = state.due_at, state.due_slots
     late, gap, size = config[LATE], config[GAP], ring_t.shape[1]
     while counters[DUE] and due_at[0] <= counters[WATERMARK]:
         deadline, slot = due_at[0], due_slots[0]
@@ -186,25 +255,25 @@ def _close(row, op, config, state, ask, out):  # type: ignore[no-untyped-def]
             count = _until(ring_t[slot], start, n, end)
             gone = _until(ring_t[slot], start, n, begin + config[EVERY])
         if count and config[FINAL]:
-            if counters[ROWS] == out[0].shape[0]:
+            if counters[ROWS] == out.slot.shape[0]:
                 return False
-            _write(slot, 0, count, begin, end, row, op, 1, state, ask, out)
+            _write(slot, _Window(0, count, begin, end), _Cause(row, op, final=True), state, ask, out)
         counters[DUE] = pop(due_at, due_slots, counters[DUE])
         _drop(slot, gone, config, state)
     return True
 
 
-@njit(_I8(_I4, _I8, _F8[:, ::1], _I8, _CONFIG, _STATE), cache=True, nogil=True)
-def _insert(slot, time, values, row, config, state):  # type: ignore[no-untyped-def]
+@njit
+def _insert(slot: Int32, time: int, values: Float64Matrix, row: int, config: Int64s, state: State) -> int:
     """Put a sample where it belongs among the sorted ones, after its ties; the oldest goes when there is no room."""
-    starts, held, ring, ring_t, armed, _, _, _, _, _, counters = state
+    starts, held, ring, ring_t, counters = state.starts, state.held, state.ring, state.ring_t, state.counters
     size = ring_t.shape[1]
     if held[slot] == size:
         starts[slot] = (starts[slot] + 1) % size
         held[slot] -= 1
         counters[TRUNCATED] += 1
     start, n = starts[slot], held[slot]
-    place = n
+    place: int = n
     if n and ring_t[slot, (start + n - 1) % size] > time:
         place = _until(ring_t[slot], start, n, time + 1)
     for j in range(n, place, -1):
@@ -220,67 +289,92 @@ def _insert(slot, time, values, row, config, state):  # type: ignore[no-untyped-
     deadline = time + config[GAP]
     if config[GAP] == 0:
         deadline = first_open(time, counters[WATERMARK], config) + config[SIZE]
-    if deadline + config[LATE] < armed[slot]:
+    if deadline + config[LATE] < state.armed[slot]:
         _arm(slot, deadline + config[LATE], state)
     return place
 
 
-@njit(types.void(_I4, _I8, _I8, _I8, _I8, _CONFIG, _STATE, _ASK, _OUT), cache=True, nogil=True)
-def _write_early(slot, time, place, row, op, config, state, ask, out):  # type: ignore[no-untyped-def]
+@njit
+def _write_early(slot: Int32, time: int, place: int, cause: _Cause, config: Int64s, state: State, ask: Ask, out: Out) -> None:
     """What the window of a sample has come to: of several, the one that closes first."""
-    starts, held, _, ring_t, _, _, _, _, _, _, counters = state
-    start, n, size = starts[slot], held[slot], ring_t.shape[1]
+    ring_t, start, n = state.ring_t, state.starts[slot], state.held[slot]
+    size = ring_t.shape[1]
     if config[GAP]:
         first, last = _session(ring_t[slot], start, n, place, config[GAP])
         begin, end = ring_t[slot, (start + first) % size], ring_t[slot, (start + last) % size] + config[GAP]
         count = last - first + 1
     else:
-        begin = first_open(time, counters[WATERMARK], config)
+        begin = first_open(time, state.counters[WATERMARK], config)
         end = begin + config[SIZE]
         first = _until(ring_t[slot], start, n, begin)
         count = _until(ring_t[slot], start, n, end) - first
-    _write(slot, first, count, begin, end, row, op, 0, state, ask, out)
+    _write(slot, _Window(first, count, begin, end), cause, state, ask, out)
 
 
-@njit(types.void(_I4, _I8, _STATE, _NOTES), cache=True, nogil=True)
-def _note(slot, time, state, notes):  # type: ignore[no-untyped-def]
+@njit
+def _note(slot: Int32, time: int, state: State, notes: Notes) -> None:
     """An operation that is no sample, for the changelog."""
-    counters = state[10]
+    counters = state.counters
     op = counters[OPS]
-    notes[2][op], notes[3][op], notes[4][op] = slot, time, -1
+    notes.slots[op], notes.times[op], notes.rows[op] = slot, time, -1
     counters[OPS] += 1
 
 
-@njit(_I4(_CONFIG, _STATE), cache=True, nogil=True)
-def _free_slot(config, state):  # type: ignore[no-untyped-def]
+@njit
+def _free_slot(config: Int64s, state: State) -> Int32:
     """A slot for a new key: one never used, or that of the key seen longest ago that has no open window; -1 if none."""
-    _, _, _, _, _, last, _, _, idle_last, idle_slots, counters = state
+    last, idle_last, idle_slots, counters = state.last, state.idle_last, state.idle_slots, state.counters
     if counters[USED] < config[MOST]:
+        unused: int = counters[USED]
         counters[USED] += 1
-        return counters[USED] - 1
+        return unused
     while counters[IDLE] > 0:
-        number, slot = idle_last[0], idle_slots[0]
+        slot: int = idle_slots[0]
+        number = idle_last[0]
         counters[IDLE] = pop(idle_last, idle_slots, counters[IDLE])
         if last[slot] == number:
             return slot
     return -1
 
 
-@njit(types.void(_I4, _STATE), cache=True, nogil=True)
-def _open(slot, state):  # type: ignore[no-untyped-def]
+@njit
+def _open(slot: Int32, state: State) -> None:
     """Empty a slot for another key."""
-    starts, held, _, _, armed, last, _, _, _, _, _ = state
-    starts[slot], held[slot], armed[slot], last[slot] = 0, 0, FAR, -1
+    state.starts[slot], state.held[slot], state.armed[slot], state.last[slot] = 0, 0, FAR, -1
 
 
-@njit(types.UniTuple(_I8, 2)(_I4[::1], _I8[::1], _F8[:, ::1], _I8, _CONFIG, _STATE, _ASK, _OUT), cache=True, nogil=True)
-def repeat(slots, times, values, begin, config, state, ask, out):  # type: ignore[no-untyped-def]
-    """Carry out operations from `begin` on, as `state.delta.Delta` describes them.
+@njit
+def _given(new: int, place: Int32s, holder: Int32s) -> Int32:
+    """The slot that a new key was given and still has, or -1."""
+    slot: int = place[new]
+    return slot if slot >= 0 and holder[slot] == new else -1
+
+
+@njit
+def _admit(new: int, row: int, time: int, config: Int64s, state: State, notes: Notes) -> Int32:
+    """Give a new key its slot; -1 where there is none, and the row is refused."""
+    counters, slot = state.counters, _free_slot(config, state)
+    if slot < 0:
+        notes.refused[counters[REFUSED]] = row
+        counters[REFUSED] += 1
+        if config[OWN_TIME] and counters[WATERMARK] == time:  # what it closed is closed
+            _note(-1, time, state, notes)
+        return slot
+    notes.place[new], notes.holder[slot] = slot, new
+    _note(-2 - slot, time, state, notes)
+    _open(slot, state)
+    return slot
+
+
+@njit
+def repeat(operations: Operations, begin: int, config: Int64s, state: State, ask: Ask, out: Out) -> tuple[int, int]:
+    """Carry out operations from `begin` on.
 
     Returns:
         Where it stopped and why: DONE, or FULL (called again from there, it goes on).
     """
-    last, due_at, counters = state[5], state[6], state[10]
+    slots, times, values = operations
+    last, due_at, counters = state.last, state.due_at, state.counters
     for i in range(begin, slots.shape[0]):
         slot, time = slots[i], times[i]
         if slot < -1:
@@ -298,27 +392,24 @@ def repeat(slots, times, values, begin, config, state, ask, out):  # type: ignor
     return slots.shape[0], DONE
 
 
-@njit(types.UniTuple(_I8, 2)(_I4[::1], _I8[::1], _F8[:, ::1], _I8, _CONFIG, _STATE, _ASK, _OUT, _NOTES), cache=True, nogil=True)
-def advance(slots, times, values, begin, config, state, ask, out, notes):  # type: ignore[no-untyped-def]
+@njit
+def advance(rows: Operations, begin: int, config: Int64s, state: State, ask: Ask, out: Out, notes: Notes) -> tuple[int, int]:
     """The live way: rows in the order of the log, from `begin` on. What is decided is noted as operations.
 
-    `slots` are known ones, or -1 - u for the new key number u. `place` (new keys) and `holder` (slots) are all -1 at first.
+    Their slots are known ones, or -1 - u for the new key number u. `place` and `holder` of the notes are all -1 at first.
 
     Returns:
         Where it stopped and why: DONE; FULL, CROWDED (called again from there, it goes on); MOVED (look the slots up again).
     """
-    last, due_at, counters = state[5], state[6], state[10]
-    place, holder, op_slots, op_times, op_rows = notes[0], notes[1], notes[2], notes[3], notes[4]
+    slots, times, values = rows
+    last, due_at, counters = state.last, state.due_at, state.counters
+    holder, op_slots, op_times, op_rows = notes.holder, notes.slots, notes.times, notes.rows
     for i in range(begin, slots.shape[0]):
-        slot, time, new = slots[i], times[i], -1
-        if slot >= 0:
-            if holder[slot] >= 0:
-                return i, MOVED
-        else:
-            new = -1 - slot
-            slot = place[new]
-            if slot >= 0 and holder[slot] != new:
-                slot = np.int32(-1)
+        slot, time, new = slots[i], times[i], -1 - slots[i]
+        if slot < 0:
+            slot = _given(new, notes.place, holder)
+        elif holder[slot] >= 0:
+            return i, MOVED
         if time > counters[WATERMARK] and config[OWN_TIME]:
             counters[WATERMARK] = time
         watermark = counters[WATERMARK]
@@ -327,29 +418,22 @@ def advance(slots, times, values, begin, config, state, ask, out, notes):  # typ
         end = -1 if time + config[LATE] >= watermark else _missed(slot, time, config, state)
         if end >= 0:
             late = counters[LATES]
-            notes[5][late], notes[6][late], notes[7][late] = i, watermark, end
+            notes.late[late], notes.watermarks[late], notes.ends[late] = i, watermark, end
             counters[LATES] += 1
             continue
-        if config[EACH] and counters[ROWS] == out[0].shape[0]:
+        if config[EACH] and counters[ROWS] == out.slot.shape[0]:
             return i, FULL
         if slot < 0:
             if counters[USED] >= config[MOST] and counters[IDLE] < 0:
                 return i, CROWDED
-            slot = _free_slot(config, state)
+            slot = _admit(new, i, time, config, state, notes)
             if slot < 0:
-                notes[8][counters[REFUSED]] = i
-                counters[REFUSED] += 1
-                if config[OWN_TIME] and watermark == time:  # what it closed is closed
-                    _note(-1, time, state, notes)
                 continue
-            place[new], holder[slot] = slot, new
-            _note(-2 - slot, time, state, notes)
-            _open(slot, state)
         op = counters[OPS]
         op_slots[op], op_times[op], op_rows[op] = slot, time, i
         counters[OPS] += 1
         last[slot] = counters[CLOCK] + op
         at = _insert(slot, time, values, i, config, state)
         if config[EACH]:
-            _write_early(slot, time, at, i, counters[OPS], config, state, ask, out)
+            _write_early(slot, time, at, _Cause(i, counters[OPS], final=False), config, state, ask, out)
     return slots.shape[0], DONE

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.operators.aggregates import Answers
 from streamer.operators.closing import kernels as closing
 from streamer.operators.closing.kernels import CLOCK, COUNTERS, DUE, IDLE, LATES, OPS, REFUSED, ROWS, TRUNCATED, USED, WATERMARK
 from streamer.operators.closing.spec import ClosingSpec
+from streamer.operators.rings import Operations
 from streamer.operators.samples import Results, SampleStore, tick_of
 from streamer.state.delta import TICK, Delta, opening
 from streamer.state.growth import grown, sparse
@@ -72,27 +74,27 @@ class _Output:
     def __init__(self, store: "ClosingStore", rows: int) -> None:
         fields, spec = len(store.spec.fields), store.spec
         self.results = Results.empty(spec, rows)
-        self.columns: tuple[NDArray[Any], ...] = (
-            np.empty(rows, np.int32), np.empty(rows, np.int64), np.empty(rows, np.int64), np.empty(rows, np.int64),
-            np.empty(rows, np.int64), np.empty(rows, np.bool_), self.results.count, self.results.span_us,
-            np.empty((fields, rows)), self.results.aggregates, self.results.matrix,
-        )  # fmt: skip
+        answers = Answers(self.results.count, self.results.span_us, self.results.aggregates, self.results.matrix)
+        start, end, row, op = (np.empty(rows, np.int64) for _ in range(4))
+        self.columns = closing.Out(
+            np.empty(rows, np.int32), start, end, row, op, np.empty(rows, np.bool_), np.empty((fields, rows)), answers
+        )
 
     def grow(self, store: "ClosingStore") -> None:
         """Twice the room, with what is there."""
-        rows = len(self.columns[0])
+        rows = len(self.columns.slot)
         longer = _Output(store, 2 * rows)
-        for old, new in zip(self.columns[:-1], longer.columns[:-1], strict=True):
+        for old, new in zip(_row_by_row(self.columns), _row_by_row(longer.columns), strict=True):
             new[..., :rows] = old
-        longer.columns[-1][:, :rows] = self.columns[-1]
+        longer.columns.answers.matrix[:, :rows] = self.columns.answers.matrix
         self.results, self.columns = longer.results, longer.columns
 
     def rows(self, keys: list[bytes]) -> Rows:
         """What was written, under these keys."""
-        n = len(keys)
-        _, start, end, row, _, final, count, span, newest, block, matrix = self.columns
-        results = Results(count[:, :n], span[:, :n], block[:, :, :n], matrix[:, :n])
-        return Rows(keys, row[:n], start[:n], end[:n], final[:n], newest[:, :n], results)
+        n, columns = len(keys), self.columns
+        counts, span_us, block, matrix = columns.answers
+        results = Results(counts[:, :n], span_us[:, :n], block[:, :, :n], matrix[:, :n])
+        return Rows(keys, columns.row[:n], columns.start[:n], columns.end[:n], columns.final[:n], columns.newest[:, :n], results)
 
 
 class ClosingStore(SampleStore):
@@ -168,11 +170,11 @@ class ClosingStore(SampleStore):
         self._counters[[WATERMARK, CLOCK, USED]] = self.keys.watermark, self.keys.clock, len(self.keys)
         self._counters[[TRUNCATED, ROWS, OPS, LATES, REFUSED]] = 0
 
-    def _state(self) -> tuple[Any, ...]:
+    def _state(self) -> closing.State:
         a = self.arrays
-        return (
-            a["start"], a["seen"], a["ring"], a["ring_t"], self._armed, self.keys.last, *self._due, *self._idle, self._counters,
-        )  # fmt: skip
+        return closing.State(
+            a["start"], a["seen"], a["ring"], a["ring_t"], self._armed, self.keys.last, *self._due, *self._idle, self._counters
+        )
 
     def apply(self, delta: Delta, *_: object) -> int:
         """Carry operations out, without results: a restore. Returns how many samples were dropped for want of room."""
@@ -184,7 +186,7 @@ class ClosingStore(SampleStore):
         """The watermark advances to `time_us`; with `final` there is a row for each window that closes."""
         delta = tick_of(self.spec, time_us)
         output = self._repeat(delta, final=final)
-        slots = output.columns[0][: self._counters[ROWS]]
+        slots = output.columns.slot[: self._counters[ROWS]]
         return Advanced(delta, output.rows(list(self.keys.index.names(slots))))
 
     def latest_deadline(self) -> int | None:
@@ -206,9 +208,9 @@ class ClosingStore(SampleStore):
             self._make_room(-1 - int(delta.slots.min()))
         output, config = _Output(self, _ROWS_MIN), self._config(final=final, each=False)
         self._begin()
-        at = 0
+        operations, at = Operations(delta.slots, delta.times, delta.values), 0
         while at < len(delta.slots):
-            at, _ = closing.repeat(delta.slots, delta.times, delta.values, at, config, self._state(), self.asked, output.columns)
+            at, _ = closing.repeat(operations, at, config, self._state(), self.asked, output.columns)
             if at < len(delta.slots):
                 output.grow(self)
         opened = delta.slots[delta.slots < TICK]
@@ -246,13 +248,10 @@ class ClosingStore(SampleStore):
             slots, new = self.keys.find(keys[at:])
             slots = np.concatenate([np.full(at, -1, np.int32), slots])
             self._make_room(min(len(self.keys) + new, max(self.keys_max, len(self.keys))))
-            place = np.full(new, -1, np.int32)
+            rows, columns = Operations(slots, times, values), notes.columns(np.full(new, -1, np.int32), self._holder)
             why = closing.FULL
             while at < n and why != closing.MOVED:
-                at, why = closing.advance(
-                    slots, times, values, at, config, self._state(), self.asked, output.columns,
-                    (place, self._holder, *notes.columns),
-                )  # fmt: skip
+                at, why = closing.advance(rows, at, config, self._state(), self.asked, output.columns, columns)
                 if why == closing.FULL:
                     output.grow(self)
                 elif why == closing.CROWDED:
@@ -270,7 +269,7 @@ class ClosingStore(SampleStore):
     def _names(self, keys: list[bytes], notes: "_Notes", output: _Output, written: int, named: int) -> list[bytes]:
         """Keys of the results from number `named` on; a slot changes hands where the operations from `written` on say so."""
         ops, rows = int(self._counters[OPS]), int(self._counters[ROWS])
-        slots, moments = output.columns[0][named:rows], output.columns[4][named:rows]
+        slots, moments = output.columns.slot[named:rows], output.columns.op[named:rows]
         opened = written + np.flatnonzero(notes.slots[written:ops] < TICK)
         given = opening(notes.slots[opened])
         self._holder[given] = -1
@@ -289,6 +288,11 @@ class ClosingStore(SampleStore):
         self._rebuild()
 
 
+def _row_by_row(out: closing.Out) -> list[NDArray[Any]]:
+    """Columns whose last axis is that of the rows: all but the matrix."""
+    return [*out[:-1], *out.answers[:-1]]
+
+
 class _Notes:
     """Room for what rows lead to: at most two operations each, the slot and the sample."""
 
@@ -297,10 +301,11 @@ class _Notes:
         self.times, self.rows = np.empty(2 * rows, np.int64), np.empty(2 * rows, np.int64)
         self.late, self.watermarks, self.ends, self.refused = (np.empty(rows, np.int64) for _ in range(4))
 
-    @property
-    def columns(self) -> tuple[NDArray[Any], ...]:
-        """As the kernel takes them."""
-        return self.slots, self.times, self.rows, self.late, self.watermarks, self.ends, self.refused
+    def columns(self, place: NDArray[np.int32], holder: NDArray[np.int32]) -> closing.Notes:
+        """As the kernel takes them, with who holds which slot."""
+        return closing.Notes(
+            place, holder, self.slots, self.times, self.rows, self.late, self.watermarks, self.ends, self.refused
+        )
 
     def delta(self, keys: list[bytes], values: NDArray[np.float64], operations: int) -> Delta:
         """The first operations as a delta."""
