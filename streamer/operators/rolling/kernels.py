@@ -5,54 +5,83 @@ What is asked is laid out in columns, one per look-back and field: column = look
 Signatures are eager and cached: importing this module compiles once per machine (NUMBA_CACHE_DIR moves the cache).
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
-from streamer.operators.aggregates import FIRST, NEED_MATRIX, NEED_ORDER, aggregate, in_order
-from streamer.operators.rings import straight, unroll
-from streamer.state.kernel_cache import njit
+from streamer.operators.aggregates import FIRST, NEED_MATRIX, NEED_ORDER, Answers, Ask, aggregate, in_order
+from streamer.operators.rings import Operations, straight, unroll
+from streamer.state.compiled import Float64Cube, Float64Matrix, Float64s, Int64Matrix, Int64s, njit
 
 
-@njit(
-    "void(float64[::1], int64, int64, uint8, float64[::1], float64[::1], float64[:, :, ::1], int64, int64)",
-    cache=True,
-    nogil=True,
-)
-def _run(ring, oldest, n, need, quantiles, scratch, out, column, row):  # type: ignore[no-untyped-def]
-    """Aggregate n samples of a ring from `oldest` on, in their order."""
-    samples = straight(ring, oldest, n, scratch)
-    aggregate(samples, n, need, out, column, row)
-    if need & NEED_ORDER:
-        in_order(samples, n, quantiles, scratch, out, column, row)
+class CountRings(NamedTuple):
+    """Samples of each key, the newest at place (seen - 1) % samples.
 
-
-@njit(
-    "void(int32[::1], int64[::1], float64[:, ::1], int64[::1], int64[::1], int64[::1], float64[:, :, ::1], int64[:, ::1],"
-    " uint8[::1], float64[:, ::1], int64[::1], int64[:, ::1], int64[:, ::1], float64[:, :, ::1], float64[:, :, ::1])",
-    cache=True,
-    nogil=True,
-)
-def roll_by_count(  # type: ignore[no-untyped-def]
-    slots, times, values, rows, looks, seen, ring, ring_t, needs, quantiles, places, out_n, out_span, out, matrix
-):
-    """Append each row to its key's ring and aggregate the last samples of that key in log order.
-
-    Args:
-        slots: (n,) place of each row's key in the store.
-        times: (n,) event times, microseconds.
-        values: (fields, n) samples.
-        rows: (n,) where results go; empty to advance the state only (a restore).
-        looks: (looks,) samples per look-back, none more than a ring has.
+    Attributes:
         seen: (keys,) samples ever appended to a key.
         ring: (keys, fields, samples).
         ring_t: (keys, samples) event times, or (keys, 0) when nobody asks for a rate.
-        needs: (columns,) NEED_ bits.
-        quantiles: (columns, q) asked of each column, NaN where it has fewer.
-        places: (columns,) which matrix a column fills.
-        out_n: (looks, batch) samples in the window.
-        out_span: (looks, batch) event time between oldest and newest sample, microseconds.
-        out: (columns, AGGREGATE_ROWS + q, batch).
-        matrix: (matrices, batch, samples).
     """
+
+    seen: Int64s
+    ring: Float64Cube
+    ring_t: Int64Matrix
+
+
+class TimeRings(NamedTuple):
+    """Samples of each key, sorted by event time, ties in log order.
+
+    Attributes:
+        starts, held: (keys,) place of the oldest, and how many there are.
+        ring: (keys, fields, samples).
+        ring_t: (keys, samples) event times.
+    """
+
+    starts: Int64s
+    held: Int64s
+    ring: Float64Cube
+    ring_t: Int64Matrix
+
+
+class _Row(NamedTuple):
+    """An event of a key whose samples begin at `start`: its own has a `place` among them, unless it is not `stored`.
+
+    `source` is where it stands in the input, `row` where its answers go.
+    """
+
+    time: int
+    start: int
+    place: int
+    stored: bool
+    source: int
+    row: int
+
+
+@njit
+def _run(ring: Float64s, oldest: int, n: int, column: int, row: int, ask: Ask, scratch: Float64s, block: Float64Cube) -> None:
+    """Aggregate n samples of a ring from `oldest` on, in their order."""
+    samples, need = straight(ring, oldest, n, scratch), ask.needs[column]
+    aggregate(samples, n, need, block, column, row)
+    if need & NEED_ORDER:
+        in_order(samples, n, ask.quantiles[column], scratch, block, column, row)
+
+
+@njit
+def roll_by_count(operations: Operations, rows: Int64s, looks: Int64s, rings: CountRings, ask: Ask, answers: Answers) -> None:
+    """Append each row to its key's ring and aggregate the last samples of that key in log order.
+
+    Args:
+        operations: samples alone.
+        rows: (n,) where answers go; empty to advance the state only (a restore).
+        looks: (looks,) samples per look-back, none more than a ring has.
+        rings: where they go.
+        ask: of each column.
+        answers: of each row.
+    """
+    slots, times, values = operations
+    seen, ring, ring_t = rings
+    needs, places = ask.needs, ask.places
+    counts, span_us, block, matrix = answers
     fields, size = ring.shape[1], ring.shape[2]
     keeps_time = ring_t.shape[1] > 0
     scratch = np.empty(size)
@@ -73,24 +102,24 @@ def roll_by_count(  # type: ignore[no-untyped-def]
             oldest = place + 1 - n
             if oldest < 0:
                 oldest += size
-            out_n[look, row] = n
+            counts[look, row] = n
             if keeps_time:
-                out_span[look, row] = times[i] - ring_t[slot, oldest]
+                span_us[look, row] = times[i] - ring_t[slot, oldest]
             for f in range(fields):
                 column = look * fields + f
                 need = needs[column]
-                out[column, FIRST, row] = ring[slot, f, oldest]
+                block[column, FIRST, row] = ring[slot, f, oldest]
                 if need & NEED_MATRIX:
                     unroll(ring[slot, f], oldest, n, matrix[places[column], row])
                 # A full ring has no end: its samples are taken as they lie.
                 if n == size and need & NEED_ORDER == 0:
-                    aggregate(ring[slot, f], n, need, out, column, row)
+                    aggregate(ring[slot, f], n, need, block, column, row)
                 else:
-                    _run(ring[slot, f], oldest, n, need, quantiles[column], scratch, out, column, row)
+                    _run(ring[slot, f], oldest, n, column, row, ask, scratch, block)
 
 
-@njit("int64(int64[::1], int64, int64, int64)", cache=True, nogil=True)
-def _later_than(ring_t, start, held, time):  # type: ignore[no-untyped-def]
+@njit
+def _later_than(ring_t: Int64s, start: int, held: int, time: int) -> int:
     """How many of the sorted times are at most `time`: the place of the first later one, halving the distance."""
     size = ring_t.shape[0]
     low, high = 0, held
@@ -106,8 +135,8 @@ def _later_than(ring_t, start, held, time):  # type: ignore[no-untyped-def]
     return low
 
 
-@njit("void(int64[::1], float64[:, ::1], int64, int64, int64)", cache=True, nogil=True)
-def _shift(ring_t, ring, first, count, step):  # type: ignore[no-untyped-def]
+@njit
+def _shift(ring_t: Int64s, ring: Float64Matrix, first: int, count: int, step: int) -> None:
     """Move `count` samples from ring place `first` on by one place, up or down, to open a gap."""
     size, fields = ring_t.shape[0], ring.shape[0]
     source = first if step < 0 else first + count - 1
@@ -127,8 +156,8 @@ def _shift(ring_t, ring, first, count, step):  # type: ignore[no-untyped-def]
         source -= step
 
 
-@njit("int64(int64[::1], float64[:, ::1], int64, int64, int64)", cache=True, nogil=True)
-def _open_gap(ring_t, ring, start, held, place):  # type: ignore[no-untyped-def]
+@njit
+def _open_gap(ring_t: Int64s, ring: Float64Matrix, start: int, held: int, place: int) -> int:
     """Open a gap before the sample at `place` by moving the older or the younger ones, whichever are fewer.
 
     Returns:
@@ -142,61 +171,52 @@ def _open_gap(ring_t, ring, start, held, place):  # type: ignore[no-untyped-def]
     return start - 1 if start else size - 1
 
 
-@njit(
-    "void(int64[::1], int64, int64, int64, boolean, int64[::1], float64[:, ::1], float64[:, ::1], int64, uint8[::1],"
-    " float64[:, ::1], int64[::1], int64, float64[::1], int64[:, ::1], int64[:, ::1], float64[:, :, ::1], float64[:, :, ::1])",
-    cache=True,
-    nogil=True,
-)
-def _look_back(  # type: ignore[no-untyped-def]
-    looks, time, start, place, stored, ring_t, ring, values, i, needs, quantiles, places, row, scratch, out_n, out_span, out,
-    matrix,
-):  # fmt: skip
+@njit
+def _look_back(
+    looks: Int64s, event: _Row, ring_t: Int64s, ring: Float64Matrix, values: Float64Matrix, ask: Ask, scratch: Float64s,
+    answers: Answers,
+) -> None:  # fmt: skip
     """Aggregate the samples of one key in (time - look, time], the one at `place` being the newest of them."""
     fields, size = ring.shape
+    time, start, place, stored, source, row = event
+    needs, quantiles, places = ask
+    counts, span_us, block, matrix = answers
     for look in range(looks.shape[0]):
         since = time - looks[look]
         first = place
         if stored:
             first = 0 if ring_t[start] > since else _later_than(ring_t, start, place, since)
         n, begin = place - first + 1, (start + first) % size
-        out_n[look, row] = n
-        out_span[look, row] = time - ring_t[begin] if stored else 0
+        counts[look, row] = n
+        span_us[look, row] = time - ring_t[begin] if stored else 0
         for f in range(fields):
             column = look * fields + f
             need = needs[column]
             if stored:
                 samples = straight(ring[f], begin, n, scratch)
             else:  # older than everything a full ring holds: it stands alone
-                scratch[0] = values[f, i]
+                scratch[0] = values[f, source]
                 samples = scratch[:1]
-            out[column, FIRST, row] = samples[0]
-            aggregate(samples, n, need, out, column, row)
+            block[column, FIRST, row] = samples[0]
+            aggregate(samples, n, need, block, column, row)
             if need & NEED_MATRIX:
                 unroll(samples, 0, n, matrix[places[column], row])
             if need & NEED_ORDER:
-                in_order(samples, n, quantiles[column], scratch, out, column, row)
+                in_order(samples, n, quantiles[column], scratch, block, column, row)
 
 
-@njit(
-    "int64(int32[::1], int64[::1], float64[:, ::1], int64[::1], int64[::1], int64[::1], int64[::1], float64[:, :, ::1],"
-    " int64[:, ::1], uint8[::1], float64[:, ::1], int64[::1], int64[:, ::1], int64[:, ::1], float64[:, :, ::1],"
-    " float64[:, :, ::1])",
-    cache=True,
-    nogil=True,
-)
-def roll_by_time(  # type: ignore[no-untyped-def]
-    slots, times, values, rows, looks, starts, held, ring, ring_t, needs, quantiles, places, out_n, out_span, out, matrix
-):
+@njit
+def roll_by_time(operations: Operations, rows: Int64s, looks: Int64s, rings: TimeRings, ask: Ask, answers: Answers) -> int:
     """Insert each row by event time and aggregate its key's samples in (time - look, time], for every look-back.
 
     The ring of a key is kept sorted by event time, ties in log order; when it is full the oldest sample goes.
-    Arguments as for `roll_by_count`, with `looks` in microseconds, and `starts` and `held` (keys,): first place and number
-    of samples held.
+    Arguments as for `roll_by_count`, with `looks` in microseconds.
 
     Returns:
         How many windows lost samples that were still inside the widest look-back.
     """
+    slots, times, values = operations
+    starts, held, ring, ring_t = rings
     fields, size = ring.shape[1], ring.shape[2]
     scratch = np.empty(size)
     widest = looks.max()
@@ -222,8 +242,6 @@ def roll_by_time(  # type: ignore[no-untyped-def]
             starts[slot], held[slot] = start, n + 1
         if rows.shape[0] == 0:
             continue
-        _look_back(
-            looks, time, start, place, stored, ring_t[slot], ring[slot], values, i, needs, quantiles, places, rows[i],
-            scratch, out_n, out_span, out, matrix,
-        )  # fmt: skip
+        event = _Row(time, start, place, stored, i, rows[i])
+        _look_back(looks, event, ring_t[slot], ring[slot], values, ask, scratch, answers)
     return truncated

@@ -8,10 +8,26 @@ The cells of a key are a ring: pane p, which is the time p * resolution to (p + 
 the newest pane of the key says which one a cell holds.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
-from streamer.operators.aggregates import FIRST, MAX, MEAN, MIN, NEED_FIRST, NEED_RANGE, NEED_STD, NEED_SUM, STD, SUM
-from streamer.state.kernel_cache import njit
+from streamer.operators.aggregates import (
+    FIRST,
+    MAX,
+    MEAN,
+    MIN,
+    NEED_FIRST,
+    NEED_RANGE,
+    NEED_STD,
+    NEED_SUM,
+    STD,
+    SUM,
+    Answers,
+    Ask,
+)
+from streamer.operators.rings import Operations
+from streamer.state.compiled import Bytes, Float64Cube, Float64Matrix, Float64s, Int32, Int64Matrix, Int64s, Uint8, njit
 
 # What a pane keeps of a field, as far as it is asked for; MIDDLE is (EXCESS + LOST) / n. An empty cell holds what changes
 # nothing, so that reading passes over it without a question.
@@ -19,11 +35,37 @@ BASE, EXCESS, LOST, SQUARES, MIDDLE, LOW, HIGH, OLDEST = 0, 1, 2, 3, 4, 5, 6, 7
 PARTS = 8
 
 
-@njit("void(float64, boolean, boolean, float64, int64[::1], int64, float64[:, ::1])", cache=True, nogil=True)
-def _add(value, fresh, first, n, at, cell, parts):  # type: ignore[no-untyped-def]
-    """Add a value to a pane, the n-th; `first` when it is the earliest in event time so far."""
+class Panes(NamedTuple):
+    """What is kept of each key.
+
+    Attributes:
+        resolution: width of a pane, microseconds.
+        ends: (keys,) the pane after the newest of a key.
+        n: (keys, panes) samples in each cell.
+        first_t: (keys, panes) earliest event time in it, or (keys, 0) when nobody asks for the first sample.
+        parts: (keys, parts, panes) of the fields.
+    """
+
+    resolution: int
+    ends: Int64s
+    n: Float64Matrix
+    first_t: Int64Matrix
+    parts: Float64Cube
+
+
+class _Cells(NamedTuple):
+    """So many cells from `start` on, with so many samples in all."""
+
+    start: int
+    cells: int
+    samples: float
+
+
+@njit
+def _add(value: float, n: float, oldest: int, at: Int64s, cell: int, parts: Float64Matrix) -> None:
+    """Add a value to a pane, the n-th; the earliest in event time so far goes to `oldest` too, others have -1 there."""
     if at[BASE] >= 0:
-        if fresh:
+        if n == 1:
             parts[at[BASE], cell] = value
         more, excess = value - parts[at[BASE], cell], parts[at[EXCESS], cell]
         total = excess + more
@@ -36,12 +78,12 @@ def _add(value, fresh, first, n, at, cell, parts):  # type: ignore[no-untyped-de
     if at[LOW] >= 0:
         parts[at[LOW], cell] = min(parts[at[LOW], cell], value)
         parts[at[HIGH], cell] = max(parts[at[HIGH], cell], value)
-    if at[OLDEST] >= 0 and first:
-        parts[at[OLDEST], cell] = value
+    if oldest >= 0:
+        parts[oldest, cell] = value
 
 
-@njit("float64(float64[::1], int64, int64)", cache=True, nogil=True)
-def _count(n, begin, end):  # type: ignore[no-untyped-def]
+@njit
+def _count(n: Float64s, begin: int, end: int) -> float:
     """Samples in the cells from `begin` to `end`."""
     a = b = c = d = 0.0
     whole = end - (end - begin) % 4
@@ -55,8 +97,8 @@ def _count(n, begin, end):  # type: ignore[no-untyped-def]
     return (a + b) + (c + d)
 
 
-@njit("float64(float64[::1], float64[:, ::1], int64[::1], float64, int64, int64)", cache=True, nogil=True)
-def _differences(n, parts, at, base, begin, end):  # type: ignore[no-untyped-def]
+@njit
+def _differences(n: Float64s, parts: Float64Matrix, at: Int64s, base: float, begin: int, end: int) -> float:
     """Sum of what the samples in the cells from `begin` to `end` differ from `base`."""
     bases, excess, lost = parts[at[BASE]], parts[at[EXCESS]], parts[at[LOST]]
     a = b = c = d = 0.0
@@ -71,8 +113,8 @@ def _differences(n, parts, at, base, begin, end):  # type: ignore[no-untyped-def
     return (a + b) + (c + d)
 
 
-@njit("float64(float64[::1], float64[:, ::1], int64[::1], float64, float64, int64, int64)", cache=True, nogil=True)
-def _squares(n, parts, at, base, mean, begin, end):  # type: ignore[no-untyped-def]
+@njit
+def _squares(n: Float64s, parts: Float64Matrix, at: Int64s, base: float, mean: float, begin: int, end: int) -> float:
     """Squares around base + mean in the cells from `begin` to `end`; n * x * x, as n * (x * x) may be 0 times infinity."""
     bases, middle, squares = parts[at[BASE]], parts[at[MIDDLE]], parts[at[SQUARES]]
     a = b = c = d = 0.0
@@ -90,8 +132,8 @@ def _squares(n, parts, at, base, mean, begin, end):  # type: ignore[no-untyped-d
     return (a + b) + (c + d)
 
 
-@njit("UniTuple(float64, 2)(float64[:, ::1], int64[::1], int64, int64)", cache=True, nogil=True)
-def _range(parts, at, begin, end):  # type: ignore[no-untyped-def]
+@njit
+def _range(parts: Float64Matrix, at: Int64s, begin: int, end: int) -> tuple[float, float]:
     lows, highs = parts[at[LOW]], parts[at[HIGH]]
     low, high = np.inf, -np.inf
     for j in range(begin, end):
@@ -100,49 +142,51 @@ def _range(parts, at, begin, end):  # type: ignore[no-untyped-def]
     return low, high
 
 
-@njit(
-    "void(float64[::1], float64[:, ::1], int64[::1], int64, int64, float64, uint8, float64[:, :, ::1], int64, int64)",
-    cache=True,
-    nogil=True,
-)
-def _combine(n, parts, at, start, cells, count, need, out, column, row):  # type: ignore[no-untyped-def]
-    """What so many cells from `start` on, which has samples, come to for one field; `count` samples in all.
+@njit
+def _combine(
+    cells: _Cells, n: Float64s, parts: Float64Matrix, at: Int64s, need: Uint8, block: Float64Cube, column: int, row: int
+) -> None:
+    """What cells, of which the first has samples, come to for one field.
 
     Two passes, as over samples: first the mean, relative to the oldest base, then the squares around it. The ring is read in
     two runs, up to its end and on from its beginning.
     """
-    panes = n.shape[0]
-    end, rest = min(start + cells, panes), max(start + cells - panes, 0)
+    panes, start, count = n.shape[0], cells.start, cells.samples
+    end, rest = min(start + cells.cells, panes), max(start + cells.cells - panes, 0)
     if need & (NEED_SUM | NEED_STD):
         base = parts[at[BASE], start]
         excess = _differences(n, parts, at, base, start, end) + _differences(n, parts, at, base, 0, rest)
         mean = excess / count
-        out[column, SUM, row] = count * base + excess
-        out[column, MEAN, row] = base + mean
+        block[column, SUM, row] = count * base + excess
+        block[column, MEAN, row] = base + mean
         if need & NEED_STD:
             squares = _squares(n, parts, at, base, mean, start, end) + _squares(n, parts, at, base, mean, 0, rest)
-            out[column, STD, row] = np.sqrt(squares / count)
+            block[column, STD, row] = np.sqrt(squares / count)
     if need & NEED_RANGE:
         low, high = _range(parts, at, start, end)
         more_low, more_high = _range(parts, at, 0, rest)
-        out[column, MIN, row], out[column, MAX, row] = min(low, more_low), max(high, more_high)
+        block[column, MIN, row], block[column, MAX, row] = min(low, more_low), max(high, more_high)
     if need & NEED_FIRST:
-        out[column, FIRST, row] = parts[at[OLDEST], start]
+        block[column, FIRST, row] = parts[at[OLDEST], start]
 
 
-@njit("void(float64, uint8, float64[:, :, ::1], int64, int64)", cache=True, nogil=True)
-def _alone(value, need, out, column, row):  # type: ignore[no-untyped-def]
-    """The window of one sample."""
-    if need & (NEED_SUM | NEED_STD):
-        out[column, SUM, row] = out[column, MEAN, row] = value
-        out[column, STD, row] = 0.0
-    if need & NEED_RANGE:
-        out[column, MIN, row] = out[column, MAX, row] = value
-    out[column, FIRST, row] = value
+@njit
+def _alone(values: Float64Matrix, i: int, look: int, row: int, needs: Bytes, block: Float64Cube) -> None:
+    """The window of one sample, column i of `values`."""
+    fields = values.shape[0]
+    for f in range(fields):
+        column, value = look * fields + f, values[f, i]
+        need = needs[column]
+        if need & (NEED_SUM | NEED_STD):
+            block[column, SUM, row] = block[column, MEAN, row] = value
+            block[column, STD, row] = 0.0
+        if need & NEED_RANGE:
+            block[column, MIN, row] = block[column, MAX, row] = value
+        block[column, FIRST, row] = value
 
 
-@njit("boolean(int64, int64[::1], int64, float64[::1], float64[:, ::1], int64[:, ::1])", cache=True, nogil=True)
-def _admit(pane, ends, slot, n, parts, at):  # type: ignore[no-untyped-def]
+@njit
+def _admit(pane: int, ends: Int64s, slot: Int32, n: Float64s, parts: Float64Matrix, at: Int64Matrix) -> bool:
     """Make room for a pane: the cells of newer ones are emptied first. False when it is older than all that are kept."""
     panes = n.shape[0]
     for later in range(max(ends[slot], pane - panes + 1), pane + 1):
@@ -154,48 +198,43 @@ def _admit(pane, ends, slot, n, parts, at):  # type: ignore[no-untyped-def]
             if at[f, LOW] >= 0:
                 parts[at[f, LOW], cell], parts[at[f, HIGH], cell] = np.inf, -np.inf
     ends[slot] = max(ends[slot], pane + 1)
-    return pane >= ends[slot] - panes
+    kept: bool = pane >= ends[slot] - panes
+    return kept
 
 
-@njit(
-    "void(int32[::1], int64[::1], float64[:, ::1], int64[::1], int64[::1], int64, int64[::1], float64[:, ::1], int64[:, ::1],"
-    " float64[:, :, ::1], int64[:, ::1], uint8[::1], int64[:, ::1], int64[:, ::1], float64[:, :, ::1])",
-    cache=True,
-    nogil=True,
-)
-def roll_panes(  # type: ignore[no-untyped-def]
-    slots, times, values, rows, looks, resolution, ends, n, first_t, parts, at, needs, out_n, out_span, out
-):
+@njit
+def roll_panes(
+    operations: Operations, rows: Int64s, looks: Int64s, kept: Panes, at: Int64Matrix, ask: Ask, answers: Answers
+) -> None:
     """Add each row to the pane of its time and put its key's look-backs together from panes.
 
-    Arguments as for `kernels.roll_by_count`, with `looks` in panes and `resolution` the width of one in microseconds.
-    `ends` (keys,) is the pane after the newest of a key, `n` (keys, panes) the samples in each cell, `first_t` (keys, panes)
-    the earliest event time in it, or (keys, 0) when nobody asks for the first sample. `parts` (keys, parts, panes) is what
-    is kept of the fields, `at` (fields, PARTS) the place of each part of a field, or -1.
+    Arguments as for `kernels.roll_by_count`, with `looks` in panes and `at` (fields, PARTS) the place of each part of a
+    field, or -1.
     """
+    slots, times, values = operations
+    resolution, ends, n, first_t, parts = kept
+    needs, block, counts, span_us = ask.needs, answers.block, answers.counts, answers.span_us
     fields, panes = at.shape[0], n.shape[1]
     for i in range(slots.shape[0]):
         slot, pane = slots[i], times[i] // resolution
         stored = _admit(pane, ends, slot, n[slot], parts[slot], at)
         if stored:
             cell = pane % panes
-            fresh = n[slot, cell] == 0
             first = False
             if first_t.shape[1]:
-                first = fresh or times[i] < first_t[slot, cell]
+                first = n[slot, cell] == 0 or times[i] < first_t[slot, cell]
                 if first:
                     first_t[slot, cell] = times[i]
             n[slot, cell] += 1
             for f in range(fields):
-                _add(values[f, i], fresh, first, n[slot, cell], at[f], cell, parts[slot])
+                _add(values[f, i], n[slot, cell], at[f, OLDEST] if first else -1, at[f], cell, parts[slot])
         if rows.shape[0] == 0:
             continue
         row = rows[i]
         for look in range(looks.shape[0]):
             if not stored:  # its pane is gone: it stands alone
-                out_n[look, row], out_span[look, row] = 1, 0
-                for f in range(fields):
-                    _alone(values[f, i], needs[look * fields + f], out, look * fields + f, row)
+                counts[look, row], span_us[look, row] = 1, 0
+                _alone(values, i, look, row, needs, block)
                 continue
             # Panes that have left are gone for late rows too, whether or not their cells are taken already.
             oldest = max(pane - looks[look] + 1, ends[slot] - panes, 0)
@@ -203,9 +242,9 @@ def roll_panes(  # type: ignore[no-untyped-def]
                 oldest += 1
             start, cells = oldest % panes, pane + 1 - oldest
             count = _count(n[slot], start, min(start + cells, panes)) + _count(n[slot], 0, max(start + cells - panes, 0))
-            out_n[look, row] = count
+            counts[look, row] = count
             if first_t.shape[1]:
-                out_span[look, row] = times[i] - first_t[slot, start]
+                span_us[look, row] = times[i] - first_t[slot, start]
             for f in range(fields):
                 column = look * fields + f
-                _combine(n[slot], parts[slot], at[f], start, cells, count, needs[column], out, column, row)
+                _combine(_Cells(start, cells, count), n[slot], parts[slot], at[f], needs[column], block, column, row)

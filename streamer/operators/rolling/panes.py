@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from streamer.operators import aggregates
 from streamer.operators.explained import listed
+from streamer.operators.rings import Operations
 from streamer.operators.rolling import pane_kernels
 from streamer.operators.rolling.store import RollingSpec, RollingStore
-from streamer.operators.samples import Results
 from streamer.state.bounds import TIME_US_MAX, Damaged, within
 from streamer.state.keyed_store import FIRST_CAPACITY, KEY_OVERHEAD_BYTES
 
@@ -94,15 +94,10 @@ class PaneStore(RollingStore):
         if not within(arrays["end"], -TIME_US_MAX, TIME_US_MAX):
             raise Damaged("its panes are of no time there is")
 
-    def _roll(
-        self, slots: NDArray[np.int32], times: NDArray[np.int64], values: NDArray[np.float64], rows: NDArray[np.int64],
-        room: Results,
-    ) -> int:  # fmt: skip
+    def _roll(self, operations: Operations, rows: NDArray[np.int64], answers: aggregates.Answers) -> int:
         end, n, first_t, parts = (self.arrays[name] for name in ("end", "n", "first_t", "parts"))
-        pane_kernels.roll_panes(
-            slots, times, values, rows, self._panes, self.spec.window.resolution_us, end, n, first_t, parts, self._places,
-            self.asked[0], room.count, room.span_us, room.aggregates,
-        )  # fmt: skip
+        kept = pane_kernels.Panes(self.spec.window.resolution_us, end, n, first_t, parts)
+        pane_kernels.roll_panes(operations, rows, self._panes, kept, self._places, self.asked, answers)
         return 0
 
     @property

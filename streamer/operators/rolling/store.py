@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.operators.aggregates import Answers
+from streamer.operators.rings import Operations
 from streamer.operators.rolling import kernels
 from streamer.operators.samples import Results, SampleSpec, SampleStore, tick_of
 from streamer.state.delta import Delta, merge
@@ -106,6 +108,8 @@ class RollingStore(SampleStore):
             How many windows lost samples that were still inside their span.
         """
         self.upstreams.apply(delta.upstreams)
+        room = results or _NOWHERE
+        answers = Answers(room.count, room.span_us, room.aggregates, room.matrix)
         truncated = start = written = 0
         while start < len(delta.slots):
             end, samples, emptied = self.keys.enter(delta, start)
@@ -113,27 +117,17 @@ class RollingStore(SampleStore):
             if len(emptied):
                 self._empty(emptied)
             if samples == len(delta.slots):
-                return self._roll(delta.slots, delta.times, delta.values, rows, results or _NOWHERE)
-            part = _samples(delta, start, end)
-            truncated += self._roll(*part, rows[written : written + samples], results or _NOWHERE)
+                return self._roll(Operations(delta.slots, delta.times, delta.values), rows, answers)
+            truncated += self._roll(_samples(delta, start, end), rows[written : written + samples], answers)
             start, written = end, written + samples
         return truncated
 
-    def _roll(
-        self, slots: NDArray[np.int32], times: NDArray[np.int64], values: NDArray[np.float64], rows: NDArray[np.int64],
-        room: Results,
-    ) -> int:  # fmt: skip
+    def _roll(self, operations: Operations, rows: NDArray[np.int64], answers: Answers) -> int:
         seen, start, ring, ring_t = (self.arrays[name] for name in ("seen", "start", "ring", "ring_t"))
         if self.spec.window.by_time:
-            truncated: int = kernels.roll_by_time(
-                slots, times, values, rows, self._looks, start, seen,
-                ring, ring_t, *self.asked, room.count, room.span_us, room.aggregates, room.matrix,
-            )  # fmt: skip
-            return truncated
-        kernels.roll_by_count(
-            slots, times, values, rows, self._looks, seen,
-            ring, ring_t, *self.asked, room.count, room.span_us, room.aggregates, room.matrix,
-        )  # fmt: skip
+            by_time = kernels.TimeRings(start, seen, ring, ring_t)
+            return kernels.roll_by_time(operations, rows, self._looks, by_time, self.asked, answers)
+        kernels.roll_by_count(operations, rows, self._looks, kernels.CountRings(seen, ring, ring_t), self.asked, answers)
         return 0
 
     def _empty(self, slots: NDArray[np.int32]) -> None:
@@ -142,11 +136,11 @@ class RollingStore(SampleStore):
                 array[slots] = 0
 
 
-def _samples(delta: Delta, start: int, end: int) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.float64]]:
-    """Slots, times and values of the samples among rows `start` to `end`."""
+def _samples(delta: Delta, start: int, end: int) -> Operations:
+    """The samples among rows `start` to `end`."""
     kept = start + np.flatnonzero(delta.slots[start:end] >= 0)
     # Columns picked from a matrix come back column by column; the kernels take them row by row.
-    return delta.slots[kept], delta.times[kept], np.ascontiguousarray(delta.values[:, kept])
+    return Operations(delta.slots[kept], delta.times[kept], np.ascontiguousarray(delta.values[:, kept]))
 
 
 _NOWHERE = Results(np.empty((0, 0), np.int64), np.empty((0, 0), np.int64), np.empty((0, 0, 0)), np.empty((0, 0, 0)))
