@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.operators.aggregates import AGGREGATE_ROWS
+from streamer.operators.aggregates import AGGREGATE_ROWS, Answers, Ask
 from streamer.operators.join import kernels as joining
 from streamer.operators.join.rows import HIDDEN, OFFSET
 from streamer.operators.join.spec import JoinSpec, Looks
+from streamer.operators.rings import Operations
 from streamer.state.bounds import Damaged, check_arrays, check_names, shape_of, size_of, within
 from streamer.state.delta import TICK, Delta, merge
 from streamer.state.growth import grown, grown_capacity
@@ -80,30 +81,30 @@ class JoinStore:
     ends: NDArray[np.int64] = field(init=False)
     queues: dict[str, NDArray[Any]] = field(init=False)
     _looks: Looks = field(init=False)
-    _widths: NDArray[np.int64] = field(init=False)
-    _layout: NDArray[np.int64] = field(init=False)
+    _streams: joining.Streams = field(init=False)
 
     def __post_init__(self) -> None:
         spec = self.spec
         self.keys = Keys(self.keys_max, 0, spec.own_time)
-        self._looks, self._widths, self._layout = spec.looks(), spec.widths(), spec.layout()
+        self._looks, self._streams = spec.looks(), _streams(spec)
         self._empty()
 
     def _empty(self) -> None:
         streams, capacity = len(self.spec.streams), min(_FIRST_CAPACITY, self.keys_max)
+        samples, fields = self._streams.layout[:, 0], self._streams.layout[:, 1]
         self.newest = np.full(streams, NEVER)
         self.arrays = {
             "waiting": np.zeros(capacity, np.int64),
             "start": np.zeros((capacity, streams), np.int64),
             "held": np.zeros((capacity, streams), np.int64),
-            "ring_t": np.zeros((capacity, int(self._layout[:, 0].sum())), np.int64),
-            "ring": np.zeros((capacity, int((self._layout[:, 0] * self._layout[:, 1]).sum()))),
+            "ring_t": np.zeros((capacity, int(samples.sum())), np.int64),
+            "ring": np.zeros((capacity, int((samples * fields).sum()))),
         }
         self.ends = np.zeros((streams, 2), np.int64)
         self.queues = {
             "time": np.zeros((streams, _FIRST_CAPACITY), np.int64),
             "slot": np.zeros((streams, _FIRST_CAPACITY), np.int32),
-            "values": np.zeros((streams, _FIRST_CAPACITY, int(self._widths.max()))),
+            "values": np.zeros((streams, _FIRST_CAPACITY, int(self._streams.widths.max()))),
         }
 
     def __len__(self) -> int:
@@ -210,24 +211,23 @@ class JoinStore:
             self._make_room(end - start)
             whole = end - start == len(delta.slots)
             values = delta.values if whole else np.ascontiguousarray(delta.values[:, start:end])
-            joining.arrive(
-                delta.slots[start:end], delta.times[start:end], values, self._widths, self.ends, self.queues["time"],
-                self.queues["slot"], self.queues["values"], self.newest, self.arrays["waiting"],
-            )  # fmt: skip
+            operations = Operations(delta.slots[start:end], delta.times[start:end], values)
+            joining.arrive(operations, self._streams, self._queued())
             start = end
 
     def _release(self, released: Released | None) -> int:
-        looks, queues, arrays = self._looks, self.queues, self.arrays
-        room = released or _NOWHERE
-        shifts = np.array([stream.shift_us for stream in self.spec.streams], np.int64)
-        reach = np.array([stream.reach_us for stream in self.spec.streams], np.int64)
-        _, truncated = joining.release(
-            self.watermark - self.spec.late_us, shifts, reach, self.spec.own(), self.ends, queues["time"], queues["slot"],
-            queues["values"], arrays["waiting"], looks.table, self._layout, arrays["ring_t"], arrays["ring"], arrays["start"],
-            arrays["held"], looks.needs, looks.quantiles, looks.places, released is not None, room.times, room.slots,
-            room.values, room.count, room.span_us, room.aggregates, room.matrix,
-        )  # fmt: skip
-        return int(truncated)
+        looks, arrays, room = self._looks, self.arrays, released or _NOWHERE
+        rings = joining.Rings(arrays["ring_t"], arrays["ring"], arrays["start"], arrays["held"])
+        answers = Answers(room.count, room.span_us, room.aggregates, room.matrix)
+        ask, out = Ask(looks.needs, looks.quantiles, looks.places), joining.Out(room.times, room.slots, room.values, answers)
+        limit = self.watermark - self.spec.late_us
+        _, truncated = joining.release(limit, self._streams, self._queued(), rings, looks.table, ask, out)
+        return truncated
+
+    def _queued(self) -> joining.Queues:
+        """Rows that wait, as the kernels take them."""
+        queues = self.queues
+        return joining.Queues(self.ends, queues["time"], queues["slot"], queues["values"], self.newest, self.arrays["waiting"])
 
     def _make_room(self, rows: int) -> None:
         """Have place behind every queue for so many more rows."""
@@ -298,10 +298,17 @@ class JoinStore:
         counts = {"stream_newest": ("<i8", (streams,)), "queue_rows": ("<i8", (streams,))}
         check_arrays(arrays, own | queues | counts | self.keys.shapes(keys, arrays))
         check_names(dump.keys)
-        sizes, counted = self._layout[:, 0], arrays["queue_rows"]
+        sizes, counted = self._streams.layout[:, 0], arrays["queue_rows"]
         fits = within(arrays["start"], 0, np.maximum(sizes - 1, 0)) and within(arrays["held"], 0, sizes)
         if not (fits and within(counted, 0, rows) and int(counted.sum()) == rows and within(arrays["queue_slot"], 0, keys - 1)):
             raise Damaged("its rows lie where there is no room for them")
+
+
+def _streams(spec: JoinSpec) -> joining.Streams:
+    """The streams as the kernels take them."""
+    shifts = np.array([stream.shift_us for stream in spec.streams], np.int64)
+    reach = np.array([stream.reach_us for stream in spec.streams], np.int64)
+    return joining.Streams(shifts, reach, spec.widths(), spec.layout(), spec.own())
 
 
 def _part(delta: Delta, start: int, end: int) -> Delta:
