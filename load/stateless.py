@@ -9,17 +9,17 @@ from typing import Any
 from streamer.changelog.bases import Bases
 from streamer.cli import app
 from streamer.stages.commit.commit import Commit
-from streamer.worker import worker
+from streamer.worker import parts
 
 
 class Stateless(Commit):
     """Commits outputs and offsets, and no state."""
 
-    def __init__(self, make_outlets: Any, topics: Any, bases: Bases | None, *words: Any, **named: Any) -> None:
+    def __init__(self, *, bases: Bases | None, **named: Any) -> None:
         assert bases is not None, "there is nothing to leave out"
-        super().__init__(make_outlets, topics, None, *words, **named)
+        super().__init__(bases=None, **named)
 
 
 if __name__ == "__main__":
-    setattr(worker, "Commit", Stateless)  # noqa: B010  a type checker rightly minds when it is assigned
+    setattr(parts, "Commit", Stateless)  # noqa: B010  a type checker rightly minds when it is assigned
     app()

@@ -35,6 +35,7 @@ from streamer.topology.event import Event
 from streamer.topology.event_key import key_text
 from streamer.topology.topology import Topology
 from streamer.units import parse_duration_s
+from streamer.worker.parts import parts_of
 from streamer.worker.worker import Worker
 
 _TURNS_MAX = 100_000
@@ -120,7 +121,7 @@ class TopologyTest:
         return [self._new_worker(flow) for flow in plan.flows]
 
     def _new_worker(self, flow: Flow) -> Worker:
-        worker = Worker(flow, self._settings, clients=_MemoryClients(self.log), clock=self.clock)
+        worker = Worker(parts_of(flow, self._settings, clients=_MemoryClients(self.log), clock=self.clock))
         worker.start()
         return worker
 

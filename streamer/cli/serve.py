@@ -14,7 +14,7 @@ from streamer.settings.settings import Settings
 from streamer.telemetry.logs import get_logger
 from streamer.topology.loading import load_topology
 from streamer.web.server import serve_in_background
-from streamer.worker.service import Service
+from streamer.worker.service import service_of
 
 if TYPE_CHECKING:
     from streamer.cli.run import Stopper
@@ -34,7 +34,8 @@ def serve(name: str, settings: Settings, stopper: "Stopper", foot: Foot) -> None
     if plan.model is not None:
         for warning in plan.model.probed.warnings:
             log.warning("doubtful_model", model=str(plan.model.file.path), problem=warning)
-    service = Service(plan, settings)
+    service = service_of(plan, settings)
+    service.open()
     _spare_the_collector()
     stopper.hand_over(service.stop)
     _announce(plan, settings, partitions)

@@ -21,6 +21,7 @@ from streamer.live.view import Frame
 from streamer.planning.plan import Plan
 from streamer.settings.settings import Settings
 from streamer.telemetry.logs import get_logger
+from streamer.worker.parts import parts_of
 from streamer.worker.worker import Worker
 
 _log = get_logger(__name__)
@@ -97,7 +98,8 @@ class Demo:
         self._reading = True
         self._done_before, self._still_since = 0, 0.0
         self._known: dict[str, list[tuple[float, float]]] = {}
-        self.worker = Worker(plan, settings)
+        self.worker = Worker(parts_of(plan, settings))
+        self.worker.open()
         topic = plan.topics.source
         producer = KafkaClients().producer(producer_config(settings, linger_ms=1))
         self._feeder = Feeder(producer, topic, self._clock, hold=self._too_far_ahead, stopped=self._stopping.is_set)

@@ -27,7 +27,7 @@ from streamer.operators.rolling.stage import WindowStage
 from streamer.planning.plan import Plan
 from streamer.rows.served import Served
 from streamer.settings.settings import Settings
-from streamer.stages.commit.committing import Marks
+from streamer.stages.commit.state_writer import Marks
 from streamer.stages.consume.at_rest import AtRest
 from streamer.stages.consume.consume import Consume
 from streamer.stages.consume.partitioners import Partitioners
@@ -72,7 +72,7 @@ class Stages:
 
 
 def stages_of(
-    plan: Flow, settings: Settings, clock: Clock, sizes: MessageSizes, partitions_of: "Callable[[str], int]", metrics: Metrics
+    plan: Flow, settings: Settings, *, clock: Clock, sizes: MessageSizes, partitions_of: "Callable[[str], int]", metrics: Metrics
 ) -> Stages:  # fmt: skip
     """Build the stages of a flow with outputs of these sizes; `partitions_of` asks how many partitions a topic has."""
     if isinstance(plan, RekeyPlan):

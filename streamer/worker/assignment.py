@@ -61,7 +61,7 @@ class _Pace:
     apart: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Assignment:
     """Prepares partitions and keeps their places.
 

@@ -8,7 +8,7 @@ from streamer.operators.match.plan import MatchPlan
 from streamer.operators.rekey.plan import RekeyPlan
 from streamer.planning.plan import Plan
 from streamer.rows.batch import Records
-from streamer.stages.commit.transaction import Transaction
+from streamer.stages.commit.transaction import Committed
 from streamer.telemetry.alarm import DeadLetterAlarm
 from streamer.telemetry.lag import Lag
 from streamer.telemetry.metrics import Metrics
@@ -75,7 +75,7 @@ class Bookkeeper:
         wait(seconds)
         self._metrics.add("streamer_stage_blocked_seconds_total", self._clock.monotonic() - started, stage)
 
-    def committed(self, done: Transaction) -> None:
+    def committed(self, done: Committed) -> None:
         """Enter a commit: outcomes, latencies, dead letters.
 
         Raises:
@@ -101,9 +101,9 @@ class Bookkeeper:
                 metrics.add("streamer_dead_letters_total", 1, letter.stage, letter.reason)
         self._alarm.note(self._clock.monotonic(), rows + dead, dead)
 
-    def _scored(self, plan: Plan, done: Transaction, rows: int, closed: int) -> None:
+    def _scored(self, plan: Plan, done: Committed, rows: int, closed: int) -> None:
         metrics, model = self._metrics, plan.model.file
-        metrics.ledger.record(done.batches, done.committed, plan.deadline_s)
+        metrics.ledger.record(done.batches, done.at, plan.deadline_s)
         metrics.add("streamer_records_total", rows - closed, "predicted")
         metrics.add("streamer_records_total", sum(batch.folded for batch in done.batches if not batch.joined), "folded")
         metrics.add("streamer_records_total", sum(len(batch.late) for batch in done.batches), "late")
@@ -116,10 +116,10 @@ class Bookkeeper:
         scoring = sum(batch.stamps.run_ended - batch.stamps.run_started for batch in done.batches)
         metrics.add("streamer_stage_busy_seconds_total", scoring, "infer")
 
-    def _matched(self, done: Transaction) -> None:
+    def _matched(self, done: Committed) -> None:
         """A prediction counts when it leaves, and its latency from the record that made it leave."""
         metrics, pairs = self._metrics, [batch.pairs for batch in done.batches if batch.pairs]
-        metrics.ledger.record(done.batches, done.committed, None)
+        metrics.ledger.record(done.batches, done.at, None)
         found = sum(each.found for each in pairs)
         metrics.add("streamer_records_total", found, "matched")
         metrics.add("streamer_records_total", sum(len(each.labels) for each in pairs) - found, "unmatched")

@@ -12,7 +12,7 @@ from streamer.errors import RefusedError
 from streamer.kafka.message_sizes import MessageSizes
 from streamer.kafka.refusals import FINAL, Refusals, Refused, of_topic
 from streamer.limits import REFUSALS_MAX
-from streamer.stages.commit.transaction import Transaction, TransactionError
+from streamer.stages.commit.transaction import Committed, TransactionError
 from streamer.telemetry.logs import get_logger
 from streamer.worker.backoff import Backoff
 
@@ -74,13 +74,13 @@ class Breaker:
         takes = f", of {most:,} that it took at the start" if error.code() == KafkaError.MSG_SIZE_TOO_LARGE else ""
         return f"{place} refuses a record ({first.name}, {first.size:,} bytes{takes}): {error.str()}. What to do: {remedy}."
 
-    def committed(self, done: Transaction, ours: Collection[int]) -> None:
+    def committed(self, done: Committed, ours: Collection[int]) -> None:
         """A commit is through; `ours` are the partitions that are assigned."""
         if done.rows:
             self.ill.forget()
         if not self.refusals.wanted:
             return
-        reached = {(tp.topic, tp.partition): tp.offset for tp in done.committing}
+        reached = {(tp.topic, tp.partition): tp.offset for tp in done.offsets}
         self._owed = {
             place: offset for place, offset in self._owed.items() if place[1] in ours and reached.get(place, 0) < offset
         }

@@ -29,14 +29,12 @@ class Room:
     Attributes:
         infer, produce, commit: stages that hold rows.
         bases: may hold rows back for a snapshot; None for a flow without windows.
-        interval_s: age at which a transaction commits.
     """
 
     infer: Scoring
     produce: Produce
     commit: Commit
     bases: Bases | None
-    interval_s: float
 
     @property
     def scored(self) -> bool:
@@ -83,7 +81,7 @@ class Room:
 
     def gather_s(self, *, behind: bool) -> float:
         """Seconds in which more records may join a first one."""
-        most = max(_GATHER_S, _GATHER_SHARE * self.interval_s) if self.commit.transactional else _GATHER_S
+        most = max(_GATHER_S, _GATHER_SHARE * self.commit.unseen_s)
         due = self.commit.due_in(behind=behind)
         return most if due is None else min(due, most)
 

@@ -1,7 +1,7 @@
 """All flows of a topology in one process: each has a worker on a thread of its own, and they start and end together."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from prometheus_client.registry import Collector
 
@@ -11,23 +11,36 @@ from streamer.operators.match.plan import MatchPlan
 from streamer.planning.plan import Plan
 from streamer.settings.settings import Settings
 from streamer.telemetry.metrics import Together
+from streamer.worker.parts import parts_of
 from streamer.worker.worker import Worker
+
+
+def service_of(
+    plan: Plan | MatchPlan, settings: Settings, *, clients: Clients | None = None, clock: Clock | None = None
+) -> "Service":
+    """The service of a topology, with a worker for each of its flows; takes and raises what `parts_of` does."""
+    return Service([Worker(parts_of(flow, settings, clients=clients, clock=clock)) for flow in plan.flows])
 
 
 class Service:
     """Runs a topology.
 
     Args:
-        plan: what to run.
-        settings: how.
-        clients, clock: as for a worker.
+        workers: of its flows, in the order of the data.
     """
 
-    def __init__(
-        self, plan: Plan | MatchPlan, settings: Settings, *, clients: Clients | None = None, clock: Clock | None = None
-    ) -> None:
-        self.workers = [Worker(flow, settings, clients=clients, clock=clock) for flow in plan.flows]
+    def __init__(self, workers: Sequence[Worker]) -> None:
+        self.workers = tuple(workers)
         self._failures: list[BaseException] = []
+
+    def open(self) -> None:
+        """Open every worker; before `run`.
+
+        Raises:
+            StreamerError: transactions are refused.
+        """
+        for worker in self.workers:
+            worker.open()
 
     @property
     def metrics(self) -> Collector:

@@ -4,7 +4,7 @@ A topic that was deleted and made again has another id: the same offset then is 
 windows hold, says nothing about it. A topic with more partitions has its keys elsewhere.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import wait
 from dataclasses import dataclass, field
 from threading import Event
@@ -84,7 +84,7 @@ def roles_of(flow: Flow) -> Roles:
     return Roles(tuple(topics.sources), tuple(topics.outputs()), topics.changelog, keyed=keyed, fixed=frozenset(kept))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class TopicWatch:
     """Holds the topics of one flow against what they were.
 
@@ -100,7 +100,7 @@ class TopicWatch:
     roles: Roles
     admin: AdminClient
     clock: Clock
-    places: Callable[[], Mapping[int, Place]] = dict
+    places: Mapping[int, Place] = field(default_factory=dict)
     known: dict[str, Known] = field(default_factory=dict)
     began: dict[str, int] = field(default_factory=dict)
     _asked: "dict[str, Future[TopicDescription]] | None" = None
@@ -111,7 +111,12 @@ class TopicWatch:
     _missing: set[str] = field(default_factory=set)
     _refused: set[str] = field(default_factory=set)
 
-    def __post_init__(self) -> None:
+    def open(self) -> None:
+        """Take the first look: what comes later is held against it.
+
+        Raises:
+            TopicError: a topic is missing, inputs do not fit together, or nobody answers.
+        """
         self.known = self._first_look()
         lead, *others = self.roles.inputs
         for topic in others:
@@ -247,7 +252,7 @@ class TopicWatch:
         self._due = self._asked_at + (_EVERY_S if sound else _AGAIN_S)
         if sound:
             self._sound_at = self._asked_at
-            self._sound = words.Sound(self.clock.wall_us(), dict(self.places()))
+            self._sound = words.Sound(self.clock.wall_us(), dict(self.places))
 
     def _compare(self, topic: str, found: Known) -> None:
         known = self.known.setdefault(topic, found)
@@ -262,7 +267,7 @@ class TopicWatch:
     def _stop_for_another(self, topic: str, before: str, found: Known) -> None:
         if topic not in self.roles.inputs:
             raise TopicError(words.output_replaced(self.roles, topic, before, str(found.id), self._sound))
-        reached = {partition: place.next[topic] for partition, place in self.places().items()}
+        reached = {partition: place.next[topic] for partition, place in self.places.items()}
         ends = self._ends(topic, [partition for partition in reached if partition < found.partitions])
         raise TopicError(words.input_replaced(topic, before, str(found.id), self._sound, reached, ends))
 

@@ -3,35 +3,15 @@
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 
 from confluent_kafka import KafkaException
 
 from streamer import limits
-from streamer.changelog.bases import Bases
-from streamer.changelog.restore import Restore
-from streamer.clock import Clock, SystemClock
-from streamer.kafka.clients import Clients, KafkaClients
-from streamer.kafka.config import admin_config, consumer_config, reader_config
-from streamer.kafka.message_sizes import message_sizes
 from streamer.operators.operator import EngineError
-from streamer.planning.assemble import Flow, at_rest_of, stages_of
 from streamer.rows.batch import Batch, Records
-from streamer.settings.settings import Settings
-from streamer.stages.commit.commit import Commit, Timing
-from streamer.stages.commit.producers import outlets_of
-from streamer.stages.commit.transaction import Transaction, TransactionError
-from streamer.stages.consume.consume import Consume
-from streamer.stages.produce.produce import Produce
-from streamer.telemetry.alarm import DeadLetterAlarm
+from streamer.stages.commit.transaction import Committed, TransactionError
 from streamer.telemetry.logs import get_logger
-from streamer.telemetry.metrics import Metrics
-from streamer.worker.assignment import Assignment
-from streamer.worker.bookkeeper import Bookkeeper
-from streamer.worker.breaker import Breaker
-from streamer.worker.fences import Fences
-from streamer.worker.room import Room
-from streamer.worker.topic_watch import TopicWatch, roles_of
+from streamer.worker.parts import Parts
 
 _log = get_logger(__name__)
 
@@ -44,61 +24,32 @@ class Worker:
     """Runs one plan. All happens on the thread that calls `turn`, but model runs, commits and applying what a restore read.
 
     Args:
-        plan: what to run.
-        settings: how.
-        clients: Kafka, or the in-memory log of `streamer.testing`.
-        clock: time.
-        metrics: where numbers go.
+        parts: what it consists of, see `parts_of`.
     """
 
-    def __init__(
-        self,
-        plan: Flow,
-        settings: Settings,
-        *,
-        clients: Clients | None = None,
-        clock: Clock | None = None,
-        metrics: Metrics | None = None,
-    ) -> None:
-        clients, clock = clients or KafkaClients(), clock or SystemClock()
-        self.plan, self.clock, self.metrics = plan, clock, metrics or Metrics()
-        exactly_once = settings.guarantee == "exactly-once"
-        config = consumer_config(settings, plan.group, ends=plan.waits_for_ends)
-        self._consume = Consume(lambda: clients.consumer(config), plan.topics.sources, clock, clients.silence_between_polls_s)
-        admin = clients.admin(admin_config(settings))
-        self._watch = TopicWatch(roles_of(plan), admin, clock, lambda: self._commit.places)
-        sizes = message_sizes(admin, settings, plan.topics)
-        self._breaker = Breaker(clock, sizes)
-        refusals = self._breaker.refusals
-        stages = stages_of(plan, settings, clock, sizes, self._watch.partitions, self.metrics)
-        state = replace(stages.changelog, ids=self._watch.ids) if stages.changelog else None
-        self._bases = Bases(state, admin, clock, self.metrics) if state else None
-        self._decode, self._window, self._infer, self._flag = stages.decode, stages.window, stages.infer, stages.flag
-        self._merging = at_rest_of(self._consume, self._window, clock, self.metrics, lambda: self._commit.places)
-        self._produce = Produce(stages.encoding, plan.topics, clock, sizes, lambda: refusals.report if exactly_once else None)
-        self._commit = Commit(
-            outlets_of(clients, settings, plan.group, sizes, refusals, forwards=plan.forwards), self._watch.marks,
-            self._bases, Timing(settings.commit_interval, clients.rest_after_commit_s, clients.commit_stuck_s), clock,
-            self.metrics, transactional=exactly_once, marks=stages.marks,
-        )  # fmt: skip
-        self._room = Room(self._infer, self._produce, self._commit, self._bases, settings.commit_interval)
-        self._assignment = Assignment(
-            self._consume, self._window, self._commit,
-            Restore(clients.consumer(reader_config(settings, committed=True)), state.topic, clock, strict=exactly_once)
-            if state else None,
-            admin, self._watch, self._bases, state.topic if state else None, settings.start, settings.on_lost_offsets,
-            self.metrics, clock, tells_spares=config.get("group.protocol") != "consumer",
-        )  # fmt: skip
-        self._book = Bookkeeper(self.metrics, plan, DeadLetterAlarm(self.metrics, settings.dead_letters_stop), clock)
-        self._drain_timeout_s, self._stopping = settings.drain_timeout, threading.Event()
+    def __init__(self, parts: Parts) -> None:
+        self.plan, self.clock, self.metrics = parts.plan, parts.clock, parts.metrics
+        self._consume, self._decode, self._window, self._merging = parts.consume, parts.decode, parts.window, parts.merging
+        self._infer, self._flag, self._produce, self._commit = parts.infer, parts.flag, parts.produce, parts.commit
+        self._room, self._bases, self._assignment, self._watch = parts.room, parts.bases, parts.assignment, parts.watch
+        self._breaker, self._fences, self._book = parts.breaker, parts.fences, parts.book
+        self._drain_timeout_s, self._stopping = parts.drain_timeout_s, threading.Event()
         self._failure: TransactionError | None = None
-        self._fences, self._behind = Fences(clock, settings.slot_name), False
         self._full_since: float | None = None
-        self._polled_at, self.last_turn = 0.0, clock.monotonic()
+        self._behind = False
+        self._polled_at, self.last_turn = 0.0, parts.clock.monotonic()
 
     # ------------------------------------------------------------------ life
+    def open(self) -> None:
+        """Have the coordinator let our producer in, which fences whoever had its id; nothing is read yet.
+
+        Raises:
+            StreamerError: transactions are refused.
+        """
+        self._commit.open()
+
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Turn until `stop` is called or `until` says so, then finish what was read and leave the group.
+        """Turn until `stop` is called or `until` says so, then finish what was read and leave the group; `open` comes first.
 
         Raises:
             StreamerError: the service cannot go on; nothing is half done.
@@ -116,7 +67,8 @@ class Worker:
             self.close()
 
     def start(self) -> None:
-        """Join the group without turning; for who turns by hand."""
+        """Open, and join the group without turning; for who turns by hand."""
+        self.open()
         self._consume.subscribe(self)
 
     def stop(self) -> None:
@@ -253,9 +205,9 @@ class Worker:
             self._watch.look()  # nothing is committed once a topic is known to be another one
             self._commit.start(self._consume.group_metadata(), self._window.stores, quiet=self._room.produced)
 
-    def _note(self, done: Transaction) -> None:
+    def _note(self, done: Committed) -> None:
         wait = self._stopping.is_set() or bool(done.trims)
-        certain = self._commit.transactional or self._consume.commit(done.committing, wait=wait)
+        certain = self._commit.settle(done, wait=wait)
         if self._bases is not None and certain:
             self._bases.trim(done.trims)
         self._breaker.committed(done, self._assignment.partitions)

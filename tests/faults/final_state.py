@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from streamer.planning.plan import bind
 from streamer.settings.settings import Settings
 from streamer.topology.loading import load_topology
+from streamer.worker.parts import parts_of
 from streamer.worker.worker import Worker
 from tests.faults.names import FLOWS, PARTITIONS, Flow, Names
 from tests.faults.processes import TOPOLOGIES
@@ -29,7 +30,7 @@ RESTORE_S = 60.0
 def restored(settings: Settings, models: Path, flow: Flow) -> dict[int, RollingStore]:
     """The store of every partition, up to what the group committed."""
     topology, _ = load_topology(TOPOLOGIES[flow])
-    worker = Worker(bind(topology, settings, models), settings)
+    worker = Worker(parts_of(bind(topology, settings, models), settings))
     worker.start()
     deadline = time.monotonic() + RESTORE_S
     while worker.ready() is not None or len(worker._window.stores) < PARTITIONS:

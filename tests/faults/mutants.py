@@ -23,20 +23,19 @@ from streamer.kafka.clients import KafkaClients
 from streamer.operators.rolling.stage import WindowStage
 from streamer.operators.rolling.store import RollingStore
 from streamer.stages.commit.commit import Commit
-from streamer.stages.commit.committing import Committing
+from streamer.stages.commit.committing import Job
 from streamer.stages.commit.doubt import Doubt
-from streamer.stages.commit.transaction import TransactionError
+from streamer.stages.commit.transaction import Transaction, TransactionError
 from streamer.stages.consume.consume import Consume
 from streamer.stages.produce.produce import Produce
 from streamer.state.delta import TICK
 from tests.faults.mutants_joined import follower_offsets_not_committed, tick_not_logged, waiting_rows_lost
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Mapping
 
     from streamer.rows.batch import Batch
-    from streamer.stages.commit.producers import Outlets
-    from streamer.stages.commit.transaction import Transaction
 
 FAULT_VARIABLE = "MUTANT_FAULT"
 HIT = "scripted fault hit"
@@ -90,18 +89,19 @@ def no_rewind_after_abort() -> None:
 
 def position_committed() -> None:
     """Commits cover what was polled instead of what was finished."""
-    commit = Committing._commit
+    run = Job.run
 
-    def cover_the_polled(self: Committing, transaction: Transaction, outlets: Outlets) -> None:
+    def cover_the_polled(self: Job, passable: threading.Event) -> dict[int, int]:
         # Said when the commit is carried out: the worker has gone on polling since it was started.
         position = Live.consume._position
-        for batch in transaction.batches:
+        for batch in self.batches:
             batch.owed = {p: max(offset, position.get((batch.topic, p), 0)) for p, offset in batch.owed.items()}
-        transaction.steps = Live.commit._steps(transaction)
-        transaction.committing = Live.commit._numbered(transaction)
-        commit(self, transaction, outlets)
+        # In the job itself, which nothing of ours changes: the worker goes on from what it says.
+        object.__setattr__(self, "steps", Live.commit._steps(_transaction(self)))
+        object.__setattr__(self, "offsets", tuple(Live.commit._numbered(self.steps)))
+        return run(self, passable)
 
-    Committing._commit = cover_the_polled  # type: ignore[method-assign] # the bug, put in its place
+    Job.run = cover_the_polled  # type: ignore[method-assign] # the bug, put in its place
 
 
 def outputs_outside_the_transaction() -> None:
@@ -181,9 +181,14 @@ BUGS: dict[str, Callable[[], None]] = {
 }
 
 
-def _rows_in_flight(transaction: Transaction) -> bool:
-    """Wait for rows that were polled after those of this transaction, which the worker goes on doing meanwhile."""
-    owed = transaction.offsets()
+def _transaction(job: Job) -> Transaction:
+    """What a commit was made of."""
+    return Transaction(0.0, batches=list(job.batches))
+
+
+def _rows_in_flight(job: Job) -> bool:
+    """Wait for rows that were polled after those of this commit, which the worker goes on doing meanwhile."""
+    owed = _transaction(job).offsets()
     deadline = time.monotonic() + IN_FLIGHT_S
     while time.monotonic() < deadline:
         if any(Live.consume._position.get(p, 0) > offset for p, offset in owed.items()):
@@ -194,35 +199,36 @@ def _rows_in_flight(transaction: Transaction) -> bool:
 
 def _script(faults: list[tuple[str, int]]) -> None:
     """Carry out each fault at the first commit from its number on at which it can bite."""
-    commit = Committing._commit
+    run = Job.run
     number = 0
 
     def hit() -> None:
         sys.stderr.write(f"{HIT}: {faults.pop(0)[0]} at commit {number}\n")
         sys.stderr.flush()
 
-    def faulty(self: Committing, transaction: Transaction, outlets: Outlets) -> None:
+    def faulty(self: Job, passable: threading.Event) -> dict[int, int]:
         nonlocal number
         number += 1
-        ticks = any((delta.slots == TICK).any() for batch in transaction.batches for delta in batch.deltas.values())
-        fault, at = faults[0] if faults and (ticks or transaction.rows) else ("", 0)
-        bites = {"crash-tick": ticks, "crash-leaving": any(map(len, transaction.batches))}.get(fault, True)
+        ticks = any((delta.slots == TICK).any() for batch in self.batches for delta in batch.deltas.values())
+        fault, at = faults[0] if faults and (ticks or self.rows) else ("", 0)
+        bites = {"crash-tick": ticks, "crash-leaving": any(map(len, self.batches))}.get(fault, True)
         due = fault if number >= at and bites else ""
         if due in {"abort", "pause"}:
-            outlets.outputs.flush(5.0)
+            Live.commit.producer.flush(5.0)
             hit()
-        in_flight = due == "crash-in-flight" and _rows_in_flight(transaction)
+        in_flight = due == "crash-in-flight" and _rows_in_flight(self)
         if due == "abort":
             raise TransactionError("scripted", "the mutant fails this commit", replace=False)
         if due == "pause":
             os.kill(os.getpid(), signal.SIGSTOP)
             time.sleep(STOPS_WITHIN_S)  # another thread may take the signal, and this one must not go on before it does
-        commit(self, transaction, outlets)
+        blocks = run(self, passable)
         if due in {"crash", "crash-tick", "crash-leaving"} or in_flight:
             hit()
             os.kill(os.getpid(), signal.SIGKILL)
+        return blocks
 
-    Committing._commit = faulty  # type: ignore[method-assign]
+    Job.run = faulty  # type: ignore[method-assign]
 
 
 def _parse(script: str) -> list[tuple[str, int]]:

@@ -13,11 +13,11 @@ from streamer.stages.commit.commit import Commit
 from streamer.state.delta import TICK, Delta
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from confluent_kafka import TopicPartition
 
-    from streamer.stages.commit.transaction import Transaction
+    from streamer.stages.commit.transaction import Step
 
 
 def tick_not_logged() -> None:
@@ -39,9 +39,9 @@ def follower_offsets_not_committed() -> None:
     """Only the offsets of the source are committed, not those of the topics read beside it."""
     numbered = Commit._numbered
 
-    def lead_only(self: Commit, transaction: Transaction) -> list[TopicPartition]:
-        leads = {next(iter(after.next)) for _, after in transaction.steps.values()}
-        return [place for place in numbered(self, transaction) if place.topic in leads]
+    def lead_only(self: Commit, steps: Mapping[int, Step]) -> list[TopicPartition]:
+        leads = {next(iter(after.next)) for _, after in steps.values()}
+        return [place for place in numbered(self, steps) if place.topic in leads]
 
     Commit._numbered = lead_only  # type: ignore[method-assign]
 

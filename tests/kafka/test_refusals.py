@@ -15,7 +15,7 @@ from streamer.errors import TopicError
 from streamer.planning.plan import plan_of
 from streamer.settings.settings import Settings
 from streamer.testing import constant, stand_in
-from streamer.worker.worker import Worker
+from streamer.worker.parts import parts_of
 from tests.conftest import TopicFactory
 from tests.kit.service import WAIT_S, Flow, expected, models, same, seen
 
@@ -83,4 +83,4 @@ def test_a_topic_that_is_not_there_is_told_before_anything_is_read(kafka: str, t
     settings = Settings.model_validate({"kafka": {"common": {"bootstrap.servers": kafka}}, "group": missing})
     plan = plan_of(flow, settings, Path(), model=stand_in(constant(0.0)))
     with pytest.raises(TopicError, match=f"{missing}.*streamer topics create"):
-        Worker(plan, settings)
+        parts_of(plan, settings)

@@ -20,6 +20,7 @@ from streamer.planning.plan import Plan, bind
 from streamer.settings.settings import Settings
 from streamer.testing import stand_in
 from streamer.topology.loading import load_topology
+from streamer.worker.parts import parts_of
 from streamer.worker.worker import Worker
 from tests.kit.bases import small_snapshots
 from tests.kit.models import write_model
@@ -65,7 +66,8 @@ class Life:
 
     def run(self, rounds: int, during: Callable[[], None] = lambda: None) -> None:
         """A worker for so many rounds of one row per key, each committed before the next is sent."""
-        worker = Worker(self.plan, self.settings)
+        worker = Worker(parts_of(self.plan, self.settings))
+        worker.open()
         done, left = 0, rounds
 
         def until() -> bool:

@@ -19,6 +19,7 @@ from streamer.planning.plan import plan_of
 from streamer.settings.settings import Settings
 from streamer.testing import constant, stand_in
 from streamer.topology.topics import topics_of
+from streamer.worker.parts import parts_of
 from streamer.worker.worker import Worker
 
 WAIT_S = 60.0
@@ -43,7 +44,9 @@ class Running:
         self.topics = topics_of(flow, None)
         create_topics(self.settings, self.topics, partitions=2)
         self.kafka, self.admin = kafka, AdminClient({"bootstrap.servers": kafka, "log_level": 0})
-        self.worker = Worker(plan_of(flow, self.settings, Path(), model=stand_in(constant(0.5))).flows[0], self.settings)
+        plan = plan_of(flow, self.settings, Path(), model=stand_in(constant(0.5)))
+        self.worker = Worker(parts_of(plan.flows[0], self.settings))
+        self.worker.open()
         self.failure: BaseException | None = None
         self.sent = 0
         self._thread = threading.Thread(target=self._run, daemon=True)

@@ -20,9 +20,10 @@ from streamer.operators.infer.stage import Infer
 from streamer.operators.operator import Run
 from streamer.planning.assemble import Flow
 from streamer.rows.batch import Batch
-from streamer.stages.commit.producers import Outlets
-from streamer.stages.commit.transaction import Transaction
+from streamer.stages.commit.committing import Ending, Job
+from streamer.stages.commit.transaction import Committed
 from streamer.testing import TopologyTest
+from streamer.worker.parts import parts_of
 from streamer.worker.worker import Worker
 
 ABORTABLE, FATAL, UNAUTHORIZED = "abortable", "fatal", "unauthorized"
@@ -291,7 +292,7 @@ class FaultTest(TopologyTest):
 
     def _new_worker(self, flow: Flow) -> Worker:
         self.clients = self.clients_of[flow.group] = type(self).make_clients(self.log, self.script)
-        worker = Worker(flow, self._settings, clients=self.clients, clock=self.clock)
+        worker = Worker(parts_of(flow, self._settings, clients=self.clients, clock=self.clock))
         wait_for_each_score(worker)
         self._hold_scores(worker)
         self._hold_commits(worker)
@@ -322,32 +323,32 @@ class FaultTest(TopologyTest):
 
     def _hold_commits(self, worker: Worker) -> None:
         """While `commits_held`, a commit seems to hang; otherwise it has ended when `start` returns."""
-        commit, held = worker._commit, list[tuple[Transaction, Outlets]]()
-        start, reap, jobs = commit.start, commit.reap, commit._committing.jobs
+        commit, held = worker._commit, list[tuple[Job, Ending]]()
+        reap, submit = commit.reap, commit._committing.submit
         self.held_commits = held
 
-        def hold(*args: Any, **kwargs: Any) -> None:
-            commit._committing.jobs = cast("Any", Shelf(held)) if self.commits_held else jobs
-            start(*args, **kwargs)
-            commit._committing.jobs = jobs
-            assert commit._running is not None
-            if not self.commits_held:
-                assert commit._running.finished.wait(10.0), "the commit hangs"
+        def hold(job: Job) -> Ending:
+            if self.commits_held:
+                held.append((job, Ending()))
+                return held[-1][1]
+            ending = submit(job)
+            assert ending.finished.wait(10.0), "the commit hangs"
+            return ending
 
-        def look(timeout_s: float) -> Transaction | None:
-            if commit._running is not None and not commit._running.finished.is_set():
+        def look(timeout_s: float) -> Committed | None:
+            if commit._running is not None and not commit._running.ending.finished.is_set():
                 self.clock.advance(timeout_s)
                 timeout_s = 0.0
             return reap(timeout_s)
 
-        commit.start, commit.reap = hold, look  # type: ignore[method-assign]
+        commit._committing.submit, commit.reap = hold, look  # type: ignore[method-assign]
 
     def release(self) -> None:
         """Let the model and a held commit end."""
         self.scores_held = self.commits_held = False
-        for transaction, outlets in self.held_commits:
-            self.worker._commit._committing.jobs.put((transaction, outlets))
-            assert transaction.finished.wait(10.0), "the commit hangs"
+        for job, ending in self.held_commits:
+            self.worker._commit._committing._jobs.put((job, ending))
+            assert ending.finished.wait(10.0), "the commit hangs"
         self.held_commits.clear()
 
     def turns(self, number: int) -> None:
@@ -366,13 +367,6 @@ class FaultTest(TopologyTest):
                 return
             self.turns(1)
         raise AssertionError(f"not ready: {self.worker.ready()}")
-
-
-class Shelf:
-    """Where held commits lie instead of in the queue of the committing thread."""
-
-    def __init__(self, place: list[tuple[Transaction, Outlets]]) -> None:
-        self.put = place.append
 
 
 def wait_for_each_score(worker: Worker) -> None:
@@ -394,7 +388,8 @@ def wait_for_each_score(worker: Worker) -> None:
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pauses between attempts, and an end for a worker that hangs."""
     monkeypatch.setattr("streamer.worker.worker._MEND_PAUSE_S", 0.0)
-    monkeypatch.setattr("streamer.stages.commit.committing._RETRY_PAUSE_S", 0.0)
-    monkeypatch.setattr("streamer.stages.commit.commit.COMMIT_AGE_AT_LEAST_ONCE_S", 0.02)
-    monkeypatch.setattr("streamer.stages.commit.committing.NETWORK_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("streamer.stages.commit.requests.RETRY_PAUSE_S", 0.0)
+    monkeypatch.setattr("streamer.stages.commit.state_writer.RETRY_PAUSE_S", 0.0)
+    monkeypatch.setattr("streamer.stages.commit.at_least_once.COMMIT_AGE_AT_LEAST_ONCE_S", 0.02)
+    monkeypatch.setattr("streamer.stages.commit.at_least_once.NETWORK_TIMEOUT_S", 0.05)
     monkeypatch.setattr("streamer.testing._TURNS_MAX", 2_000)

@@ -43,7 +43,8 @@ def held(worker: Worker) -> int:
     assert isinstance(worker._infer, Infer)
     under_way = [batch for batch, _ in worker._infer._under_way]
     waiting = [outgoing.batch for outgoing in worker._produce._waiting]
-    produced = [batch for t in (worker._commit._open, worker._commit._running) if t for batch in t.batches]
+    opened, running = worker._commit._open, worker._commit._running
+    produced = [*(opened.batches if opened else []), *(running.job.batches if running else [])]
     return sum(len(batch) + len(batch.dead) for batch in [*under_way, *waiting, *produced])
 
 

@@ -213,14 +213,14 @@ def test_a_thread_that_was_left_to_itself_touches_nothing_of_the_new_producer(mo
         send(test, range(3, 6))
         test.turns(8)
         test.commits_held = False
-        (transaction, outlets) = test.held_commits.pop()
-        test.worker._commit._committing.jobs.put((transaction, outlets))
+        job, ending = test.held_commits.pop()
+        test.worker._commit._committing._jobs.put((job, ending))
         assert entered.wait(10.0), "the commit did not begin"
         test.clock.advance(COMMIT_STUCK_S)
         test.turns(3)
         assert len(test.clients.producers) == 2
         go_on.set()
-        assert transaction.finished.wait(10.0), "the old thread hangs"
+        assert ending.finished.wait(10.0), "the old thread hangs"
         send(test, range(6, 9))
         test.run()
         assert polled, "the old thread did not come back"

@@ -17,6 +17,7 @@ from streamer.limits import RUN_STUCK_S
 from streamer.planning.plan import Plan, plan_of
 from streamer.settings.settings import Settings
 from streamer.testing import TopologyTest, _MemoryClients, stand_in
+from streamer.worker.parts import parts_of
 from streamer.worker.worker import Worker
 from tests.kit import flows
 
@@ -117,7 +118,7 @@ class Hanging:
         model.seconds_per_row = None
         plan = plan_of(flows.topology(), Settings(), Path(), model=model)
         assert isinstance(plan, Plan)
-        self.worker = Worker(plan, Settings(), clients=_MemoryClients(self.log), clock=self.clock)
+        self.worker = Worker(parts_of(plan, Settings(), clients=_MemoryClients(self.log), clock=self.clock))
         self.worker.start()
 
     def _score(self, given: Features) -> Floats:

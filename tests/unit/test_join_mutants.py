@@ -1,6 +1,6 @@
 """Bugs that joins could have, put in on purpose, and scenarios that must see each of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -13,7 +13,7 @@ from streamer.operators.join.store import JoinStore
 from streamer.operators.progress import Levels
 from streamer.rows.batch import Batch
 from streamer.stages.commit.commit import Commit
-from streamer.stages.commit.transaction import Transaction
+from streamer.stages.commit.transaction import Step
 from streamer.state.keys import Keys
 from streamer.testing import TopologyTest, constant
 from streamer.topology.joins import interval, latest
@@ -145,8 +145,8 @@ def only_the_lead_committed(patch: Patch) -> None:
     """Offsets of the other inputs are left where they were."""
     numbered = Commit._numbered
 
-    def lead(self: Commit, transaction: Transaction) -> list[Any]:
-        return [tp for tp in numbered(self, transaction) if tp.topic == PAID]
+    def lead(self: Commit, steps: Mapping[int, Step]) -> list[Any]:
+        return [tp for tp in numbered(self, steps) if tp.topic == PAID]
 
     patch.setattr(Commit, "_numbered", lead)
 

@@ -1,5 +1,6 @@
 """The checks are checked: each bug seeded here must be noticed by what the other tests use to judge a run."""
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,9 +17,10 @@ from streamer.operators.infer.stage import Infer
 from streamer.operators.rolling.stage import WindowStage
 from streamer.operators.rolling.store import RollingStore
 from streamer.rows.batch import Batch, Records
-from streamer.stages.commit import committing
 from streamer.stages.commit.commit import Commit
+from streamer.stages.commit.committing import Job
 from streamer.stages.commit.doubt import Doubt
+from streamer.stages.commit.exactly_once import InTransaction
 from streamer.stages.commit.transaction import Transaction
 from streamer.stages.consume.consume import Consume
 from streamer.stages.decode.decode import Decode
@@ -221,14 +223,15 @@ def outputs_outside_the_transaction(patch: Patch) -> None:
 def offsets_outside_the_transaction(patch: Patch) -> None:
     """Offsets are committed before the transaction is."""
 
-    def commit(self: committing.Committing, transaction: Transaction, outlets: Any) -> None:
-        producer = outlets.outputs
-        self._write_changelog(transaction, outlets)
-        producer._log.commit(transaction.metadata, transaction.committing)
-        producer.send_offsets_to_transaction([], transaction.metadata)
-        committing.guarded(outlets, self._clock, "commit", producer.commit_transaction)
+    def commit(self: InTransaction, job: Job, _passable: threading.Event) -> dict[int, int]:
+        producer: Any = self.requests.client
+        blocks = self.writer.write(job, producer, self.refusals)
+        producer._log.commit(job.member, list(job.offsets))
+        producer.send_offsets_to_transaction([], job.member, 1.0)
+        self.requests.call("commit", producer.commit_transaction)
+        return blocks
 
-    patch.setattr(committing.Committing, "_commit", commit)
+    patch.setattr(InTransaction, "__call__", commit)
 
 
 def restore_cut_short(patch: Patch) -> None:

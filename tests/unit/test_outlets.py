@@ -10,7 +10,8 @@ from streamer.kafka.memory_log import MemoryLog
 from streamer.kafka.message_sizes import MessageSizes
 from streamer.kafka.refusals import Refusals
 from streamer.settings.settings import Settings
-from streamer.stages.commit.producers import outlets_of
+from streamer.stages.commit.at_least_once import AtLeastOnce
+from streamer.stages.commit.producers import plain
 from streamer.testing import TopologyTest
 from tests.kit import flows
 from tests.kit.faulty import FaultTest, FaultyClients, Script
@@ -28,9 +29,11 @@ def test_what_a_commit_waits_for_holds_up_only_what_it_must(flushed: str, seen: 
 
     settings: dict[str, object] = {"guarantee": "at-least-once"}
     with TopologyTest(flows.topology(), models=flows.score, partitions=1, settings=settings) as test:
-        outlets = test.worker._commit._outlets
-        assert outlets.outputs is not outlets.changelog
-        monkeypatch.setattr(getattr(outlets, flushed), "flush", slow)
+        guarantee = test.worker._commit._guarantee
+        assert isinstance(guarantee, AtLeastOnce)
+        producers = guarantee._producers
+        assert producers.outputs is not producers.changelog
+        monkeypatch.setattr(getattr(producers, flushed), "flush", slow)
         send(test, range(3))
         while not entered.is_set():
             test.worker.turn()
@@ -65,7 +68,7 @@ def test_without_transactions_only_the_last_outputs_may_overtake_each_other(forw
             return super().producer(config)
 
     clients = Notes(MemoryLog(1, ManualClock()), Script())
-    outlets_of(clients, settings, "group", MessageSizes({}, 2**20, 10**6), Refusals(), forwards=forwards)()
+    plain(clients, settings, MessageSizes({}, 2**20, 10**6), Refusals(), forwards=forwards)()
     outputs, changelog = made
     assert changelog["enable.idempotence"] is True
     assert "message.send.max.retries" not in changelog

@@ -14,7 +14,7 @@ from streamer.state import murmur2
 from streamer.state.watermarks import MARK
 from streamer.testing import TopologyTest, _MemoryClients, stand_in
 from streamer.topology.topics import topics_of
-from streamer.worker.service import Service
+from streamer.worker.service import Service, service_of
 from streamer.worker.worker import Worker
 from tests.kit import rekeyed
 from tests.kit.faulty import FaultTest, short_waits
@@ -200,7 +200,7 @@ def test_a_failing_transaction_of_either_flow(call: str, kind: str) -> None:
 
 def service(test: TopologyTest) -> Service:
     plan = bind(rekeyed.topology(), Settings(), Path(), model=stand_in(rekeyed.score))
-    return Service(plan, Settings(), clients=_MemoryClients(test.log), clock=test.clock)
+    return service_of(plan, Settings(), clients=_MemoryClients(test.log), clock=test.clock)
 
 
 def test_both_flows_stop_in_order() -> None:

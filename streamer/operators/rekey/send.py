@@ -1,7 +1,7 @@
 """The sending side: rows get their new key and their partition's watermark, and go on to the internal topic as they are."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -186,7 +186,7 @@ class Forward:
         if large:
             batch.watermarks = batch.watermarks[refuse(batch, large)]
 
-    def marks(self, batches: list[Batch]) -> Iterator[tuple[str, int, bytes]]:
+    def marks(self, batches: Sequence[Batch]) -> Iterator[tuple[str, int, bytes]]:
         """Topic, partition and value of what a transaction says at its end: to each receiver how far its upstreams have come.
 
         A receiver waits for the slowest of them. One that got no record of a partition would wait for it without an end.

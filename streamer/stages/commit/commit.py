@@ -2,6 +2,8 @@
 
 A commit runs in its own thread while the worker goes on with the next rows; what these give waits until the producer is
 free again. The offsets of a commit come from the batches in it, never from the consumer's position.
+
+What that promises to those who read outputs, and by which producers, is the guarantee's.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,116 +16,91 @@ from streamer.changelog import blocks as changelog
 from streamer.changelog.bases import Bases, Ends, Stores
 from streamer.changelog.blocks import Mark
 from streamer.clock import Clock
-from streamer.limits import (
-    COMMIT_AGE_AT_LEAST_ONCE_S,
-    COMMIT_AGE_BEHIND_S,
-    COMMIT_QUIET_S,
-    COMMIT_ROWS_MAX,
-)
+from streamer.limits import COMMIT_ROWS_MAX
 from streamer.rows.batch import Batch
-from streamer.stages.commit.committing import Committing, Marks, guarded, refusal, request, served
-from streamer.stages.commit.producers import MakeOutlets
-from streamer.stages.commit.transaction import Place, Step, Transaction, TransactionError
-from streamer.telemetry.logs import get_logger
-from streamer.telemetry.metrics import Metrics
-
-_log = get_logger(__name__)
+from streamer.stages.commit.committing import Committing, Ending, Job
+from streamer.stages.commit.guarantee import Guarantee
+from streamer.stages.commit.requests import served
+from streamer.stages.commit.state_writer import Marks, StateWriter
+from streamer.stages.commit.transaction import Committed, Place, Step, Transaction, TransactionError
 
 _MEND_TIMEOUT_S = 2.0
-# Between turns, while rows wait for a new producer; a healthy broker needs 10 to 100 ms.
-_OPEN_TRY_S = 0.2
-# Longer than that is worth telling whoever sends traffic here.
-_OPEN_SOON_S = 1.0
-# A client that was not let in for so long may have lost its way.
-_OPEN_MAX_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
-    """Times of commits, in seconds.
+class _Running:
+    """A commit under way.
 
     Attributes:
-        interval_s: age at which a transaction commits when the flow keeps up.
-        rest_s: pause between a commit and the next transaction.
-        stuck_s: after which a commit is left to itself.
+        job: what is carried out.
+        ending: what comes of it.
+        started: monotonic seconds.
     """
 
-    interval_s: float
-    rest_s: float
-    stuck_s: float
+    job: Job
+    ending: Ending
+    started: float
 
 
 class Commit:
-    """Owns the producer and its transactions.
+    """Gathers what belongs together, and has it committed.
 
     Args:
-        make_outlets: builds the producers, with the worker's transactional id (or none, for at-least-once).
-        transactional: exactly-once.
+        guarantee: how, and by which producers.
         topics: input topics, the lead first, each with what every commit of its offsets says.
+        places: partition -> where the chain of its commits stands; moved on here, read by others.
         bases: base snapshots and the changelog where state changes go, None for a flow without windows.
-        timing: when to commit, and how long to wait.
         clock: for ages.
-        metrics: doubts and new producers are counted.
         marks: what to say at the end of a transaction.
     """
 
     def __init__(
-        self,
-        make_outlets: MakeOutlets,
-        topics: Mapping[str, Mark],
-        bases: Bases | None,
-        timing: Timing,
-        clock: Clock,
-        metrics: Metrics,
-        *,
-        transactional: bool,
-        marks: Marks | None = None,
-    ) -> None:
-        self._make_outlets, self._topics, self._bases = make_outlets, topics, bases
-        self._timing, self._clock, self._metrics, self.transactional = timing, clock, metrics, transactional
-        self.places: dict[int, Place] = {}
-        self._outlets, self._made_at = make_outlets(), clock.monotonic()
-        self._opened(_MEND_TIMEOUT_S)
+        self, *, guarantee: Guarantee, topics: Mapping[str, Mark], places: dict[int, Place], bases: Bases | None,
+        clock: Clock, marks: Marks | None = None,
+    ) -> None:  # fmt: skip
+        self._guarantee, self._topics, self._bases, self._clock = guarantee, topics, bases, clock
+        self.places = places
         self._open: Transaction | None = None
-        self._running: Transaction | None = None
-        self._rested_at = 0.0
-        self._committing = Committing(tuple(topics), bases, clock, transactional=transactional, marks=marks)
+        self._running: _Running | None = None
+        self._writer = StateWriter(tuple(topics), bases.changelog if bases is not None else None, marks)
+        self._committing = Committing(clock)
+
+    def open(self) -> None:
+        """Have the producers ready, as far as the brokers allow it at once.
+
+        Raises:
+            StreamerError: they never will be.
+        """
+        self._guarantee.open()
 
     def wait(self, timeout_s: float) -> None:
         """Let a commit under way end; `reap` then tells how."""
         if self._running is not None:
-            self._running.finished.wait(timeout_s)
+            self._running.ending.finished.wait(timeout_s)
 
     @property
     def busy(self) -> bool:
         """Whether a commit is under way."""
         return self._running is not None
 
-    def admits(self) -> bool:
-        """Whether outputs may be handed over now.
+    @property
+    def unseen_s(self) -> float:
+        """For how long a result waits to be seen when its flow keeps up, seconds."""
+        return self._guarantee.unseen_s
 
-        A commit needs the producer, and right after it the coordinator would only send a new transaction away. Between two
-        transactions a producer in doubt is replaced; until the new one is ready the rows wait, and nothing is rolled back.
+    def admits(self) -> bool:
+        """Whether outputs may be handed over now. A commit needs the producer, unless it says that they may pass.
 
         Raises:
             TransactionError: the producer is past use.
         """
         if self._running is not None:
-            return self._running.passable
-        if self._outlets.begun or not self.transactional:
-            return True
-        if self._clock.monotonic() < self._rested_at:
-            return False
-        self.serve()
-        if self._outlets.doubt.reason is not None and self._outlets.ready:
-            self._renew()
-        return self._opened(_OPEN_TRY_S)
+            return self._running.ending.passable.is_set()
+        return self._guarantee.admits()
 
     def describe(self) -> str | None:
-        """What a new producer waits for; None when there is one, or it was made a moment ago, as after every doubt."""
-        if self._outlets.ready or self._clock.monotonic() - self._made_at < _OPEN_SOON_S:
-            return None
-        return f"transactions cannot begin yet: {self._outlets.waits_for}"
+        """What keeps transactions from beginning; None when nothing does, or it is too early to tell."""
+        return self._guarantee.describe()
 
     def serve(self, wait_s: float = 0.0) -> None:
         """Let the producer tell what happened: deliveries, the state of connections.
@@ -141,12 +118,12 @@ class Commit:
     @property
     def producer(self) -> Producer:
         """Of outputs."""
-        return self._outlets.outputs
+        return self._guarantee.outputs
 
     @property
     def rows(self) -> int:
         """Rows produced and not committed."""
-        return sum(t.rows for t in (self._open, self._running) if t)
+        return (self._open.rows if self._open else 0) + (self._running.job.rows if self._running else 0)
 
     def begin(self) -> None:
         """Open a transaction if none is open; `admits` must have said so.
@@ -154,20 +131,13 @@ class Commit:
         Raises:
             TransactionError: the producer refuses.
         """
-        outlets = self._outlets
-        if outlets.begun or not self.transactional:
-            return
-        outlets.doubt.opened()
-        guarded(outlets, self._clock, "begin", outlets.outputs.begin_transaction)
-        outlets.begun = True
+        self._guarantee.begin()
 
     def add(self, batch: Batch) -> None:
         """Enter a produced batch."""
         if self._open is None:
             self._open = Transaction(batch.stamps.polled)
-        self._open.batches.append(batch)
-        self._open.newest = batch.stamps.polled
-        self._open.rows += batch.weight
+        self._open.add(batch)
 
     def due_in(self, *, behind: bool) -> float | None:
         """Seconds until the open transaction should commit, None if there is none to commit or one is under way."""
@@ -175,34 +145,35 @@ class Commit:
             return None
         if self._open.rows >= COMMIT_ROWS_MAX:
             return 0.0
-        if self.transactional:
-            due = self._open.opened + (max(self._timing.interval_s, COMMIT_AGE_BEHIND_S) if behind else self._timing.interval_s)
-        else:
-            due = min(self._open.opened + COMMIT_AGE_AT_LEAST_ONCE_S, self._open.newest + COMMIT_QUIET_S)
-        return max(0.0, due - self._clock.monotonic())
+        return max(0.0, self._guarantee.due(self._open, behind=behind) - self._clock.monotonic())
 
-    def start(self, metadata: Any, stores: Stores | None = None, *, quiet: bool = False) -> None:
+    def start(self, member: Any, stores: Stores | None = None, *, quiet: bool = False) -> None:
         """Hand the open transaction to the committing thread.
 
         Args:
-            metadata: the group's member and generation.
+            member: the group's member and generation.
             stores: partition -> store, of which a base snapshot may be taken now.
             quiet: whether every row that entered them is committed, or is by this commit.
         """
         assert self._open is not None, "nothing to commit"
         assert self._running is None, "one commit at a time"
-        self._running, self._open = self._open, None
-        self._running.metadata, self._running.started = metadata, self._clock.monotonic()
-        self._running.steps = self._steps(self._running)
-        self._running.committing = self._numbered(self._running)
-        if self._bases is not None:
-            if stores is not None:
-                self._bases.consider(stores, self._ends(self._running), quiet=quiet)
-            self._running.share = self._bases.share()
-        # The thread keeps to these producers, also when they have been replaced meanwhile.
-        self._committing.jobs.put((self._running, self._outlets))
+        started, transaction = self._clock.monotonic(), self._open
+        steps = self._steps(transaction)
+        offsets = self._numbered(steps)
+        if self._bases is not None and stores is not None:
+            self._bases.consider(stores, self._ends(steps), quiet=quiet)
+        job = Job(
+            batches=tuple(transaction.batches),
+            rows=transaction.rows,
+            steps=steps,
+            offsets=tuple(offsets),
+            member=member,
+            share=self._bases.share() if self._bases is not None else None,
+            work=self._guarantee.work(self._writer),
+        )
+        self._running, self._open = _Running(job, self._committing.submit(job), started), None
 
-    def reap(self, timeout_s: float) -> Transaction | None:
+    def reap(self, timeout_s: float) -> Committed | None:
         """The commit that ended within `timeout_s`, or None.
 
         Raises:
@@ -211,27 +182,31 @@ class Commit:
         running = self._running
         if running is None:
             return None
-        if not running.finished.wait(timeout_s):
+        job, ending = running.job, running.ending
+        if not ending.finished.wait(timeout_s):
             if self._stuck(running):
-                what = f"the client did not end a commit within {self._timing.stuck_s:g} s"
+                what = f"the client did not end a commit within {self._guarantee.stuck_s:g} s"
                 raise TransactionError("stuck", what, replace=True)
             return None
-        if running.error is not None:
-            raise running.error  # the transaction stays open, and its rows count, until `give_up` ends it
-        self._running, self._outlets.begun = None, False
-        self._outlets.doubt.ended()
-        self._rested_at = running.committed + (self._timing.rest_s if self.transactional else 0.0)
-        self.places |= {partition: reached for partition, (_, reached) in running.steps.items()}
-        if self._bases is not None:
-            running.trims = self._bases.committed(running.share, running.blocks)
-        return running
+        if ending.error is not None:
+            raise ending.error  # the transaction stays open, and its rows count, until `give_up` ends it
+        self._running = None
+        self._guarantee.ended(ending.at)
+        self.places |= {partition: reached for partition, (_, reached) in job.steps.items()}
+        trims = self._bases.committed(job.share, ending.blocks) if self._bases is not None else {}
+        return Committed(batches=job.batches, rows=job.rows, offsets=job.offsets, trims=trims, at=ending.at, took_s=ending.took_s)
 
-    def _ends(self, transaction: Transaction) -> Ends:
-        """Partition -> number and input offsets of its last commit, with this one through."""
-        reached = self.places | {partition: after for partition, (_, after) in transaction.steps.items()}
+    def settle(self, done: Committed, *, wait: bool) -> bool:
+        """See to it that the group has the offsets of a commit; whether that is certain. `wait` for an answer, if one is due."""
+        return self._guarantee.settle(list(done.offsets), wait=wait)
+
+    def _ends(self, steps: Mapping[int, Step]) -> Ends:
+        """Partition -> number and input offsets of its last commit, with these steps through."""
+        reached = self.places | {partition: after for partition, (_, after) in steps.items()}
         return {partition: (place.seq, list(place.next.values())) for partition, place in reached.items()}
 
     def _steps(self, transaction: Transaction) -> dict[int, Step]:
+        """Partition -> its places before and after."""
         offsets, steps = transaction.offsets(), dict[int, Step]()
         for partition in transaction.partitions():
             place = self.places[partition]
@@ -239,11 +214,11 @@ class Commit:
             steps[partition] = place, Place(place.seq + 1, next_)
         return steps
 
-    def _numbered(self, transaction: Transaction) -> list[TopicPartition]:
+    def _numbered(self, steps: Mapping[int, Step]) -> list[TopicPartition]:
         """Offsets with numbers of commits and bases as metadata; an input that did not move is committed anew."""
         return [
             TopicPartition(topic, partition, offset, self._said(topic, partition, reached.seq))
-            for partition, (_, reached) in transaction.steps.items()
+            for partition, (_, reached) in steps.items()
             for topic, offset in reached.next.items()
         ]
 
@@ -255,11 +230,11 @@ class Commit:
 
     def reason(self, failure: TransactionError, member: Callable[[], Any]) -> TransactionError:
         """The failure with what the client knows of it and did not say; `member` gives the group's member and generation."""
-        over = self._running is None or self._running.finished.is_set()
+        over = self._running is None or self._running.ending.finished.is_set()
         committed = ((topic, partition, offset) for partition, at in self.places.items() for topic, offset in at.next.items())
-        if not over or not self._outlets.begun or (known := next(committed, None)) is None:
+        if not over or (known := next(committed, None)) is None:
             return failure
-        return refusal(self._outlets, failure, TopicPartition(*known), member)
+        return self._guarantee.reason(failure, TopicPartition(*known), member)
 
     def give_up(self, *, replace: bool) -> None:
         """Abort what is open and make the producer usable again; rows are the worker's to redo.
@@ -271,55 +246,21 @@ class Commit:
         Raises:
             TransactionError: that commit has not ended yet, or no new producer can be had now; call again.
         """
-        if self._running is not None and not self._running.finished.wait(_MEND_TIMEOUT_S):
-            if not self._stuck(self._running):
+        running = self._running
+        if running is not None and not running.ending.finished.wait(_MEND_TIMEOUT_S):
+            if not self._stuck(running):
                 raise TransactionError("commit", "the commit under way has not ended yet", replace=replace)
-            self._running.abandoned = replace = True
+            replace = True
             self._committing.replace()
-        running, self._running, self._open = self._running, None, None
-        failed = running is None or running.error is not None
-        if running is not None and isinstance(running.error, TransactionError):
-            replace = replace or running.error.replace
-            running.error = None  # its traceback holds the transaction: without this both would keep the old producer alive
-        begun, self._outlets.begun = self._outlets.begun, False
-        if not self.transactional:
-            self._outlets.purge()
-        elif begun and not replace and failed:
-            replace = not self._aborted()
-        # One that was made and is not ready yet has replaced the old one already.
-        if (replace or self._outlets.doubt.reason is not None) and self._outlets.ready:
-            self._renew()
-        if not self._opened(_MEND_TIMEOUT_S):
-            raise TransactionError("init", self._outlets.waits_for, replace=True)
+        self._running = self._open = None
+        failed = running is None or running.ending.error is not None
+        if running is not None and isinstance(running.ending.error, TransactionError):
+            replace = replace or running.ending.error.replace
+            running.ending.error = None  # its traceback leads back here: without this both would keep the old producer alive
+        self._guarantee.give_up(replace=replace, failed=failed)
 
-    def _aborted(self) -> bool:
-        """End the open transaction; False if it is not certain that this is done, and done once."""
-        if self._outlets.doubt.reason is not None:
-            return False
-        try:
-            request(self._outlets, self._clock, "abort", lambda: self.producer.abort_transaction(_MEND_TIMEOUT_S))
-        except TransactionError:
-            return False
-        return True
-
-    def _renew(self) -> None:
-        """Another producer with the same id: with it the coordinator refuses whatever the old one sent."""
-        doubt = self._outlets.doubt
-        if doubt.reason is not None:
-            _log.warning("doubt", reason=doubt.reason, what=doubt.what)
-            self._metrics.add("streamer_doubts_total", 1, doubt.reason)
-        self._metrics.add("streamer_producer_replacements_total")
-        self._outlets, self._made_at = self._make_outlets(), self._clock.monotonic()
-
-    def _opened(self, timeout_s: float) -> bool:
-        """Whether the producer is ready for transactions, within `timeout_s`."""
-        waited = self._clock.monotonic() - self._made_at
-        if self._outlets.useless or (not self._outlets.ready and waited > _OPEN_MAX_S):
-            self._renew()
-        return self._outlets.open(timeout_s)
-
-    def _stuck(self, running: Transaction) -> bool:
-        return self.transactional and self._clock.monotonic() - running.started > self._timing.stuck_s
+    def _stuck(self, running: _Running) -> bool:
+        return self._clock.monotonic() - running.started > self._guarantee.stuck_s
 
     def close(self) -> None:
         """End the thread; nothing may be open."""

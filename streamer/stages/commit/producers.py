@@ -5,13 +5,15 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from streamer.clock import Clock
 from streamer.errors import StreamerError
 from streamer.kafka.clients import Clients
 from streamer.kafka.config import producer_config, transactional_config
 from streamer.kafka.message_sizes import MessageSizes
-from streamer.kafka.refusals import DeliveryReport, Refusals
+from streamer.kafka.refusals import Refusals
 from streamer.settings.settings import Settings
 from streamer.stages.commit.doubt import Doubt
+from streamer.stages.commit.requests import Requests
 
 # No answer of these changes by waiting.
 _REFUSALS = (
@@ -24,32 +26,32 @@ _PURGES = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)  # noqa: SLF001 
 
 
 @dataclass(slots=True)
-class Outlets:
-    """Where records go, and what is known of it.
-
-    Without transactions the changelog has a producer of its own: waiting for its records does not mean waiting for outputs
-    that came later. With them both are the same.
+class TransactionalProducer:
+    """Where records go with transactions, and how far it is with them.
 
     Attributes:
-        outputs, changelog: producers.
-        undelivered: why records were not taken; without transactions only, for a commit fails instead.
-        doubt: whether a request of the last transaction may still be on its way.
-        ready: whether transactions may begin; without transactions always.
+        requests: the client, and what it asks for.
+        ready: whether transactions may begin.
         waits_for: why that is not so yet.
         useless: whether only another producer helps.
         begun: whether a transaction is open.
-        refusals: are told why records were not taken.
     """
 
-    outputs: Producer
-    changelog: Producer
-    undelivered: list[KafkaError] = field(default_factory=list)
-    doubt: Doubt = field(default_factory=Doubt)
-    ready: bool = True
+    requests: Requests
+    ready: bool = False
     waits_for: str = ""
     useless: bool = False
     begun: bool = False
-    refusals: Refusals | None = None
+
+    @property
+    def client(self) -> Producer:
+        """The producer itself."""
+        return self.requests.client
+
+    @property
+    def doubt(self) -> Doubt:
+        """Whether a request of the last transaction may still be on its way."""
+        return self.requests.doubt
 
     def open(self, timeout_s: float) -> bool:
         """Get ready for transactions; False when the coordinator did not allow it within `timeout_s`: call again.
@@ -61,7 +63,7 @@ class Outlets:
         """
         if not self.ready:
             try:
-                self.outputs.init_transactions(timeout_s)
+                self.client.init_transactions(timeout_s)
             except KafkaException as failure:
                 error = failure.args[0]
                 if error.code() in _REFUSALS:
@@ -73,10 +75,21 @@ class Outlets:
             self.ready = True
         return True
 
-    @property
-    def report(self) -> DeliveryReport | None:
-        """What is to be told of each delivery; without transactions the producers report by themselves."""
-        return self.refusals.report if self.refusals else None
+
+@dataclass(frozen=True, slots=True)
+class PlainProducers:
+    """Where records go without transactions.
+
+    The changelog has a producer of its own: waiting for its records does not mean waiting for outputs that came later.
+
+    Attributes:
+        outputs, changelog: producers.
+        undelivered: why records were not taken.
+    """
+
+    outputs: Producer
+    changelog: Producer
+    undelivered: list[KafkaError] = field(default_factory=list)
 
     def purge(self) -> None:
         """Throw away what was not sent."""
@@ -84,7 +97,24 @@ class Outlets:
             producer.purge()
 
 
-MakeOutlets = Callable[[], Outlets]
+MakeTransactional = Callable[[], TransactionalProducer]
+MakePlain = Callable[[], PlainProducers]
+
+
+def transactional(clients: Clients, settings: Settings, group: str, sizes: MessageSizes, clock: Clock) -> MakeTransactional:
+    """Makes the producer of a worker, with batches of `sizes`.
+
+    Nothing is reported of deliveries, for a commit fails instead.
+    """
+    # Once: the next producer must bear the same id, and so end what the last one left open.
+    config = {**transactional_config(settings, group), **sizes.producer_config()}
+
+    def make() -> TransactionalProducer:
+        doubt = Doubt()
+        client = clients.producer({**config, "error_cb": doubt.error, "stats_cb": doubt.statistics})
+        return TransactionalProducer(Requests(client, doubt, clock))
+
+    return make
 
 
 # A record that is not taken ends the commit, and all since the last one is written again in its order: the client need not
@@ -93,33 +123,20 @@ MakeOutlets = Callable[[], Outlets]
 _NO_RETRIES = {"enable.idempotence": False, "message.send.max.retries": 0}
 
 
-def outlets_of(
-    clients: Clients, settings: Settings, group: str, sizes: MessageSizes, refusals: Refusals, *, forwards: bool
-) -> MakeOutlets:  # fmt: skip
+def plain(clients: Clients, settings: Settings, sizes: MessageSizes, refusals: Refusals, *, forwards: bool) -> MakePlain:
     """Makes the producers of a worker, with batches of `sizes`; what they could not deliver is told to `refusals`.
 
-    With transactions nothing is reported, for a commit fails instead. With `forwards` outputs are records of an internal topic,
-    whose reader takes one that was overtaken for one it has seen: there a failed request must stop those behind it.
+    With `forwards` outputs are records of an internal topic, whose reader takes one that was overtaken for one it has seen:
+    there a failed request must stop those behind it.
     """
-    if settings.guarantee == "exactly-once":
-        # Once: the next producer must bear the same id, and so end what the last one left open.
-        config = {**transactional_config(settings, group), **sizes.producer_config()}
-
-        def make() -> Outlets:
-            doubt = Doubt()
-            producer = clients.producer({**config, "error_cb": doubt.error, "stats_cb": doubt.statistics})
-            return Outlets(producer, producer, doubt=doubt, ready=False, refusals=refusals)
-
-        return make
-
     # A worker hands over whole batches: to wait for more would only make them late. Without any wait the client sends the
     # first record of each alone.
-    plain = {**producer_config(settings, linger_ms=0.02), **sizes.producer_config()}
+    config = {**producer_config(settings, linger_ms=0.02), **sizes.producer_config()}
     # Outputs are many: a report of each would cost as much as sending it. Of the changelog's few each is told, since a
     # snapshot must know where it lies.
-    many = {**plain, **({} if forwards else _NO_RETRIES), "delivery.report.only.error": True}
+    many = {**config, **({} if forwards else _NO_RETRIES), "delivery.report.only.error": True}
 
-    def make_two() -> Outlets:
+    def make() -> PlainProducers:
         undelivered = list[KafkaError]()
 
         def report(error: KafkaError | None, message: Message) -> None:
@@ -128,6 +145,6 @@ def outlets_of(
                 refusals.note(error, message)
 
         outputs = clients.producer({**many, "on_delivery": report})
-        return Outlets(outputs, clients.producer({**plain, "on_delivery": report}), undelivered)
+        return PlainProducers(outputs, clients.producer({**config, "on_delivery": report}), undelivered)
 
-    return make_two
+    return make

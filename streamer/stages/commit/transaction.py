@@ -1,12 +1,10 @@
-"""A transaction: the batches in it, what its commit owes and carries, and how that ended."""
+"""A transaction: the batches in it and what its commit owes; where partitions stand, and why it must be given up."""
 
-import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from streamer.changelog.bases import Share
 from streamer.rows.batch import Batch
 
 
@@ -48,45 +46,24 @@ class TransactionError(Exception):
 
 @dataclass(slots=True)
 class Transaction:
-    """What is committed together.
+    """What is to be committed together.
 
     Attributes:
         opened, newest: monotonic seconds of the poll of its oldest and its newest batch.
         batches: produced in it.
-        steps: partition -> its places before and after; set when the commit starts. Places change hands in a rebalance, and a
-            commit under way must say what it set out to say: the group decides whether that still counts.
-        committing: its offsets, with sequence numbers as metadata; set when the commit starts.
-        metadata: the group's member and generation, read when the commit starts.
         rows: in all batches, dead letters included.
-        share: of a base snapshot, that goes with it.
-        blocks: partition -> bytes of its blocks in the changelog.
-        trims: partition -> changelog offset below which nothing is needed once this is committed.
-        started: monotonic seconds of the start of the commit.
-        passable: whether outputs may be sent beside the rest of the commit (at-least-once: its own are durable).
-        abandoned: the commit did not end; whatever comes of it, nobody waits for it any more.
-        committed: monotonic seconds of the end of the commit.
-        took_s: how long the commit took.
-        error: why it failed.
-        finished: set when the commit has ended either way.
     """
 
     opened: float
     newest: float = 0.0
     batches: list[Batch] = field(default_factory=list)
-    steps: dict[int, Step] = field(default_factory=dict)
-    committing: list[TopicPartition] = field(default_factory=list)
-    metadata: Any = None
     rows: int = 0
-    share: Share | None = None
-    blocks: dict[int, int] = field(default_factory=dict)
-    trims: dict[int, int] = field(default_factory=dict)
-    started: float = 0.0
-    passable: bool = False
-    abandoned: bool = False
-    committed: float = 0.0
-    took_s: float = 0.0
-    error: Exception | None = None
-    finished: threading.Event = field(default_factory=threading.Event)
+
+    def add(self, batch: Batch) -> None:
+        """Enter a produced batch."""
+        self.batches.append(batch)
+        self.newest = batch.stamps.polled
+        self.rows += batch.weight
 
     def offsets(self) -> dict[tuple[str, int], int]:
         """Topic and partition -> next offset, owed by the batches."""
@@ -102,3 +79,24 @@ class Transaction:
         return sorted(
             {partition for batch in self.batches for partition in (*batch.owed, *batch.deltas, *batch.told, *batch.quiet)}
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed:
+    """A transaction that is through.
+
+    Attributes:
+        batches: that were in it.
+        rows: in all batches, dead letters included.
+        offsets: of its inputs, with sequence numbers as metadata.
+        trims: partition -> changelog offset below which nothing is needed any more.
+        at: monotonic seconds of the end of the commit.
+        took_s: how long the commit took.
+    """
+
+    batches: Sequence[Batch]
+    rows: int
+    offsets: Sequence[TopicPartition]
+    trims: dict[int, int]
+    at: float
+    took_s: float
