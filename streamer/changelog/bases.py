@@ -154,7 +154,8 @@ class Bases:
 
     def _take(self, partition: int, store: StateStore, seq: int, next_: list[int]) -> None:
         started = self._clock.monotonic()
-        snapshot = Snapshot(store.dump(), store.spec.fingerprint, seq, next_, uuid.uuid4().bytes, self.changelog.row_bytes_max)
+        id_, most = uuid.uuid4().bytes, self.changelog.row_bytes_max
+        snapshot = Snapshot(store.dump(), store.spec.fingerprint, seq, next_, id_, most=most)
         self._under_way = _UnderWay(partition, snapshot, self._bases[partition].blocks)
         stalled = self._clock.monotonic() - started
         self._metrics.add("streamer_snapshot_stall_seconds_total", stalled)

@@ -126,8 +126,8 @@ UNREADABLE = (Damaged, msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def encode(
-    delta: Delta, fingerprint: str, seq: int, covered: Sequence[tuple[int, int]], ids: Sequence[str] = (),
-    most: int = CHANGELOG_PLAIN_BYTES_MAX,
+    delta: Delta, fingerprint: str, seq: int, covered: Sequence[tuple[int, int]], *,
+    ids: Sequence[str] = (), most: int = CHANGELOG_PLAIN_BYTES_MAX,
 ) -> Iterator[bytes]:  # fmt: skip
     """Messages of one commit for one partition, each at most CHANGELOG_BYTES_MAX before compression, and a row at the least.
 

@@ -12,7 +12,7 @@ _BACK, _FARTHER = 32, 16
 _MESSAGES = 500
 
 
-def check_kept(consumer: Consumer, topic: str, partitions: int, fingerprint: str, clock: Clock, timeout_s: float) -> int:
+def check_kept(consumer: Consumer, topic: str, partitions: int, fingerprint: str, *, clock: Clock, timeout_s: float) -> int:
     """Read the last block of each partition of a changelog.
 
     Args:

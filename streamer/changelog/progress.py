@@ -15,7 +15,7 @@ from streamer.state.keyed_store import StateStore
 _BYTES_TOGETHER = 2**20
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Progress:
     """One partition on its way back.
 

@@ -36,7 +36,7 @@ _AHEAD = 32
 _REFUSALS = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
     """A partition that is back.
 
@@ -121,7 +121,18 @@ class Restore:
                 f"{where}: the committed offset names a base snapshot at offset {start}, and the log ends at {end}. Offsets were "
                 "set by another tool, or the changelog was deleted. Start over with streamer state reset, or with a new --group"
             )
-        progress = Progress(where, store, thread, committed, mark, start, end, now, reached=start, trimmed=trimmed)
+        progress = Progress(
+            where=where,
+            store=store,
+            thread=thread,
+            committed=committed,
+            mark=mark,
+            start=start,
+            end=end,
+            since=now,
+            reached=start,
+            trimmed=trimmed,
+        )
         if mark.base is not None and not trimmed:
             progress.assembly = Assembly(store.spec.fingerprint)
         self._under_way[partition] = progress
@@ -334,10 +345,16 @@ class Restore:
         # At-least-once commits offsets after the blocks, so there they may be older at any time.
         older = self._strict and (progress.mark.seq, progress.committed) != (progress.applied, progress.next)
         return Restored(
-            partition, list(progress.next or progress.committed), progress.applied, progress.rows,
-            progress.mark.base, progress.base_bytes, progress.block_bytes, tuple(progress.ids),
+            partition=partition,
+            next=list(progress.next or progress.committed),
+            seq=progress.applied,
+            rows=progress.rows,
+            base=progress.mark.base,
+            base_bytes=progress.base_bytes,
+            block_bytes=progress.block_bytes,
+            ids=tuple(progress.ids),
             forgotten=bool(progress.next) and (progress.uncommitted or older),
-        )  # fmt: skip
+        )
 
     def _check_end(self, partition: int, progress: Progress) -> None:
         """Whether chain and committed offsets tell the same.

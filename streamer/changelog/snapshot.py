@@ -97,7 +97,7 @@ class Snapshot:
     """
 
     def __init__(
-        self, dump: Dump, fingerprint: str, seq: int, next_: list[int], id_: bytes, most: int = CHANGELOG_BYTES_MAX
+        self, dump: Dump, fingerprint: str, seq: int, next_: list[int], id_: bytes, *, most: int = CHANGELOG_BYTES_MAX
     ) -> None:
         self._format = SNAPSHOT_FORMAT_DELETES if dump.deletes else SNAPSHOT_FORMAT
         self._chunk_bytes = min(most, CHANGELOG_BYTES_MAX)

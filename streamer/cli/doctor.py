@@ -320,7 +320,7 @@ def _state(settings: "Settings", changelog: str, partitions: int, plan: "Plan | 
         yield Check(ok=False, what="memory", fix=str(error))
     consumer = KafkaClients().consumer(reader_config(settings, committed=True) | {"log_level": 0})
     try:
-        held = check_kept(consumer, changelog, partitions, plan.store.fingerprint, SystemClock(), TIMEOUT_S)
+        held = check_kept(consumer, changelog, partitions, plan.store.fingerprint, clock=SystemClock(), timeout_s=TIMEOUT_S)
         yield Check(ok=True, what=f"{changelog} keeps windows of this topology in {held} of {partitions} partitions")
     except StateError as error:
         yield Check(ok=False, what="kept windows", fix=str(error))

@@ -82,7 +82,7 @@ def feed(  # noqa: PLR0913 - the options of a command
         source = Generator(event, keys, count or (None if rate else _GENERATED_ROWS), spacing_us)
     else:
         source = Files([Path(name) for name in sources], event, bad, key_from_file)
-    raise typer.Exit(_run(settings, event.__event__.topic, source, Pace(rate, speed), shift, bad))
+    raise typer.Exit(_run(settings, event.__event__.topic, source, Pace(rate, speed), shift=shift, bad=bad))
 
 
 def source_of(topology: "Topology") -> "type[Event]":
@@ -126,7 +126,7 @@ class Rows(Protocol):
         """At most how many rows there are, None for no end."""
 
 
-def _run(settings: "Settings", topic: str, source: Rows, pace: "Pace", shift: Shift | None, bad: BadRows) -> int:
+def _run(settings: "Settings", topic: str, source: Rows, pace: "Pace", *, shift: Shift | None, bad: BadRows) -> int:
     """Send everything; the exit status."""
     if partitions_of(settings, [topic])[topic] is None:
         raise TopicError(f"missing on {settings.bootstrap}: {topic}. Create it with {create_command(settings)}")

@@ -37,7 +37,7 @@ _END_WAIT_S = 5.0
 _STILL_S = 3.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Outcome:
     """What became of the events.
 
@@ -234,10 +234,10 @@ class Demo:
     def _outcome(self, problem: str | None) -> Outcome:
         metrics = self.worker.metrics
         outcome = Outcome(
-            self._feeder.delivered,
-            int(metrics.value("streamer_records_total", "predicted")),
-            int(metrics.value("streamer_records_total", "dead")),
-            self._flagged(),
+            fed=self._feeder.delivered,
+            predicted=int(metrics.value("streamer_records_total", "predicted")),
+            dead=int(metrics.value("streamer_records_total", "dead")),
+            flagged=self._flagged(),
             anomalies=list(self._anomalies),
             known={} if self._loops else self._known,
             problem=problem,

@@ -25,7 +25,7 @@ _RUN = ort.RunOptions()
 _RUN.log_severity_level = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What travels with a model in its ONNX metadata, under `streamer.*`.
 
@@ -54,12 +54,12 @@ def read_facts(metadata: Mapping[str, str], path: Path) -> Facts:
     try:
         threshold, column = metadata.get("streamer.threshold"), metadata.get("streamer.column")
         facts = Facts(
-            tuple(map(str, json.loads(metadata.get("streamer.features", "[]")))),
-            None if threshold is None else float(threshold),
-            metadata.get("streamer.output"),
-            None if column is None else int(column),
-            tuple(map(float, json.loads(metadata.get("streamer.center", "[]")))),
-            tuple(map(float, json.loads(metadata.get("streamer.scale", "[]")))),
+            features=tuple(map(str, json.loads(metadata.get("streamer.features", "[]")))),
+            threshold=None if threshold is None else float(threshold),
+            output=metadata.get("streamer.output"),
+            column=None if column is None else int(column),
+            center=tuple(map(float, json.loads(metadata.get("streamer.center", "[]")))),
+            scale=tuple(map(float, json.loads(metadata.get("streamer.scale", "[]")))),
         )
         _check(facts)
     except (ValueError, TypeError) as error:
@@ -74,7 +74,7 @@ def _check(facts: Facts) -> None:
         raise ValueError(f"streamer.threshold is {facts.threshold}")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class LoadedModel:
     """A session with its facts. `run` is thread-safe and releases the GIL inside ONNX Runtime.
 
@@ -119,7 +119,9 @@ class LoadedModel:
             raise ModelError(f"{file.path} cannot be loaded: {error}{hint}") from error
         facts = read_facts(session.get_modelmeta().custom_metadata_map, file.path)
         signature = Signature.read(session.get_inputs(), session.get_outputs(), facts.output, file.path)
-        return LoadedModel(file, facts, signature, signature.fixed_rows or max_batch, session)
+        return LoadedModel(
+            file=file, facts=facts, signature=signature, max_batch=signature.fixed_rows or max_batch, _session=session
+        )
 
     def check(self, features: Mapping[str, tuple[int, ...]]) -> None:
         """Hold the features of a topology against the model.

@@ -20,7 +20,7 @@ from streamer.limits import HAND_OVER_S, RUN_STUCK_S, RUN_TIMES_MAX
 _LEARNING_RATE = 0.2
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Task:
     """One batch at the pool. `wait` tells when `scores` and `failed` may be read.
 
@@ -77,7 +77,7 @@ class Pool:
 
     def submit(self, features: Features, rows: int) -> Task:
         """Queue a batch, or score it at once if that is quick."""
-        task = Task(features, rows)
+        task = Task(features=features, rows=rows)
         if rows == 0 or (self._seconds_per_row is not None and rows * self._seconds_per_row < HAND_OVER_S):
             self._run(task)
         else:

@@ -36,7 +36,7 @@ class Stored:
     headers: list[tuple[str, Any]]
     timestamp_ms: int
     state: str = "committed"
-    created: bool = False
+    created: bool = field(default=False, kw_only=True)
 
 
 @dataclass(slots=True)
@@ -101,13 +101,13 @@ class MemoryLog:
 
     def append(
         self, topic: str, key: bytes | None, value: bytes | None, partition: int = -1,
-        headers: list[tuple[str, Any]] | None = None, transaction: str | None = None, created_ms: int | None = None,
+        headers: list[tuple[str, Any]] | None = None, *, transaction: str | None = None, created_ms: int | None = None,
     ) -> Stored:  # fmt: skip
         """Write one record; its partition follows from the key, and its timestamp from the clock, unless given."""
         if partition < 0:
             partition = crc32(key or b"") % self.count(topic)
         timestamp_ms = self._clock.wall_us() // 1000 if created_ms is None else created_ms
-        record = Stored(key, value, headers or [], timestamp_ms, transaction or "committed", created_ms is not None)
+        record = Stored(key, value, headers or [], timestamp_ms, transaction or "committed", created=created_ms is not None)
         self._topics[topic][partition].append(record)
         self._order[topic].append((partition, len(self._topics[topic][partition]) - 1))
         if transaction:
@@ -343,7 +343,7 @@ class MemoryProducer:
                 stored = Stored(key, value, headers or [], 0)
                 self._reports.append((report, KafkaError(code), _message(topic, max(partition, 0), -1, stored)))
             return
-        stored = self._log.append(topic, key, value, partition, headers, self._id)
+        stored = self._log.append(topic, key, value, partition, headers, transaction=self._id)
         if report is not None and not self._only_failures:
             self._reports.append((report, None, _message(topic, partition, self._log.end(topic, partition) - 1, stored)))
 

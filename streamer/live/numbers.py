@@ -22,7 +22,7 @@ _QUIET_AFTER_S = 2.0
 _FULL = {"infer": "the model is full", "produce": "the producer's queue is full", "commit": "commits take long"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """The metrics at one instant; counters since the start, gauges as they are."""
 
@@ -46,22 +46,22 @@ class Snapshot:
     def take(metrics: Metrics, now: float) -> "Snapshot":
         """Look at the metrics; `now` is monotonic seconds."""
         return Snapshot(
-            now,
+            at=now,
             # Input records with an outcome; those forwarded with another key are input once more, and counted then.
-            metrics.value("streamer_records_total") - metrics.value("streamer_records_total", "rekeyed"),
-            metrics.value("streamer_records_total", "predicted"),
-            metrics.value("streamer_records_total", "dead"),
-            metrics.value("streamer_anomalies_total"),
-            metrics.value("streamer_recoveries_total"),
-            metrics.value("streamer_consumer_lag_records"),
-            max(metrics.by_label("streamer_consumer_lag_seconds").values(), default=None),
-            max(metrics.by_label("streamer_catch_up_seconds").values(), default=0.0),
-            metrics.value("streamer_partitions_assigned"),
-            metrics.value("streamer_partitions_restoring"),
-            metrics.value("streamer_paused") > 0,
-            {stage: metrics.value("streamer_stage_busy_seconds_total", stage) for stage in STAGES},
-            {stage: metrics.value("streamer_stage_blocked_seconds_total", stage) for stage in STAGES},
-            _counts(metrics.ledger),
+            done=metrics.value("streamer_records_total") - metrics.value("streamer_records_total", "rekeyed"),
+            predicted=metrics.value("streamer_records_total", "predicted"),
+            dead=metrics.value("streamer_records_total", "dead"),
+            anomalies=metrics.value("streamer_anomalies_total"),
+            recoveries=metrics.value("streamer_recoveries_total"),
+            lag=metrics.value("streamer_consumer_lag_records"),
+            lag_s=max(metrics.by_label("streamer_consumer_lag_seconds").values(), default=None),
+            catch_up_s=max(metrics.by_label("streamer_catch_up_seconds").values(), default=0.0),
+            assigned=metrics.value("streamer_partitions_assigned"),
+            restoring=metrics.value("streamer_partitions_restoring"),
+            paused=metrics.value("streamer_paused") > 0,
+            busy={stage: metrics.value("streamer_stage_busy_seconds_total", stage) for stage in STAGES},
+            blocked={stage: metrics.value("streamer_stage_blocked_seconds_total", stage) for stage in STAGES},
+            latency=_counts(metrics.ledger),
         )
 
 

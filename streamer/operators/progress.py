@@ -51,7 +51,7 @@ class Reach:
         self._levels.pop(partition, None)
 
     def reached(
-        self, partition: int, newest: list[int], silence_s: Sequence[float | None], now_us: int, now_s: float,
+        self, partition: int, newest: list[int], silence_s: Sequence[float | None], *, now_us: int, now_s: float,
         last_until: Callable[[int], int | None],
     ) -> int:  # fmt: skip
         """Up to where, in the time of the source, all inputs have been read.

@@ -20,7 +20,7 @@ from streamer.topology.closing import Closing
 from streamer.topology.view import Needs, Rolling
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SampleSpec:
     """Shape of a store: which fields are kept, in which window, and what is asked of each.
 
@@ -48,7 +48,8 @@ class SampleSpec:
         asked = tuple(asked_bits(name, look) for name, look in columns)
         quantiles = tuple(tuple(sorted(q for f, q in look.quantiles if f == name)) for name, look in columns)
         rates = any(aggregate == "rate" for look in looks for _, aggregate in look.aggregates)
-        return cls(window, fields, asked, quantiles, rates or cls._sorted_by_time(window))
+        keeps_time = rates or cls._sorted_by_time(window)
+        return cls(window=window, fields=fields, needs=asked, quantiles=quantiles, keeps_time=keeps_time)
 
     @classmethod
     def _sorted_by_time(cls, window: Any) -> bool:  # noqa: ARG003 - other kinds ask it
@@ -149,7 +150,7 @@ class SampleStore(KeyedStore):
         for column, wanted in enumerate(spec.quantiles):
             quantiles[column, : len(wanted)] = wanted
         self.asked = Ask(np.array(spec.needs, np.uint8), quantiles, np.array(spec.matrices, np.int64))
-        super().__init__(Keys(keys_max, ttl_us, spec.own_time))
+        super().__init__(Keys(most=keys_max, ttl_us=ttl_us, own_time=spec.own_time))
 
     def _empty_arrays(self) -> dict[str, NDArray[Any]]:
         spec, capacity = self.spec, min(FIRST_CAPACITY, self.keys_max)

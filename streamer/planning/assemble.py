@@ -51,7 +51,7 @@ Flow = Plan | RekeyPlan | MatchPlan
 _ANY_TIME_US = 10**17
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Stages:
     """What differs from flow to flow; consume, produce and commit are the same for all.
 
@@ -79,8 +79,23 @@ def stages_of(
         internal, source = plan.topics.predictions, plan.topics.source
         forward = Forward(internal, plan.field, partitions_of(internal), partial(partitions_of, source), sizes.record(internal))
         ahead_us = round(settings.max_ahead * 1e6)
-        decode = Decode(plan.event, (), settings.record_bytes_max, ahead_us, keyed=False, new_key=plan.field)
-        return Stages(decode, Progress(plan.align_us, plan.idle_s), Unscored(), Flag(None, 0), forward, None, forward.marks)
+        decode = Decode(
+            event=plan.event,
+            columns=(),
+            record_bytes_max=settings.record_bytes_max,
+            max_ahead_us=ahead_us,
+            keyed=False,
+            new_key=plan.field,
+        )
+        return Stages(
+            decode=decode,
+            window=Progress(align_us=plan.align_us, idle_s=plan.idle_s),
+            infer=Unscored(),
+            flag=Flag(None, 0),
+            encoding=forward,
+            changelog=None,
+            marks=forward.marks,
+        )
     stop = settings.on_partitioner_mismatch == "stop"
     look = Partitioners(plan.topics.sources, partitions_of, clock, metrics, stop=stop)
     if isinstance(plan, MatchPlan):
@@ -88,12 +103,12 @@ def stages_of(
     model = plan.model
     names = tuple(name for name in (model.facts.features or plan.feature_shapes) if plan.feature_shapes[name] == ())
     return Stages(
-        _decode(plan, settings, look),
-        _window(plan, settings),
-        Infer(Pool(model, settings.inference.threads, clock)),
-        Flag(plan.threshold, model.score_column),
-        Results(Encoder(plan.topics.source, served_of(plan), plan.publish_features, names), plan.topics, sizes),
-        _changelog(plan, sizes),
+        decode=_decode(plan, settings, look),
+        window=_window(plan, settings),
+        infer=Infer(Pool(model, settings.inference.threads, clock)),
+        flag=Flag(plan.threshold, model.score_column),
+        encoding=Results(Encoder(plan.topics.source, served_of(plan), plan.publish_features, names), plan.topics, sizes),
+        changelog=_changelog(plan, sizes),
     )
 
 
@@ -107,20 +122,44 @@ def served_of(plan: Plan) -> Served:
 
 def _matching(plan: MatchPlan, settings: Settings, sizes: MessageSizes, look: Partitioners) -> Stages:
     ahead_us, events = round(settings.max_ahead * 1e6), (plan.event, plan.label)
-    decoders = [Decode(event, (), settings.record_bytes_max, ahead_us, keyed=True) for event in events]
+    decoders = [
+        Decode(event=event, columns=(), record_bytes_max=settings.record_bytes_max, max_ahead_us=ahead_us, keyed=True)
+        for event in events
+    ]
     changelog = _changelog(plan, sizes)
     assert changelog is not None, "what waits is kept"
     name_bytes_max = changelog.row_bytes_max - row_bytes(len(plan.store.fields), 0)
-    window = MatchStage(plan.store, events, settings.keys_max, plan.idle_s, changelog.topic, name_bytes_max)
+    window = MatchStage(
+        spec=plan.store,
+        events=events,
+        waiting_max=settings.keys_max,
+        idle_s=plan.idle_s,
+        changelog=changelog.topic,
+        name_bytes_max=name_bytes_max,
+    )
     decode = DecodeEach(dict(zip(plan.topics.sources, decoders, strict=True)), look)
-    return Stages(decode, window, Unscored(), Flag(None, 0), Matches(plan.topics, sizes), changelog)
+    return Stages(
+        decode=decode,
+        window=window,
+        infer=Unscored(),
+        flag=Flag(None, 0),
+        encoding=Matches(plan.topics, sizes),
+        changelog=changelog,
+    )
 
 
 def _decode(plan: Plan, settings: Settings, look: Partitioners) -> Decode | DecodeEach | Receive:
     """The decoder of a flow, or those of its inputs."""
     ahead_us = _ANY_TIME_US if plan.rekey else round(settings.max_ahead * 1e6)
     bytes_max = settings.record_bytes_max
-    source = Decode(plan.event, plan.columns, bytes_max, ahead_us, keyed=plan.store is not None, key=plan.key)
+    source = Decode(
+        event=plan.event,
+        columns=plan.columns,
+        record_bytes_max=bytes_max,
+        max_ahead_us=ahead_us,
+        keyed=plan.store is not None,
+        key=plan.key,
+    )
     if plan.rekey:
         return Receive(plan.topics.source, source)
     if plan.joins is None:
@@ -131,7 +170,7 @@ def _decode(plan: Plan, settings: Settings, look: Partitioners) -> Decode | Deco
 
 def _decode_input(each: JoinInput, bytes_max: int, ahead_us: int) -> Decode | DecodeTable:
     read = tuple(name for name in each.columns if name != UNREAD)
-    rows = Decode(each.event, read, bytes_max, ahead_us, keyed=True)
+    rows = Decode(event=each.event, columns=read, record_bytes_max=bytes_max, max_ahead_us=ahead_us, keyed=True)
     return DecodeTable(rows, each.columns) if each.table else rows
 
 
@@ -139,15 +178,27 @@ def _window(plan: Plan, settings: Settings) -> WindowStage | RekeyedWindows | Jo
     """The stage that keeps the state of a flow."""
     if plan.joins is not None:
         events = tuple(each.event for each in plan.joins.inputs)
-        return JoinStage(plan.joins.spec, plan.needs, plan.features, settings.keys_max, events, plan.joins.idle_s)
+        return JoinStage(
+            spec=plan.joins.spec,
+            needs=plan.needs,
+            features=plan.features,
+            keys_max=settings.keys_max,
+            events=events,
+            idle_s=plan.joins.idle_s,
+        )
     assert not isinstance(plan.store, JoinSpec), "only joins have one"
     if plan.store is not None and isinstance(plan.store.window, Closing):
         stage: WindowStage | CloseStage = CloseStage(
-            plan.store, plan.needs, plan.features, settings.keys_max,
-            plan.emit != "each", plan.emit != "on_close", plan.topics.source,
-        )  # fmt: skip
+            spec=plan.store,
+            needs=plan.needs,
+            features=plan.features,
+            keys_max=settings.keys_max,
+            final=plan.emit != "each",
+            each=plan.emit != "on_close",
+            topic=plan.topics.source,
+        )
     else:
-        stage = WindowStage(plan.store, plan.needs, plan.features, settings.keys_max)
+        stage = WindowStage(spec=plan.store, needs=plan.needs, features=plan.features, keys_max=settings.keys_max)
     return RekeyedWindows(stage, Grid.of(plan.store.window)) if plan.rekey and plan.store else stage
 
 

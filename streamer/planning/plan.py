@@ -46,7 +46,7 @@ from streamer.topology.topology import (
 from streamer.topology.view import Needs, Rolling, TracingWindow
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """A topology, ready to run: the flow that ends in predictions, and the one in front of it if there is one.
 
@@ -149,7 +149,7 @@ def bind(
     check_time(source.event, source.where)
     tracers = tracers_of(joined)
     needs, shapes = _trace(features, source.event, windowed, tracers)
-    check_closing(windowed, publish, rekey, joined, needs, features)
+    check_closing(windowed, publish, rekey, joined, needs=needs, features=features)
     joins = _joins(source, windowed, needs, joined, tracers)
     store = joins.spec if joins else _spec_of(windowed.window, needs, rekey) if windowed else None
     if store:
@@ -160,11 +160,24 @@ def bind(
     columns = sorted(needs.window_fields() | needs.events)
     topics = topics_of(topology, group)
     return Plan(
-        topology.name, group, source.event, key, topics, store, needs, tuple(columns),
-        features.function, shapes, model, _threshold(step_of(topology, Flag), publish, model), infer.deadline_s, publish.features,
-        windowed.emit if windowed else "on_close", joins,
-        front_of(topology.name, group, source, rekey, windowed, topics) if rekey and windowed else None,
-    )  # fmt: skip
+        name=topology.name,
+        group=group,
+        event=source.event,
+        key=key,
+        topics=topics,
+        store=store,
+        needs=needs,
+        columns=tuple(columns),
+        features=features.function,
+        feature_shapes=shapes,
+        model=model,
+        threshold=_threshold(step_of(topology, Flag), publish, model),
+        deadline_s=infer.deadline_s,
+        publish_features=publish.features,
+        emit=windowed.emit if windowed else "on_close",
+        joins=joins,
+        rekey=front_of(topology.name, group, source, rekey, windowed=windowed, topics=topics) if rekey and windowed else None,
+    )
 
 
 def _spec_of(window: Rolling | Closing, needs: Needs, rekey: Rekey | None) -> RollingSpec | ClosingSpec:

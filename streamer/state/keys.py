@@ -198,7 +198,7 @@ _NOBODY = np.empty(0, np.int64)
 _NO_SLOTS = np.empty(0, np.int32)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Keys:
     """The keys of one store.
 

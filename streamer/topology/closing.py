@@ -11,7 +11,7 @@ Emission = Literal["on_close", "each", "both"]
 EMISSIONS: tuple[Emission, ...] = ("on_close", "each", "both")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Closing:
     """Slices [start, end) of event time, for each key its own.
 
@@ -59,7 +59,7 @@ def tumbling(size: str, *, late: str = "0s", idle: str | None = None, max_sample
     Raises:
         TopologyError: a size out of range; the message starts with the line.
     """
-    return _checked("tumbling", size, size, None, late, idle, max_samples)
+    return _checked("tumbling", size=size, every=size, gap=None, late=late, idle=idle, max_samples=max_samples)
 
 
 def hopping(size: str, *, every: str, late: str = "0s", idle: str | None = None, max_samples: int = 256) -> Closing:
@@ -68,7 +68,7 @@ def hopping(size: str, *, every: str, late: str = "0s", idle: str | None = None,
     `every` is the distance of their starts, such as "10s", and an event is in 2,048 windows at most;
     everything else is as for `tumbling`.
     """
-    return _checked("hopping", size, every, None, late, idle, max_samples)
+    return _checked("hopping", size=size, every=every, gap=None, late=late, idle=idle, max_samples=max_samples)
 
 
 def session(*, gap: str, late: str = "0s", idle: str | None = None, max_samples: int = 256) -> Closing:
@@ -76,11 +76,11 @@ def session(*, gap: str, late: str = "0s", idle: str | None = None, max_samples:
 
     An event that lies between two sessions that have not closed joins them into one. Everything else is as for `tumbling`.
     """
-    return _checked("session", None, None, gap, late, idle, max_samples)
+    return _checked("session", size=None, every=None, gap=gap, late=late, idle=idle, max_samples=max_samples)
 
 
 def _checked(
-    kind: str, size: str | None, every: str | None, gap: str | None, late: str, idle: str | None, max_samples: int
+    kind: str, *, size: str | None, every: str | None, gap: str | None, late: str, idle: str | None, max_samples: int
 ) -> Closing:
     try:
         return _closing(kind, {"size": size, "every": every, "gap": gap, "late": late, "idle": idle}, max_samples)
@@ -98,4 +98,12 @@ def _closing(kind: str, widths: dict[str, str | None], max_samples: int) -> Clos
     # The windows of one event close one by one, but together when the watermark jumps: they must fit into a batch.
     if us["every"] and (hops := -(-us["size"] // us["every"])) > ROWS_PER_BATCH_MAX:
         raise ValueError(f"every={widths['every']!r} puts an event into {hops:,} windows, {ROWS_PER_BATCH_MAX:,} is the most")
-    return Closing(kind, parse_samples(max_samples), us["size"], us["every"], us["gap"], us["late"], us["idle"])
+    return Closing(
+        kind=kind,
+        samples=parse_samples(max_samples),
+        size_us=us["size"],
+        every_us=us["every"],
+        gap_us=us["gap"],
+        late_us=us["late"],
+        idle_us=us["idle"],
+    )

@@ -21,7 +21,7 @@ from streamer.topology.topology import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Topics:
     """Topics of a topology; `changelog` is None without state, `anomalies` when nobody asked for them.
 
@@ -83,12 +83,16 @@ def topics_of(topology: Topology, group: str | None) -> Topics:
     joined, windowed, rekey = steps_of(topology, Joined), step_of(topology, Windowed), step_of(topology, Rekey)
     own = f"{group or topology.name}-{topology.name}"
     topics = Topics(
-        source.event.__event__.topic, source.rejected, publish.predictions, publish.anomalies,
-        f"{own}-window-changelog" if joined or windowed else None,
-        publish.late,
-        {step.join.event.__event__.topic: step.rejected for step in joined},
-        f"{own}-by-{rekey.field}" if rekey else None, rekey.field if rekey else None,
-    )  # fmt: skip
+        source=source.event.__event__.topic,
+        rejected=source.rejected,
+        predictions=publish.predictions,
+        anomalies=publish.anomalies,
+        changelog=f"{own}-window-changelog" if joined or windowed else None,
+        late=publish.late,
+        joined={step.join.event.__event__.topic: step.rejected for step in joined},
+        rekeyed=f"{own}-by-{rekey.field}" if rekey else None,
+        rekey_field=rekey.field if rekey else None,
+    )
     _check_names(
         {topics.changelog: "the changelog of the topology", topics.rekeyed: "the internal topic of .rekey()"},
         ("topic", topics.source, source.where), ("rejected", topics.rejected, source.where),
@@ -113,9 +117,14 @@ def _matched(topology: Topology, match: Match, group: str) -> Topics:
         ("matched", publish.matched, publish.where), ("unmatched", publish.unmatched, publish.where),
     )  # fmt: skip
     return Topics(
-        source.event.__event__.topic, source.rejected, publish.matched, None, changelog, joined={label: match.rejected},
+        source=source.event.__event__.topic,
+        rejected=source.rejected,
+        predictions=publish.matched,
+        anomalies=None,
+        changelog=changelog,
+        joined={label: match.rejected},
         unmatched=publish.unmatched,
-    )  # fmt: skip
+    )
 
 
 def _check_names(internal: Mapping[str | None, str], *named: tuple[str, str | None, str]) -> None:

@@ -64,7 +64,7 @@ class Joined:
     where: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
     """`.match()`: which labels are waited for, how long, and the topic of those that cannot be read."""
 
@@ -231,7 +231,9 @@ class Topology:
             idle_s = parse_duration_s(idle)
         except ValueError as error:
             raise TopologyError(f"{where}: .match(): {error}") from error
-        return self._add(Match(label, within_us, on, rejected, late_us, idle_s, where))
+        return self._add(
+            Match(label=label, within_us=within_us, on=on, rejected=rejected, late_us=late_us, idle_s=idle_s, where=where)
+        )
 
     def window(self, window: Rolling | Closing, *, emit: Emission | None = None) -> "Topology":
         """Keep samples per key.

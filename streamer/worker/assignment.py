@@ -246,7 +246,7 @@ class Assignment:
                 self.watch.check(topic, partition, offset, marks[topic])
             offsets, named = [offset for offset, _ in committed.values()], marks[self.consume.lead]
             if self.restore is None or self.changelog is None:
-                self._ready[partition] = Restored(partition, offsets, named.seq or 0)
+                self._ready[partition] = Restored(partition=partition, next=offsets, seq=named.seq or 0)
             elif (self.changelog, partition) in known:
                 assert store is not None, "a flow with a changelog has stores"
                 self.restore.begin(partition, store, offsets, named, known[self.changelog, partition])

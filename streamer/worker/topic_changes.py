@@ -31,7 +31,7 @@ class Sound:
 
 
 def input_replaced(
-    topic: str, before: str, now: str, sound: Sound, reached: Mapping[int, int], ends: Mapping[int, tuple[int, int]]
+    topic: str, before: str, now: str, *, sound: Sound, reached: Mapping[int, int], ends: Mapping[int, tuple[int, int]]
 ) -> str:  # fmt: skip
     """An input is another topic of the same name.
 

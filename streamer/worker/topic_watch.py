@@ -269,7 +269,7 @@ class TopicWatch:
             raise TopicError(words.output_replaced(self.roles, topic, before, str(found.id), self._sound))
         reached = {partition: place.next[topic] for partition, place in self.places.items()}
         ends = self._ends(topic, [partition for partition in reached if partition < found.partitions])
-        raise TopicError(words.input_replaced(topic, before, str(found.id), self._sound, reached, ends))
+        raise TopicError(words.input_replaced(topic, before, str(found.id), sound=self._sound, reached=reached, ends=ends))
 
     def _ends(self, topic: str, partitions: list[int]) -> dict[int, tuple[int, int]]:
         """Of the new topic, for the message: the worker ends anyway, so this waits."""
@@ -287,7 +287,7 @@ class TopicWatch:
         if known is None or offset is None:
             return
         if known.id is not None and mark.id is not None and known.id != mark.id:
-            ends = self._ends(topic, [partition])
-            raise TopicError(words.input_replaced(topic, mark.id, known.id, words.Sound(), {partition: offset}, ends))
+            reached, ends = {partition: offset}, self._ends(topic, [partition])
+            raise TopicError(words.input_replaced(topic, mark.id, known.id, sound=words.Sound(), reached=reached, ends=ends))
         if self.roles.keyed and mark.of is not None and mark.of != known.partitions:
             raise TopicError(words.grown(self.roles, topic, mark.of, known.partitions))

@@ -140,7 +140,7 @@ def restore_cut_short() -> None:
     def unchecked(self: Restore, partition: int, progress: Any) -> Restored:
         progress.finish(self._room)
         self.cancel([partition])
-        return Restored(partition, progress.committed, progress.mark.seq or 0, progress.rows)
+        return Restored(partition=partition, next=progress.committed, seq=progress.mark.seq or 0, rows=progress.rows)
 
     Restore._read, Restore._finish = half, unchecked  # type: ignore[method-assign]
 

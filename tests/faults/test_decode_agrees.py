@@ -28,7 +28,7 @@ class Sample(Event, topic=TOPIC, key="sensor_id", time="ts"):
 
 
 def _stage() -> Decode:
-    return Decode(Sample, ("value",), record_bytes_max=1_000_000, max_ahead_us=3_600_000_000, keyed=True)
+    return Decode(event=Sample, columns=("value",), record_bytes_max=1_000_000, max_ahead_us=3_600_000_000, keyed=True)
 
 
 def _agree(drafts: list[Draft]) -> None:

@@ -23,7 +23,10 @@ Step = tuple[str, int]  # key and event time, or "" for a tick
 
 def spec_of(window: Closing, *, own_time: bool = True) -> ClosingSpec:
     spec = ClosingSpec.of(window, ASKED)
-    return ClosingSpec(spec.window, spec.fields, spec.needs, spec.quantiles, spec.keeps_time, own_time)
+    return ClosingSpec(
+        window=spec.window, fields=spec.fields, needs=spec.needs, quantiles=spec.quantiles, keeps_time=spec.keeps_time,
+        own_time=own_time,
+    )  # fmt: skip
 
 
 def oracle_of(window: Closing, keys_max: int, *, own_time: bool = True) -> Oracle:

@@ -93,7 +93,9 @@ class Flow:
         tracing = TracingWindow(("x", "t"), ("x", "t"), windowed.window, tracers)
         looks(tracing)
         joins = Joins.of(Source(A, "rejected", ""), windowed, tracing.needs, joined, tracers)
-        self.stage = JoinStage(joins.spec, tracing.needs, self.look, 100, (B, C), joins.idle_s)
+        self.stage = JoinStage(
+            spec=joins.spec, needs=tracing.needs, features=self.look, keys_max=100, events=(B, C), idle_s=joins.idle_s
+        )
         self.stage.open(0)
 
     def look(self, w: Window) -> dict[str, Any]:

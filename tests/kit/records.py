@@ -31,7 +31,7 @@ def records(raw: Sequence[Raw], *, log_append: bool = True, timestamp_ms: int = 
 
 def decoder(event: type[Event] = Reading, columns: tuple[str, ...] = ("load", "value"), *, keyed: bool = True) -> Decode:
     """A decode stage with an hour ahead allowed."""
-    return Decode(event, columns, RECORD_BYTES_MAX, HOUR_US, keyed=keyed)
+    return Decode(event=event, columns=columns, record_bytes_max=RECORD_BYTES_MAX, max_ahead_us=HOUR_US, keyed=keyed)
 
 
 def outcomes(batch: Batch) -> dict[tuple[int, int], object]:

@@ -97,11 +97,11 @@ def test_every_prefix_of_the_log_restores_the_live_store(
     note()
     place = prefix % len(dumps)
     whole = merge(flow.deltas[: counts[place]], len(flow.stage.spec.fields))
-    store = MatchStore(flow.stage.spec)
+    store = MatchStore(spec=flow.stage.spec)
     apply_in_pieces(store, whole, pieces)
     assert store.dump() == dumps[place]
     # What was dumped and loaded goes on like what lived: the same rows leave for the same operations.
-    loaded = MatchStore(flow.stage.spec)
+    loaded = MatchStore(spec=flow.stage.spec)
     loaded.load(dumps[place])
     assert loaded.dump() == dumps[place]
     apply_in_pieces(loaded, merge(flow.deltas[counts[place] :], len(flow.stage.spec.fields)), rest)

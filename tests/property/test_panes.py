@@ -35,7 +35,7 @@ class Flow:
     def __init__(self, window: Rolling) -> None:
         self.window, asked = window, needs(len(window.looks))
         self.seen: list[list[dict[str, Floats]]] = []
-        self.stage = WindowStage(PaneSpec.of(window, asked), asked, self.look, 10_000)
+        self.stage = WindowStage(spec=PaneSpec.of(window, asked), needs=asked, features=self.look, keys_max=10_000)
         self.stage.open(0)
 
     @property

@@ -51,7 +51,7 @@ class Flow:
 
     def __post_init__(self) -> None:
         asked = needs(len(self.window.looks))
-        self.stage = WindowStage(RollingSpec.of(self.window, asked), asked, self.look, 10_000)
+        self.stage = WindowStage(spec=RollingSpec.of(self.window, asked), needs=asked, features=self.look, keys_max=10_000)
         for partition in range(self.partitions):
             self.stage.open(partition)
 

@@ -175,7 +175,8 @@ def test_a_consumer_to_which_the_group_says_nothing_more_is_followed_by_another(
 
 def test_a_new_consumer_that_nothing_is_heard_of_may_be_one_to_spare() -> None:
     """Under KIP-848 the group says nothing to a member that it has no partitions for; it was unready until some came."""
-    rejoin = Rejoin(clock := ManualClock())
+    clock = ManualClock()
+    rejoin = Rejoin(clock=clock)
     rejoin.ended("the broker is gone")
     clock.advance(20.0)
     said = [rejoin.outside]  # there is no consumer yet

@@ -29,7 +29,7 @@ def checked(blocks: dict[int, str], behind: int = 0) -> int:
             log.append("changelog", CHUNK, b"", partition)
         log.append("changelog", MANIFEST, b"", partition)
     consumer = MemoryConsumer(log, reader_config(Settings(), committed=True))
-    return check_kept(cast("Consumer", consumer), "changelog", 4, "ours", clock, 1.0)
+    return check_kept(cast("Consumer", consumer), "changelog", 4, "ours", clock=clock, timeout_s=1.0)
 
 
 @pytest.mark.parametrize("behind", [0, 40, 1000])

@@ -245,7 +245,7 @@ def restore_cut_short(patch: Patch) -> None:
     def unchecked(self: Restore, partition: int, progress: Progress) -> Restored:
         progress.finish(self._room)
         self.cancel([partition])
-        return Restored(partition, progress.committed, progress.mark.seq or 0, progress.rows)
+        return Restored(partition=partition, next=progress.committed, seq=progress.mark.seq or 0, rows=progress.rows)
 
     patch.setattr(Restore, "_read", half)
     patch.setattr(Restore, "_finish", unchecked)

@@ -14,7 +14,7 @@ from streamer.topology.view import rolling
 from tests.kit.faulty import kafka_error
 
 STEP_S = 0.01
-SPEC = RollingSpec(rolling(count=4), ("value",), (0,), ((),), keeps_time=False)
+SPEC = RollingSpec(window=rolling(count=4), fields=("value",), needs=(0,), quantiles=((),), keeps_time=False)
 
 
 class Sleeper(MemoryConsumer):

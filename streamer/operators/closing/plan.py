@@ -6,7 +6,7 @@ from streamer.topology.view import Needs, Rolling
 
 
 def check_closing(
-    windowed: Windowed | None, publish: Publish, rekey: Rekey | None, joined: list[Joined], needs: Needs, features: Features
+    windowed: Windowed | None, publish: Publish, rekey: Rekey | None, joined: list[Joined], *, needs: Needs, features: Features
 ) -> None:
     """Whether what surrounds a window that closes, or one that does not, fits it.
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 CLOSING_BYTES = 2 * 8 + 4 + 2 * 2 * 12
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClosingSpec(SampleSpec):
     """Shape of a store of windows that close."""
 

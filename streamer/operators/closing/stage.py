@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from streamer.operators.closing.store import Advanced, ClosingStore, Rows
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class CloseStage:
     """Holds one store of closing windows per assigned partition.
 

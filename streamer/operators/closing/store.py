@@ -21,7 +21,7 @@ _ROWS_MIN = 64
 _NO_NUMBERS = np.empty(0, np.int64)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Rows:
     """Results of windows: one row for each that closed and, where asked for, for each event; in the order of the log.
 
@@ -46,7 +46,7 @@ class Rows:
         return len(self.keys)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Advanced:
     """What rows or a tick came to.
 
@@ -94,7 +94,10 @@ class _Output:
         n, columns = len(keys), self.columns
         counts, span_us, block, matrix = columns.answers
         results = Results(counts[:, :n], span_us[:, :n], block[:, :, :n], matrix[:, :n])
-        return Rows(keys, columns.row[:n], columns.start[:n], columns.end[:n], columns.final[:n], columns.newest[:, :n], results)
+        return Rows(
+            keys=keys, rows=columns.row[:n], start_us=columns.start[:n], end_us=columns.end[:n], final=columns.final[:n],
+            newest=columns.newest[:, :n], results=results,
+        )  # fmt: skip
 
 
 class ClosingStore(SampleStore):
@@ -187,7 +190,7 @@ class ClosingStore(SampleStore):
         delta = tick_of(self.spec, time_us)
         output = self._repeat(delta, final=final)
         slots = output.columns.slot[: self._counters[ROWS]]
-        return Advanced(delta, output.rows(list(self.keys.index.names(slots))))
+        return Advanced(delta=delta, out=output.rows(list(self.keys.index.names(slots))))
 
     def latest_deadline(self) -> int | None:
         """The watermark at which all windows that are open now will have closed; None when none is."""
@@ -262,9 +265,14 @@ class ClosingStore(SampleStore):
         self._end(int(self._counters[OPS]))
         lates, refused = self._counters[LATES], self._counters[REFUSED]
         return Advanced(
-            delta, output.rows(names), notes.late[:lates], notes.watermarks[:lates], notes.ends[:lates], notes.refused[:refused],
-            int(self._counters[TRUNCATED]),
-        )  # fmt: skip
+            delta=delta,
+            out=output.rows(names),
+            late=notes.late[:lates],
+            late_watermark=notes.watermarks[:lates],
+            late_end=notes.ends[:lates],
+            refused=notes.refused[:refused],
+            truncated=int(self._counters[TRUNCATED]),
+        )
 
     def _names(self, keys: list[bytes], notes: "_Notes", output: _Output, written: int, named: int) -> list[bytes]:
         """Keys of the results from number `named` on; a slot changes hands where the operations from `written` on say so."""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from streamer.operators.join.store import JoinStore, Released
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class JoinStage:
     """Holds one store per assigned partition.
 
@@ -165,7 +165,8 @@ class JoinStage:
     def _reached(self, partition: int, silence_s: Sequence[float | None], now_us: int, now_s: float) -> int:
         """Up to where, in the time of the source, all inputs have been read."""
         store = self.stores[partition]
-        return self._reach.reached(partition, store.newest.tolist(), silence_s, now_us, now_s, store.newest_source_until)
+        newest, until = store.newest.tolist(), store.newest_source_until
+        return self._reach.reached(partition, newest, silence_s, now_us=now_us, now_s=now_s, last_until=until)
 
     def ahead(self, partition: int, silence_s: Sequence[float | None]) -> list[str]:
         """Topics whose rows pile up because another input has not been read as far: they should wait."""

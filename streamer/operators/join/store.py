@@ -23,7 +23,7 @@ _FIRST_CAPACITY = 256
 _NO_ROWS = np.empty(0, np.int64)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Released:
     """Rows of the source whose time has come, and what they saw.
 
@@ -47,13 +47,13 @@ class Released:
         """Room for so many rows."""
         samples = max(stream.samples for stream in spec.streams) if looks.matrices else 0
         return Released(
-            np.zeros(rows, np.int64),
-            np.zeros(rows, np.int32),
-            np.zeros((rows, HIDDEN - OFFSET + len(spec.columns))),
-            np.zeros((len(looks.table), rows), np.int64),
-            np.zeros((len(looks.table), rows), np.int64),
-            np.zeros((len(looks.needs), AGGREGATE_ROWS + looks.quantiles.shape[1] + 1, rows)),
-            np.full((looks.matrices, rows, samples), np.nan),
+            times=np.zeros(rows, np.int64),
+            slots=np.zeros(rows, np.int32),
+            values=np.zeros((rows, HIDDEN - OFFSET + len(spec.columns))),
+            count=np.zeros((len(looks.table), rows), np.int64),
+            span_us=np.zeros((len(looks.table), rows), np.int64),
+            aggregates=np.zeros((len(looks.needs), AGGREGATE_ROWS + looks.quantiles.shape[1] + 1, rows)),
+            matrix=np.full((looks.matrices, rows, samples), np.nan),
         )
 
     def __len__(self) -> int:
@@ -85,7 +85,7 @@ class JoinStore:
 
     def __post_init__(self) -> None:
         spec = self.spec
-        self.keys = Keys(self.keys_max, 0, spec.own_time)
+        self.keys = Keys(most=self.keys_max, ttl_us=0, own_time=spec.own_time)
         self._looks, self._streams = spec.looks(), _streams(spec)
         self._empty()
 
@@ -323,6 +323,11 @@ def _part(delta: Delta, start: int, end: int) -> Delta:
 
 
 _NOWHERE = Released(
-    np.empty(0, np.int64), np.empty(0, np.int32), np.empty((0, 0)), np.empty((0, 0), np.int64), np.empty((0, 0), np.int64),
-    np.empty((0, 0, 0)), np.empty((0, 0, 0)),
-)  # fmt: skip
+    times=np.empty(0, np.int64),
+    slots=np.empty(0, np.int32),
+    values=np.empty((0, 0)),
+    count=np.empty((0, 0), np.int64),
+    span_us=np.empty((0, 0), np.int64),
+    aggregates=np.empty((0, 0, 0)),
+    matrix=np.empty((0, 0, 0)),
+)

@@ -15,7 +15,7 @@ from streamer.topology.topology import Match, PublishMatched, Source, Topology, 
 from streamer.units import format_duration
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MatchPlan:
     """Ready to run.
 
@@ -81,7 +81,15 @@ def bind_match(topology: Topology, match: Match, settings: Settings) -> MatchPla
         _check_on(match.on, (source.event, match.label), match.where)
     store = MatchSpec((topics.source, match.label.__event__.topic), match.within_us, match.late_us, match.on)
     check_memory(store, settings, match.where)
-    return MatchPlan(topology.name, settings.group or topology.name, source.event, match.label, topics, store, match.idle_s)
+    return MatchPlan(
+        name=topology.name,
+        group=settings.group or topology.name,
+        event=source.event,
+        label=match.label,
+        topics=topics,
+        store=store,
+        idle_s=match.idle_s,
+    )
 
 
 def _check_on(on: str, events: tuple[type[Event], type[Event]], where: str) -> None:

@@ -34,7 +34,7 @@ _ENCODER = msgspec.json.Encoder()
 _NAMER = msgspec.msgpack.Encoder()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class MatchStage:
     """Holds one store per assigned partition.
 
@@ -70,7 +70,7 @@ class MatchStage:
     def open(self, partition: int) -> MatchStore:
         """A new, empty store for a partition; replaces the one there was."""
         self.close(partition)
-        store = self.stores[partition] = MatchStore(self.spec)
+        store = self.stores[partition] = MatchStore(spec=self.spec)
         return store
 
     def close(self, partition: int) -> None:
@@ -156,7 +156,7 @@ class MatchStage:
             # Not past what was read: predictions that come late of their own accord shall still find their labels.
             return None if store.predictions.before(time_us + 1) is None else min(time_us, store.newest[PREDICTION])
 
-        reached = self._reach.reached(partition, store.newest, silence_s, now_us, now_s, last_until)
+        reached = self._reach.reached(partition, store.newest, silence_s, now_us=now_us, now_s=now_s, last_until=last_until)
         watermark = max(reached, store.watermark)
         if watermark == NEVER or not store.due(watermark):
             return None

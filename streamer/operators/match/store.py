@@ -103,7 +103,7 @@ class MatchSpec:
         return 2 * _ROW_BYTES
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class _Entry:
     """A row that waits; `seq` is the number of the operation that brought it, `place` its key and second field."""
 
@@ -158,7 +158,7 @@ class _Line:
         return first if first is not None and first.time < time else None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class MatchStore:
     """Rows of one partition that wait. `apply` is the only way its state changes, live and in a restore.
 
@@ -237,7 +237,9 @@ class MatchStore:
         name = self._name(slot)
         label = next((one for one in self.labels.of((name.key, name.on)) if self._fit(time, one.time)), None)
         if label is None:
-            self._stay(self.predictions, _Entry(self._clock, PREDICTION, time, slot, (name.key, name.on)))
+            self._stay(
+                self.predictions, _Entry(seq=self._clock, stream=PREDICTION, time=time, slot=slot, place=(name.key, name.on))
+            )
             return
         label.used = True
         self._vacate(slot)
@@ -247,7 +249,7 @@ class MatchStore:
     def _label(self, operation: int, slot: int, time: int, out: list[Outcome] | None) -> None:
         self.newest[LABEL] = max(self.newest[LABEL], time)
         name = self._name(slot)
-        entry = _Entry(self._clock, LABEL, time, slot, (name.key, name.on))
+        entry = _Entry(seq=self._clock, stream=LABEL, time=time, slot=slot, place=(name.key, name.on))
         for one in [one for one in self.predictions.of(entry.place) if self._fit(one.time, time)]:
             entry.used = True
             if out is not None:
@@ -336,5 +338,5 @@ class MatchStore:
         self.predictions, self.labels, self._entries = _Line(), _Line(), {}
         for seq, stream, time, slot, used in dump.arrays["rows"].tolist():
             name = self._name(slot)
-            entry = _Entry(seq, stream, time, slot, (name.key, name.on), bool(used))
+            entry = _Entry(seq=seq, stream=stream, time=time, slot=slot, place=(name.key, name.on), used=bool(used))
             self._stay(self.labels if stream == LABEL else self.predictions, entry)

@@ -12,7 +12,7 @@ from streamer.topology.topics import Topics
 from streamer.topology.topology import NAME_RULE, Joined, Rekey, Source, Windowed, is_topic
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RekeyPlan:
     """The flow in front of a re-keyed one: from the source to the internal topic, ready to run.
 
@@ -70,9 +70,17 @@ def rekeyed_by(rekey: Rekey, event: type[Event], windowed: Windowed | None, join
     return rekey.field
 
 
-def front_of(name: str, group: str, source: Source, rekey: Rekey, windowed: Windowed, topics: Topics) -> RekeyPlan:
+def front_of(name: str, group: str, source: Source, rekey: Rekey, *, windowed: Windowed, topics: Topics) -> RekeyPlan:
     """The flow in front of a re-keyed one."""
     assert topics.rekeyed is not None, "a re-keyed topology has an internal topic"
-    own = Topics(topics.source, topics.rejected, topics.rekeyed, anomalies=None, changelog=None)
+    own = Topics(source=topics.source, rejected=topics.rejected, predictions=topics.rekeyed, anomalies=None, changelog=None)
     readers, silence_s = topics.readers(group), idle_s(windowed.window)
-    return RekeyPlan(name, readers[topics.source], source.event, rekey.field, rekey.align_us, silence_s, own)
+    return RekeyPlan(
+        name=name,
+        group=readers[topics.source],
+        event=source.event,
+        field=rekey.field,
+        align_us=rekey.align_us,
+        idle_s=silence_s,
+        topics=own,
+    )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from streamer.operators.rekey.alignment import Pace
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Progress:
     """Stands where other flows keep their windows: the largest event time that each partition has come to.
 

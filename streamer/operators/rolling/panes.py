@@ -23,7 +23,7 @@ _PARTS_OF = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PaneSpec(RollingSpec):
     """Shape of a store of panes; only those parts of a field are kept that one of the look-backs asks for."""
 

@@ -18,7 +18,7 @@ from streamer.topology.topology import FeatureFunction
 from streamer.topology.view import Look, Needs, Window
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class WindowStage:
     """Holds one store per assigned partition; without a store spec it only computes features of single events.
 
@@ -74,7 +74,7 @@ class WindowStage:
             store = self.stores[partition]
             evicted = store.keys.evicted
             if partition in batch.ticks:
-                delta, truncated = _ticking(store, batch, batch.ticks[partition], rows, values, results)
+                delta, truncated = _ticking(store, batch, batch.ticks[partition], rows, values, results=results)
             elif len(rows) == len(batch):
                 delta, truncated = store.advance(batch.keys, batch.times_us, values, rows, results)
             else:
@@ -112,7 +112,13 @@ class WindowStage:
 
 
 def _ticking(
-    store: RollingStore, batch: Batch, ticks: list[Tick], rows: NDArray[np.int64], values: NDArray[np.float64], results: Results
+    store: RollingStore,
+    batch: Batch,
+    ticks: list[Tick],
+    rows: NDArray[np.int64],
+    values: NDArray[np.float64],
+    *,
+    results: Results,
 ) -> tuple[Delta, int]:
     """Advance a store by rows and the ticks among them."""
     deltas, truncated, start = list[Delta](), 0, 0

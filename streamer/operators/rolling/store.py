@@ -15,7 +15,7 @@ from streamer.topology.view import Rolling
 _NO_ROWS = np.empty(0, np.int64)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RollingSpec(SampleSpec):
     """Shape of a store of rolling windows."""
 

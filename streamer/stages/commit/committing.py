@@ -52,7 +52,7 @@ class Job:
 Work = Callable[[Job, threading.Event], dict[int, int]]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Ending:
     """What comes of a job. The committing thread writes it, the worker reads it once it is finished.
 

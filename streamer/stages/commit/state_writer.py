@@ -56,7 +56,8 @@ class StateWriter:
             deltas = [batch.deltas[partition] for batch in job.batches if partition in batch.deltas]
             merged = merge(deltas, state.fields)
             blocks[partition] = 0
-            for value in changelog.encode(merged, state.fingerprint, reached.seq, covered, state.ids, state.row_bytes_max):
+            ids, most = state.ids, state.row_bytes_max
+            for value in changelog.encode(merged, state.fingerprint, reached.seq, covered, ids=ids, most=most):
                 to.send(state.topic, partition, value)
                 blocks[partition] += len(value)
         if job.share is not None:

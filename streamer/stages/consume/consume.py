@@ -63,7 +63,7 @@ class Consume:
         self.topics, self._clock, self._between_polls_s = tuple(topics), clock, between_polls_s
         self._listened = clock.monotonic()
         self._make, self._consumer = make, make()
-        self._rejoin = Rejoin(clock)
+        self._rejoin = Rejoin(clock=clock)
         self._listener: Listener | None = None
         self._owned: set[int] = set()
         self._position: dict[Place, int] = {}

@@ -16,7 +16,7 @@ SILENT_S = 60.0
 _ANSWERS_S = 10.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Rejoin:
     """When to join the group again.
 

@@ -27,7 +27,7 @@ _LOOKED_AT_TOGETHER = 1 << 20
 Refusal = tuple[str, str]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Decode:
     """Turns polled records into a `Batch` of columns.
 
