@@ -224,6 +224,8 @@ def test_a_thread_that_was_left_to_itself_touches_nothing_of_the_new_producer(mo
         send(test, range(6, 9))
         test.run()
         assert polled, "the old thread did not come back"
+        left[0].join(10.0)
+        assert not left[0].is_alive(), "two threads serve one queue"
         assert set(polled) <= {stuck}
         assert len(test.clients.producers) == 2
         assert counted(test, "streamer_doubts_total") == 0
