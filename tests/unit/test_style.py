@@ -21,7 +21,7 @@ LONGER_FOR_NOW: dict[str, int] = {}
 POSITIONAL_MAX = 5
 # Classes that may take more for now, with the reason.
 POSITIONAL_FOR_NOW = {
-    f"streamer/rows/batch.py:{name}": "made in every stage, for each batch: its columns are being taken apart"
+    f"streamer/rows/batch.py:{name}": "columns of a batch, in the order of a record"
     for name in ("Records", "DeadLetter", "Stamps", "Batch")
 }
 # Names that say nothing about what is inside.

@@ -24,6 +24,7 @@ from streamer.stages.commit.requests import served
 from streamer.stages.commit.state_writer import Marks, StateWriter
 from streamer.stages.commit.transaction import Committed, Place, Step, Transaction, TransactionError
 
+# For a commit under way, when all is given up; the worker has its group to answer in between.
 _MEND_TIMEOUT_S = 2.0
 
 

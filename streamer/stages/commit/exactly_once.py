@@ -20,6 +20,7 @@ from streamer.telemetry.metrics import Metrics
 
 _log = get_logger(__name__)
 
+# For one answer of the coordinator, when all is given up and at the start.
 _MEND_TIMEOUT_S = 2.0
 # Without a limit the client may wait for ever for a coordinator that a broker's death took from it. A transaction that has
 # timed out is past saving.
