@@ -1,5 +1,6 @@
 """State by key: what changelog, snapshots and restore ask of a store whatever it keeps, and what most stores have in common."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -86,7 +87,7 @@ class StateStore(Protocol):
         """Become what was dumped."""
 
 
-class KeyedStore:
+class KeyedStore(ABC):
     """Keys in slots, and arrays with a row for each slot. What rows do to them is up to the store that has them.
 
     Args:
@@ -103,21 +104,21 @@ class KeyedStore:
         self.upstreams = Upstreams()
         self.arrays = self._empty_arrays()
 
+    @abstractmethod
     def _empty_arrays(self) -> dict[str, NDArray[Any]]:
         """Arrays of a store that holds nothing yet; one without a row is not used."""
-        raise NotImplementedError
 
     def _moved(self, arrays: Mapping[str, NDArray[Any]], rows: int) -> dict[str, NDArray[Any]]:
         """The same in new arrays of so many rows."""
         return {name: grown(array, rows) if len(array) else array for name, array in arrays.items()}
 
+    @abstractmethod
     def _check_places(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Refuse dumped arrays whose numbers would lead out of other arrays."""
-        raise NotImplementedError
 
+    @abstractmethod
     def apply(self, delta: Delta) -> object:
         """The only way the state changes, live and in a restore."""
-        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -1,7 +1,8 @@
 """Shape of the state of a join: streams, what is kept of each, and which looks answer what a feature function asks."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,9 +77,9 @@ class JoinSpec:
     streams: tuple[Stream, ...]
     columns: tuple[str, ...]
     late_us: int
-    own_time: bool = field(default=False, init=False)
-    closes: bool = field(default=False, init=False)
-    closes_in_silence: bool = field(default=False, init=False)
+    own_time: ClassVar[bool] = False
+    closes: ClassVar[bool] = False
+    closes_in_silence: ClassVar[bool] = False
 
     @property
     def fields(self) -> tuple[str, ...]:
