@@ -121,7 +121,7 @@ def state_not_rolled_back() -> None:
     """A rollback leaves the windows as the aborted rows made them."""
     make = WindowStage.open
 
-    def keep(self: WindowStage, partition: int) -> RollingStore | None:
+    def keep(self: Any, partition: int) -> RollingStore | None:
         if partition in self.stores and self.spec is not None:
             return RollingStore(self.spec, self.keys_max)  # restored, and looked at by nobody
         return make(self, partition)

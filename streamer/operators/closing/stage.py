@@ -4,7 +4,7 @@ The rows of a batch before and after are different ones: an event is folded into
 is an event with its window so far where early results are asked for. Events that no window waits for are late records.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from streamer.operators.closing.idle import Idle
 from streamer.operators.closing.spec import ClosingSpec
 from streamer.operators.operator import Inputs, ticking_rows
 from streamer.operators.samples import Results
+from streamer.operators.stores import PerPartition
 from streamer.rows.batch import Batch, DeadLetter, Spans, headers_of
 from streamer.state.delta import Delta, merge
 from streamer.telemetry.metrics import Metrics
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True, kw_only=True)
-class CloseStage:
+class CloseStage(PerPartition["ClosingStore"]):
     """Holds one store of closing windows per assigned partition.
 
     Attributes:
@@ -41,9 +42,6 @@ class CloseStage:
         keys_max: live keys of each store.
         final, each: whether there is a row for a window that closes, and for each event.
         topic: input topic, for rows that no record of it brought about.
-        stores: partition -> store.
-        truncated: samples so far that `max_samples` had no room for.
-        evicted: keys forgotten for want of room so far.
     """
 
     spec: ClosingSpec
@@ -53,27 +51,13 @@ class CloseStage:
     final: bool
     each: bool
     topic: str
-    stores: "dict[int, ClosingStore]" = field(default_factory=dict)
-    truncated: int = 0
-    evicted: int = 0
 
     def __post_init__(self) -> None:
         # Seconds of compiling, for flows that need it, and before their first partition comes.
         from streamer.operators.closing import store  # noqa: F401, PLC0415
 
-    def open(self, partition: int) -> "ClosingStore":
-        """A new, empty store for a partition; replaces the one there was."""
-        store = self.stores[partition] = self.spec.open(self.keys_max)
-        return store
-
-    def close(self, partition: int) -> None:
-        """Forget a partition."""
-        self.stores.pop(partition, None)
-
-    @property
-    def keys(self) -> int:
-        """Live keys of all partitions."""
-        return sum(map(len, self.stores.values()))
+    def _new(self) -> "ClosingStore":
+        return self.spec.open(self.keys_max)
 
     @property
     def idle_s(self) -> float:

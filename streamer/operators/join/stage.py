@@ -20,6 +20,7 @@ from streamer.operators.join.rows import HIDDEN, OFFSET, TIMESTAMP_MS
 from streamer.operators.join.spec import JoinSpec, Looks, Stream
 from streamer.operators.operator import Inputs
 from streamer.operators.progress import Reach
+from streamer.operators.stores import PerPartition
 from streamer.rows.batch import Batch
 from streamer.rows.partitions import partition_rows
 from streamer.state.delta import Delta
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True, kw_only=True)
-class JoinStage:
+class JoinStage(PerPartition["JoinStore"]):
     """Holds one store per assigned partition.
 
     Attributes:
@@ -44,9 +45,6 @@ class JoinStage:
         keys_max: live keys of each store; beyond, the key seen longest ago is forgotten.
         events: class of each joined stream, in the order of the spec.
         idle_s: how long each input is waited for without a record, the source first.
-        stores: partition -> store.
-        truncated: samples so far that went although a row could still have seen them.
-        evicted: keys forgotten for want of room so far.
     """
 
     spec: JoinSpec
@@ -55,9 +53,6 @@ class JoinStage:
     keys_max: int
     events: tuple[type[Event], ...]
     idle_s: tuple[float, ...]
-    stores: "dict[int, JoinStore]" = field(default_factory=dict)
-    truncated: int = 0
-    evicted: int = 0
     _looks: Looks = field(init=False)
     _reach: Reach = field(init=False)
     _ahead: dict[int, set[int]] = field(default_factory=dict)
@@ -71,23 +66,12 @@ class JoinStage:
         shifts = tuple(stream.shift_us for stream in streams)
         self._reach = Reach(shifts, self.spec.ahead_us, self.spec.late_us, self.idle_s)
 
-    def open(self, partition: int) -> "JoinStore":
-        """A new, empty store for a partition; replaces the one there was."""
-        store = self.stores[partition] = self._store(self.spec, self.keys_max)
+    def _new(self) -> "JoinStore":
+        return self._store(self.spec, self.keys_max)
+
+    def _forget(self, partition: int) -> None:
         self._ahead.pop(partition, None)
         self._reach.forget(partition)
-        return store
-
-    def close(self, partition: int) -> None:
-        """Forget a partition."""
-        self.stores.pop(partition, None)
-        self._ahead.pop(partition, None)
-        self._reach.forget(partition)
-
-    @property
-    def keys(self) -> int:
-        """Live keys of all partitions."""
-        return sum(map(len, self.stores.values()))
 
     @property
     def waiting(self) -> int:

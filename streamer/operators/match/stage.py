@@ -19,6 +19,7 @@ from streamer.operators.inputs import Merging
 from streamer.operators.match.store import LABEL, PREDICTION, MatchSpec, MatchStore, Name, Outcome
 from streamer.operators.operator import Inputs
 from streamer.operators.progress import Reach
+from streamer.operators.stores import PerPartition
 from streamer.rows.batch import Batch, Pairs
 from streamer.rows.oversize import TOO_LARGE
 from streamer.rows.partitions import partition_rows
@@ -35,8 +36,8 @@ _NAMER = msgspec.msgpack.Encoder()
 
 
 @dataclass(slots=True, kw_only=True)
-class MatchStage:
-    """Holds one store per assigned partition.
+class MatchStage(PerPartition[MatchStore]):
+    """Holds one store per assigned partition. There are no windows that could lose anything, and nobody who waits is forgotten.
 
     Attributes:
         spec: shape of the stores.
@@ -45,8 +46,6 @@ class MatchStage:
         idle_s: how long an input is waited for without a record.
         changelog: topic where rows that wait are kept.
         name_bytes_max: what it takes of one, beside what every row has.
-        stores: partition -> store.
-        truncated, evicted: there are no windows, and nobody who waits is forgotten.
     """
 
     spec: MatchSpec
@@ -55,9 +54,6 @@ class MatchStage:
     idle_s: float
     changelog: str
     name_bytes_max: int
-    stores: dict[int, MatchStore] = field(default_factory=dict)
-    truncated: int = 0
-    evicted: int = 0
     _namers: tuple["Namer", "Namer"] = field(init=False)
     _reach: Reach = field(init=False)
     _ahead: dict[int, set[int]] = field(default_factory=dict)
@@ -67,27 +63,17 @@ class MatchStage:
         self._namers = Namer(predictions, self.spec.on, whole=True), Namer(labels, self.spec.on, whole=False)
         self._reach = Reach((0, self.spec.within_us), self.spec.ahead_us, self.spec.late_us, (self.idle_s, self.idle_s))
 
-    def open(self, partition: int) -> MatchStore:
-        """A new, empty store for a partition; replaces the one there was."""
-        self.close(partition)
-        store = self.stores[partition] = MatchStore(spec=self.spec)
-        return store
+    def _new(self) -> MatchStore:
+        return MatchStore(spec=self.spec)
 
-    def close(self, partition: int) -> None:
-        """Forget a partition."""
-        self.stores.pop(partition, None)
+    def _forget(self, partition: int) -> None:
         self._ahead.pop(partition, None)
         self._reach.forget(partition)
 
     @property
-    def keys(self) -> int:
-        """Rows that wait, each with a key of its own as a rule."""
-        return self.waiting
-
-    @property
     def waiting(self) -> int:
-        """Rows of both inputs that wait."""
-        return sum(map(len, self.stores.values()))
+        """Rows of both inputs that wait, each with a key of its own as a rule."""
+        return self.keys
 
     def releasing(self, inputs: Inputs, clock: Clock, metrics: Metrics) -> Merging:
         """Predictions leave when no label can come any more."""

@@ -1,6 +1,6 @@
 """window: keyed windows advance with the batch, and the user's function turns them into features."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from streamer.operators.aggregates import column_of
 from streamer.operators.operator import Inputs, ticking_rows
 from streamer.operators.rolling.store import RollingSpec, RollingStore
 from streamer.operators.samples import Results
+from streamer.operators.stores import PerPartition
 from streamer.rows.batch import Batch, Tick
 from streamer.state.delta import Delta, merge
 from streamer.telemetry.metrics import Metrics
@@ -19,7 +20,7 @@ from streamer.topology.view import Look, Needs, Window
 
 
 @dataclass(slots=True, kw_only=True)
-class WindowStage:
+class WindowStage(PerPartition[RollingStore]):
     """Holds one store per assigned partition; without a store spec it only computes features of single events.
 
     Attributes:
@@ -27,34 +28,15 @@ class WindowStage:
         needs: what the feature function reads.
         features: the user's function.
         keys_max: live keys of each store; beyond, the key seen longest ago is forgotten.
-        stores: partition -> store.
-        truncated: windows by time so far that lost samples to `max_samples`.
-        evicted: keys forgotten for want of room so far.
     """
 
     spec: RollingSpec | None
     needs: Needs
     features: FeatureFunction
     keys_max: int
-    stores: dict[int, RollingStore] = field(default_factory=dict)
-    truncated: int = 0
-    evicted: int = 0
 
-    def open(self, partition: int) -> RollingStore | None:
-        """A new, empty store for a partition; replaces the one there was."""
-        if self.spec is None:
-            return None
-        store = self.stores[partition] = self.spec.open(self.keys_max)
-        return store
-
-    def close(self, partition: int) -> None:
-        """Forget a partition."""
-        self.stores.pop(partition, None)
-
-    @property
-    def keys(self) -> int:
-        """Live keys of all partitions."""
-        return sum(map(len, self.stores.values()))
+    def _new(self) -> RollingStore | None:
+        return None if self.spec is None else self.spec.open(self.keys_max)
 
     def releasing(self, inputs: Inputs, clock: Clock, metrics: Metrics) -> None:
         """Time alone brings nothing about."""
