@@ -7,12 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.clock import Clock
+from streamer.operators.ticks import NO_TICKS, Ticks
 from streamer.rows.batch import Batch
-from streamer.rows.partitions import partition_rows
 from streamer.state.keyed_store import StateStore
 from streamer.telemetry.metrics import Metrics
-
-_NO_ROWS = np.empty(0, np.int64)
 
 
 class Inputs(Protocol):
@@ -79,6 +77,13 @@ class Keyed(Protocol):
         """What gives the rows that time brings about; None where only records do."""
 
 
+class Ticked(Keyed, Protocol):
+    """The same where time may come from elsewhere."""
+
+    def __call__(self, batch: Batch, ticks: Ticks = NO_TICKS) -> None:
+        """Advance by the rows and by the ticks among them."""
+
+
 class Run(Protocol):
     """One batch at the engine; the rest may be read once `wait` says so.
 
@@ -139,10 +144,3 @@ class Scoring(Protocol):
 
     def close(self) -> None:
         """End its threads."""
-
-
-def ticking_rows(batch: Batch) -> list[tuple[int, NDArray[np.int64]]]:
-    """Each partition with its rows; where time comes from elsewhere, it may move in partitions without a row."""
-    parts = partition_rows(batch.partitions)
-    silent = batch.ticks.keys() - {partition for partition, _ in parts} if batch.ticks else ()
-    return [*parts, *((partition, _NO_ROWS) for partition in sorted(silent))]

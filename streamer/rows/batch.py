@@ -210,9 +210,6 @@ class Said:
     heads: NDArray[np.void]
 
 
-Tick = tuple[int, int]
-
-
 @dataclass(slots=True)
 class Batch:
     """Rows that go through the stages together. Arrays and lists have one entry per admitted row, in log order.
@@ -238,7 +235,6 @@ class Batch:
         received: where the rows came from, for those of an internal topic.
         said: what their records say of the source.
         silent: records of an internal topic that hold a watermark and no event, or one that was there before.
-        ticks: partition -> (place, time) of each tick: it comes before row number `place` of the partition's rows.
         watermarks: (rows,) on the way to an internal topic: largest event time of the row's partition so far.
         spans: the windows that the rows are, where windows close.
         closed: how many closed windows there were among the rows at first: they are no input records.
@@ -273,7 +269,6 @@ class Batch:
     received: Origin | None = None
     said: Said | None = None
     silent: int = 0
-    ticks: dict[int, list[Tick]] = field(default_factory=dict)
     watermarks: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     told: dict[int, NDArray[np.int64]] = field(default_factory=dict)
     quiet: dict[int, int] = field(default_factory=dict)

@@ -4,7 +4,7 @@ The rows of a batch before and after are different ones: an event is folded into
 is an event with its window so far where early results are asked for. Events that no window waits for are late records.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,9 +16,10 @@ from streamer.features.call import features_of
 from streamer.operators.aggregates import column_of
 from streamer.operators.closing.idle import Idle
 from streamer.operators.closing.spec import ClosingSpec
-from streamer.operators.operator import Inputs, ticking_rows
+from streamer.operators.operator import Inputs
 from streamer.operators.samples import Results
 from streamer.operators.stores import PerPartition
+from streamer.operators.ticks import NO_TICKS, Ticks, segments, ticking_rows
 from streamer.rows.batch import Batch, DeadLetter, Spans, headers_of
 from streamer.state.delta import Delta, merge
 from streamer.telemetry.metrics import Metrics
@@ -29,6 +30,23 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamer.operators.closing.store import Advanced, ClosingStore, Rows
+
+
+@dataclass(slots=True)
+class _Came:
+    """What came of the rows of a batch, partition by partition.
+
+    Attributes:
+        refused: (rows,) whether there was no place for a row.
+        parts: rows that came out, each with the row of the batch that brought it about.
+        of_ticks: partitions of those that no row brought about; they stand behind the rows of the batch.
+        late: records whose windows had closed.
+    """
+
+    refused: NDArray[np.bool_]
+    parts: "list[tuple[NDArray[np.int64], Rows]]" = field(default_factory=list)
+    of_ticks: list[int] = field(default_factory=list)
+    late: list[DeadLetter] = field(default_factory=list)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,46 +86,47 @@ class CloseStage(PerPartition["ClosingStore"]):
         """Silent partitions close their windows, if the window says after how long."""
         return Idle(inputs, self, clock, metrics) if self.idle_s else None
 
-    def __call__(self, batch: Batch) -> None:
+    def __call__(self, batch: Batch, ticks: Ticks = NO_TICKS) -> None:
         """Fold the rows into their windows; the batch then holds the rows that came of it."""
-        fields = self.spec.fields
+        fields, came = self.spec.fields, _Came(np.zeros(len(batch), np.bool_))
         values = np.array([batch.columns[name] for name in fields]).reshape(len(fields), len(batch))
-        parts: list[tuple[NDArray[np.int64], Rows]] = []
-        gone = 0
-        refused = np.zeros(len(batch), np.bool_)
-        of_ticks: list[int] = []  # partitions of the rows that no event brought about
-        for partition, rows in ticking_rows(batch):
+        for partition, rows in ticking_rows(batch.partitions, ticks):
             store = self.stores[partition]
-            evicted, deltas, start = store.keys.evicted, list[Delta](), 0
-            # Where time comes from elsewhere, it moves between the rows.
-            for place, time_us in [*batch.ticks.get(partition, ()), (len(rows), None)]:
-                if place > start or time_us is None:
-                    some, start = rows[start:place], place
-                    came = self._pass_on(store, batch, some, values)
-                    batch.late += self._late(batch, some, came)
-                    refused[some[came.refused]] = True
-                    gone += len(came.late) + len(came.refused)
-                    parts.append((some[came.out.rows], came.out))
-                    deltas.append(came.delta)
-                    self.truncated += came.truncated
-                if time_us is not None:
-                    came = store.close_until(time_us, final=self.final)
-                    parts.append((len(batch) + len(of_ticks) + np.arange(len(came.out)), came.out))
-                    of_ticks += [partition] * len(came.out)
-                    deltas.append(came.delta)
+            evicted, deltas = store.keys.evicted, list[Delta]()
+            for part in segments(rows, ticks.get(partition, ())):
+                if isinstance(part, int):
+                    deltas.append(self._close_until(part, partition, batch, came))
+                else:
+                    deltas.append(self._pass_on(store, batch, part, values, came))
             batch.deltas[partition] = merge(deltas, len(fields))
             self.evicted += store.keys.evicted - evicted
-        if refused.any():
+        if came.refused.any():
             detail = f"the partition has keys_max = {self.keys_max:,} keys, all with open windows; raise it or add partitions"
-            batch.dead += batch.letters(refused, "window", "too_many_keys", detail)
-        batch.folded = 0 if self.each else len(batch) - gone
-        if of_ticks:
-            batch.pad(np.array(of_ticks, np.int32))
-        self._become(batch, parts)
+            batch.dead += batch.letters(came.refused, "window", "too_many_keys", detail)
+        batch.late += came.late
+        batch.folded = 0 if self.each else len(batch) - len(came.late) - int(came.refused.sum())
+        if came.of_ticks:
+            batch.pad(np.array(came.of_ticks, np.int32))
+        self._become(batch, came.parts)
 
-    def _pass_on(self, store: "ClosingStore", batch: Batch, rows: NDArray[np.int64], values: NDArray[np.float64]) -> "Advanced":
+    def _pass_on(
+        self, store: "ClosingStore", batch: Batch, rows: NDArray[np.int64], values: NDArray[np.float64], came: _Came
+    ) -> Delta:  # fmt: skip
         keys, picked = list(map(batch.keys.__getitem__, rows.tolist())), np.ascontiguousarray(values[:, rows])
-        return store.pass_on(keys, batch.times_us[rows], picked, final=self.final, each=self.each)
+        advanced = store.pass_on(keys, batch.times_us[rows], picked, final=self.final, each=self.each)
+        came.late += self._late(batch, rows, advanced)
+        came.refused[rows[advanced.refused]] = True
+        came.parts.append((rows[advanced.out.rows], advanced.out))
+        self.truncated += advanced.truncated
+        return advanced.delta
+
+    def _close_until(self, time_us: int, partition: int, batch: Batch, came: _Came) -> Delta:
+        """Windows that the time of a tick closes: rows behind those of the batch."""
+        ticked = self.stores[partition].close_until(time_us, final=self.final)
+        n = len(ticked.out)
+        came.parts.append((len(batch) + len(came.of_ticks) + np.arange(n), ticked.out))
+        came.of_ticks += [partition] * n
+        return ticked.delta
 
     def tick(self, partition: int, now_us: int) -> Batch | None:
         """Close all windows of a silent partition; None where there are none.

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.clock import Clock
-from streamer.operators.operator import Inputs, Keyed
+from streamer.operators.operator import Inputs, Ticked
 from streamer.operators.rekey import header
 from streamer.operators.rekey.grid import Grid
-from streamer.rows.batch import Batch, DeadLetter, Origin, Records, Said, Tick, headers_of
+from streamer.operators.ticks import Tick
+from streamer.rows.batch import Batch, DeadLetter, Origin, Records, Said, headers_of
 from streamer.rows.partitions import owed, partition_rows
 from streamer.state.delta import Delta
 from streamer.state.keyed_store import StateStore
@@ -72,7 +73,7 @@ class RekeyedWindows:
         grid: which moments mean anything to them; None when none does.
     """
 
-    stage: Keyed
+    stage: Ticked
     grid: Grid | None
 
     @property
@@ -115,10 +116,11 @@ class RekeyedWindows:
         for partition, (records, look) in looks.items():
             if look.seen.any():
                 _drop(batch, partition, said.offsets[records[look.seen]])
+        ticks = dict[int, list[Tick]]()
         for partition, (records, look) in looks.items():
-            if self.grid is not None and (ticks := self._ticks(self.grid, batch, partition, said.offsets[records], look)):
-                batch.ticks[partition] = ticks
-        self.stage(batch)
+            if self.grid is not None and (found := self._ticks(self.grid, batch, partition, said.offsets[records], look)):
+                ticks[partition] = found
+        self.stage(batch, ticks)
         for partition, (_, look) in looks.items():
             if len(look.changed):
                 self.stores[partition].upstreams.apply(look.changed)

@@ -1,5 +1,6 @@
 """window: keyed windows advance with the batch, and the user's function turns them into features."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,11 +9,12 @@ from numpy.typing import NDArray
 from streamer.clock import Clock
 from streamer.features.call import features_of
 from streamer.operators.aggregates import column_of
-from streamer.operators.operator import Inputs, ticking_rows
+from streamer.operators.operator import Inputs
 from streamer.operators.rolling.store import RollingSpec, RollingStore
 from streamer.operators.samples import Results
 from streamer.operators.stores import PerPartition
-from streamer.rows.batch import Batch, Tick
+from streamer.operators.ticks import NO_TICKS, Tick, Ticks, segments, ticking_rows
+from streamer.rows.batch import Batch
 from streamer.state.delta import Delta, merge
 from streamer.telemetry.metrics import Metrics
 from streamer.topology.topology import FeatureFunction
@@ -41,22 +43,22 @@ class WindowStage(PerPartition[RollingStore]):
     def releasing(self, inputs: Inputs, clock: Clock, metrics: Metrics) -> None:
         """Time alone brings nothing about."""
 
-    def __call__(self, batch: Batch) -> None:
+    def __call__(self, batch: Batch, ticks: Ticks = NO_TICKS) -> None:
         """Advance the windows by the rows of the batch and compute their features."""
-        results = self._advance(batch) if self.spec else None
+        results = self._advance(batch, ticks) if self.spec else None
         batch.counts = results.count[self.spec.window.widest] if self.spec and results else np.zeros(len(batch), np.int64)
         if len(batch):
             batch.features = features_of(self.features, self._view(batch, results), batch)
 
-    def _advance(self, batch: Batch) -> Results:
+    def _advance(self, batch: Batch, ticks: Ticks) -> Results:
         assert self.spec is not None
         results = Results.empty(self.spec, len(batch))
         values = np.array([batch.columns[name] for name in self.spec.fields]).reshape(len(self.spec.fields), len(batch))
-        for partition, rows in ticking_rows(batch):
+        for partition, rows in ticking_rows(batch.partitions, ticks):
             store = self.stores[partition]
             evicted = store.keys.evicted
-            if partition in batch.ticks:
-                delta, truncated = _ticking(store, batch, batch.ticks[partition], rows, values, results=results)
+            if partition in ticks:
+                delta, truncated = _ticking(store, batch, ticks[partition], rows, values, results=results)
             elif len(rows) == len(batch):
                 delta, truncated = store.advance(batch.keys, batch.times_us, values, rows, results)
             else:
@@ -94,23 +96,17 @@ class WindowStage(PerPartition[RollingStore]):
 
 
 def _ticking(
-    store: RollingStore,
-    batch: Batch,
-    ticks: list[Tick],
-    rows: NDArray[np.int64],
-    values: NDArray[np.float64],
-    *,
-    results: Results,
-) -> tuple[Delta, int]:
+    store: RollingStore, batch: Batch, ticks: Sequence[Tick],
+    rows: NDArray[np.int64], values: NDArray[np.float64], *, results: Results,
+) -> tuple[Delta, int]:  # fmt: skip
     """Advance a store by rows and the ticks among them."""
-    deltas, truncated, start = list[Delta](), 0, 0
-    for place, time_us in [*ticks, (len(rows), None)]:
-        if place > start:
-            some = rows[start:place]
-            keys = list(map(batch.keys.__getitem__, some.tolist()))
-            delta, lost = store.advance(keys, batch.times_us[some], np.ascontiguousarray(values[:, some]), some, results)
-            deltas.append(delta)
-            truncated, start = truncated + lost, place
-        if time_us is not None:
-            deltas.append(store.tick(time_us))
+    deltas, truncated = list[Delta](), 0
+    for part in segments(rows, ticks):
+        if isinstance(part, int):
+            deltas.append(store.tick(part))
+            continue
+        keys = list(map(batch.keys.__getitem__, part.tolist()))
+        delta, lost = store.advance(keys, batch.times_us[part], np.ascontiguousarray(values[:, part]), part, results)
+        deltas.append(delta)
+        truncated += lost
     return merge(deltas, len(store.spec.fields)), truncated
