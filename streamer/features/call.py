@@ -84,7 +84,7 @@ def _blame(function: "FeatureFunction", window: "Window", batch: "Batch") -> str
         return "tried again it took them"
     origin = batch.origin
     row = f"{origin.topic}/{origin.partitions[low]}/{origin.offsets[low]}, key {batch.keys[low]!r}"
-    return f"it fails on {batch.spans.name(low)} at {row}" if batch.spans else f"it fails on {row}"
+    return f"it fails on {what} at {row}" if (what := batch.payload.name(low)) else f"it fails on {row}"
 
 
 def _fails(function: "FeatureFunction", window: "Window", start: int, end: int) -> bool:

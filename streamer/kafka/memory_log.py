@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition,
 
 from streamer.clock import Clock
 from streamer.limits import MESSAGE_BYTES_DEFAULT
-from streamer.rows.batch import LOG_APPEND_TIME
+from streamer.rows.records import LOG_APPEND_TIME
 
 _CREATE_TIME = 1
 # What a broker counts beside the bytes of a record: the frame of a batch, and the least that stands before a record.

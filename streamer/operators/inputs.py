@@ -47,7 +47,7 @@ class Merging:
             waiting += self._inputs.wait_for_others(partition, self._window.ahead(partition, silence))
             wall_us, now = self._clock.wall_us(), self._clock.monotonic()
             while room() > 0 and (batch := self._window.release(partition, silence, wall_us, now)) is not None:
-                batch.stamps.polled = batch.stamps.decoded = batch.stamps.windowed = now
+                batch.stamps.begin_windowed(now)
                 yield batch
         self._metrics.set("streamer_join_inputs_waiting", waiting)
         self._metrics.set("streamer_join_rows_waiting", self._window.waiting)

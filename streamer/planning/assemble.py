@@ -42,7 +42,8 @@ from streamer.topology.joins import UNREAD
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from streamer.rows.batch import Batch, Records
+    from streamer.rows.batch import Batch
+    from streamer.rows.records import Records
     from streamer.stages.commit.transaction import Place
 
 Flow = Plan | RekeyPlan | MatchPlan

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 
 from streamer.clock import Clock
-from streamer.rows.batch import Records
+from streamer.rows.records import Records
 from streamer.telemetry.metrics import Metrics
 
 Place = tuple[str, int]

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.rows.batch import Batch, believed
+from streamer.rows.batch import Batch
+from streamer.rows.records import believed
 
 # From event time to commit, in the order in which a row passes them.
 PARTS = ("source", "hold", "rekey", "broker", "decode", "window", "queue", "run", "encode", "produce", "commit")
@@ -114,6 +115,7 @@ class Ledger:
 
 def _closed(batches: list[Batch]) -> NDArray[np.bool_]:
     """Which rows are closed windows: the time from their end to the record that closed them was meant to pass."""
-    if not any(batch.spans for batch in batches):
+    finals = [batch.payload.spans.final for batch in batches]
+    if not any(map(len, finals)):
         return np.zeros(1, np.bool_)
-    return np.concatenate([batch.spans.final if batch.spans else np.zeros(len(batch), np.bool_) for batch in batches])
+    return np.concatenate([f if len(f) else np.zeros(len(batch), np.bool_) for f, batch in zip(finals, batches, strict=True)])

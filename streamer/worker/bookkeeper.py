@@ -7,7 +7,8 @@ from streamer.clock import Clock
 from streamer.operators.match.plan import MatchPlan
 from streamer.operators.rekey.plan import RekeyPlan
 from streamer.planning.plan import Plan
-from streamer.rows.batch import Records
+from streamer.rows.pairs import Pairs
+from streamer.rows.records import Records
 from streamer.stages.commit.transaction import Committed
 from streamer.telemetry.alarm import DeadLetterAlarm
 from streamer.telemetry.lag import Lag
@@ -83,7 +84,8 @@ class Bookkeeper:
         """
         metrics = self._metrics
         # Closed windows are rows and no input; one that the model refused is a dead letter and no input.
-        closed, refused = sum(batch.final for batch in done.batches), sum(batch.closed - batch.final for batch in done.batches)
+        payloads = [batch.payload for batch in done.batches]
+        closed, refused = sum(payload.closed for payload in payloads), sum(payload.refused for payload in payloads)
         rows, dead = sum(map(len, done.batches)), sum(len(batch.dead) for batch in done.batches) - refused
         metrics.add("streamer_commits_total")
         metrics.add("streamer_records_total", dead, "dead")
@@ -105,10 +107,10 @@ class Bookkeeper:
         metrics, model = self._metrics, plan.model.file
         metrics.ledger.record(done.batches, done.at, plan.deadline_s)
         metrics.add("streamer_records_total", rows - closed, "predicted")
-        metrics.add("streamer_records_total", sum(batch.folded for batch in done.batches if not batch.joined), "folded")
-        metrics.add("streamer_records_total", sum(len(batch.late) for batch in done.batches), "late")
+        metrics.add("streamer_records_total", sum(batch.tally.folded for batch in done.batches), "folded")
+        metrics.add("streamer_records_total", sum(len(batch.payload.late) for batch in done.batches), "late")
         metrics.add("streamer_windows_closed_total", closed)
-        metrics.add("streamer_records_total", sum(batch.folded for batch in done.batches if batch.joined), "joined")
+        metrics.add("streamer_records_total", sum(batch.tally.joined for batch in done.batches), "joined")
         metrics.add("streamer_inference_rows_total", rows, model.name, str(model.version))
         metrics.add("streamer_inference_batches_total", len(done.batches))
         metrics.add("streamer_anomalies_total", sum(int(batch.flags.sum()) for batch in done.batches))
@@ -118,12 +120,12 @@ class Bookkeeper:
 
     def _matched(self, done: Committed) -> None:
         """A prediction counts when it leaves, and its latency from the record that made it leave."""
-        metrics, pairs = self._metrics, [batch.pairs for batch in done.batches if batch.pairs]
+        metrics, pairs = self._metrics, [batch.payload for batch in done.batches if isinstance(batch.payload, Pairs)]
         metrics.ledger.record(done.batches, done.at, None)
         found = sum(each.found for each in pairs)
         metrics.add("streamer_records_total", found, "matched")
         metrics.add("streamer_records_total", sum(len(each.labels) for each in pairs) - found, "unmatched")
-        metrics.add("streamer_records_total", sum(batch.folded for batch in done.batches if batch.joined), "joined")
+        metrics.add("streamer_records_total", sum(batch.tally.joined for batch in done.batches), "joined")
         metrics.add("streamer_labels_unused_total", sum(each.unused for each in pairs))
 
     def gauges(self, source: _Input, window: _State, unscored: int, uncommitted: int) -> None:

@@ -14,7 +14,8 @@ from streamer.kafka.refusals import Refusals
 from streamer.operators.flag.stage import Flag
 from streamer.operators.operator import Keyed, Scoring
 from streamer.planning.assemble import Flow, at_rest_of, stages_of
-from streamer.rows.batch import Batch, Records
+from streamer.rows.batch import Batch
+from streamer.rows.records import Records
 from streamer.settings.settings import Settings
 from streamer.stages.commit.at_least_once import AtLeastOnce
 from streamer.stages.commit.commit import Commit

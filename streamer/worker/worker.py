@@ -8,7 +8,8 @@ from confluent_kafka import KafkaException
 
 from streamer import limits
 from streamer.operators.operator import EngineError
-from streamer.rows.batch import Batch, Records
+from streamer.rows.batch import Batch
+from streamer.rows.records import Records
 from streamer.stages.commit.transaction import Committed, TransactionError
 from streamer.telemetry.logs import get_logger
 from streamer.worker.parts import Parts
@@ -117,8 +118,7 @@ class Worker:
         6. produce  results go to the producer, as far as it has room
         7. commit   outputs, state and offsets become visible together
 
-        A transaction that failed is mended first, with a pause when brokers refuse it again and again, and partitions that are
-        being restored get their share.
+        A transaction that failed is mended first, with a pause where brokers refuse it again and again; restores get a share.
         """
         self.last_turn = self.clock.monotonic()
         self._watch.look()

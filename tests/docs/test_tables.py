@@ -123,19 +123,19 @@ def reasons(stage: str) -> set[str]:
 
 
 def test_dead_letter_headers_are_all_there() -> None:
-    from streamer.rows.batch import DeadLetter  # noqa: PLC0415 - with the value that makes all headers appear
+    from streamer.rows.dead_letter import DeadLetter  # noqa: PLC0415 - with the value that makes all headers appear
 
     letter = DeadLetter(
-        "t",
-        0,
-        0,
-        b"k",
-        b"x" * (limits.DEAD_LETTER_BYTES_MAX + 1),
-        "s",
-        "r",
-        "d",
-        7,
-        (("h", b"x" * limits.DEAD_LETTER_HEADERS_BYTES_MAX),),
+        topic="t",
+        partition=0,
+        offset=0,
+        key=b"k",
+        value=b"x" * (limits.DEAD_LETTER_BYTES_MAX + 1),
+        stage="s",
+        reason="r",
+        detail="d",
+        timestamp_ms=7,
+        headers=(("h", b"x" * limits.DEAD_LETTER_HEADERS_BYTES_MAX),),
     )
     _, _, headers = dead_letter(letter, limits.MESSAGE_BYTES_DEFAULT)
     written = {header.removeprefix("streamer.error") for header, _ in headers}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from confluent_kafka import Message
 
-from streamer.rows.batch import LOG_APPEND_TIME, Records
+from streamer.rows.records import LOG_APPEND_TIME, Records
 from streamer.stages.decode.decode import Decode
 from streamer.topology.event import Event
 from tests.faults.log import Record
@@ -37,7 +37,12 @@ def _agree(drafts: list[Draft]) -> None:
     stamps = np.full(len(drafts), int(NOW_S * 1000))
     zeros = np.zeros(len(drafts), np.int32)
     messages = [Message(timestamp=(LOG_APPEND_TIME, int(NOW_S * 1000))) for _ in drafts]
-    batch = _stage()(Records(TOPIC, zeros, rows, stamps, list(messages), keys, values, int(NOW_S * 1e6)))
+    batch = _stage()(
+        Records(
+            topic=TOPIC, partitions=zeros, offsets=rows, timestamps_ms=stamps, messages=list(messages), keys=keys, values=values,
+            polled_us=int(NOW_S * 1e6),
+        )
+    )  # fmt: skip
     verdicts = [judge(Record(TOPIC, 0, row, d.key, d.value, int(NOW_S * 1000))) for row, d in enumerate(drafts)]
     good = {row: verdict for row, verdict in enumerate(verdicts) if not isinstance(verdict, Bad)}
     assert batch.offsets.tolist() == list(good), drafts

@@ -16,6 +16,7 @@ from streamer.operators.join.plan import Joins, tracers_of
 from streamer.operators.join.stage import JoinStage
 from streamer.operators.join.store import JoinStore
 from streamer.rows.batch import Batch
+from streamer.rows.tally import Tally
 from streamer.state.delta import Delta
 from streamer.topology.joins import FAR, Join
 from streamer.topology.topology import Joined, Source, Windowed
@@ -114,12 +115,15 @@ class Flow:
         numbers = np.array([row.number for row in rows])
         columns = {"x": numbers} if topic == "a" else {"y": numbers, "z": -numbers}
         batch = Batch(
-            topic, {0: start + n}, [], 0, [row.key.encode() for row in rows], np.zeros(n, np.int32), np.arange(start, start + n),
-            np.zeros(n, np.int64), np.array([row.time for row in rows], np.int64), dict(columns), [b""] * n,
+            topic=topic, owed={0: start + n}, polled_us=0, tally=Tally(inputs=n),
+            keys=[row.key.encode() for row in rows], partitions=np.zeros(n, np.int32), offsets=np.arange(start, start + n),
+            timestamps_ms=np.zeros(n, np.int64), times_us=np.array([row.time for row in rows], np.int64), columns=dict(columns),
+            values=[b""] * n,
         )  # fmt: skip
         self.stage(batch)
         assert batch.dead == []
-        assert (batch.folded, len(batch)) == (n, 0)
+        assert (batch.tally.gone, len(batch)) == (n, 0)
+        assert batch.balanced
         self.deltas.append(batch.deltas[0])
 
     def release(self, silence_s: Sequence[float | None] = (None, None, None), now_us: int = 0) -> None:

@@ -12,6 +12,8 @@ from streamer import Event
 from streamer.operators.match.stage import MatchStage
 from streamer.operators.match.store import MatchSpec, MatchStore
 from streamer.rows.batch import Batch
+from streamer.rows.pairs import Pairs
+from streamer.rows.tally import Tally
 from streamer.state.delta import Delta
 
 SECOND = 1_000_000
@@ -87,8 +89,10 @@ class Flow:
             for place, row in enumerate(rows)
         ]
         batch = Batch(
-            topic, {0: start + n}, [], 0, [row.key.encode() for row in rows], np.zeros(n, np.int32), np.arange(start, start + n),
-            np.zeros(n, np.int64), np.array([(START_S + row.time) * SECOND for row in rows], np.int64), {}, list(values),
+            topic=topic, owed={0: start + n}, polled_us=0, tally=Tally(inputs=n),
+            keys=[row.key.encode() for row in rows], partitions=np.zeros(n, np.int32), offsets=np.arange(start, start + n),
+            timestamps_ms=np.zeros(n, np.int64), times_us=np.array([(START_S + row.time) * SECOND for row in rows], np.int64),
+            columns={}, values=list(values),
         )  # fmt: skip
         self.stage(batch)
         assert batch.dead == []
@@ -104,8 +108,8 @@ class Flow:
         self.release((9.0, 9.0), FAR_US)
 
     def _note(self, batch: Batch) -> None:
-        pairs = batch.pairs
-        assert pairs is not None
+        pairs = Pairs.of(batch)
+        assert batch.balanced
         self.deltas.append(batch.deltas[0])
         self.unused += pairs.unused
         rows = zip(batch.keys, pairs.bodies, pairs.labels, pairs.delays_us, strict=True)

@@ -6,7 +6,8 @@ import numpy as np
 from confluent_kafka import Message
 
 from streamer import Event
-from streamer.rows.batch import LOG_APPEND_TIME, Batch, Records
+from streamer.rows.batch import Batch
+from streamer.rows.records import LOG_APPEND_TIME, Records
 from streamer.stages.decode.decode import Decode
 from tests.kit.flows import Reading
 
@@ -24,8 +25,9 @@ def records(raw: Sequence[Raw], *, log_append: bool = True, timestamp_ms: int = 
     places = np.arange(n)
     messages = [Message(timestamp=(LOG_APPEND_TIME if log_append else CREATE_TIME, timestamp_ms)) for _ in raw]
     return Records(
-        "readings", (places % 2).astype(np.int32), 100 + places // 2, np.full(n, timestamp_ms, np.int64), list(messages),
-        [key for key, _ in raw], [value for _, value in raw], polled_us,
+        topic="readings", partitions=(places % 2).astype(np.int32), offsets=100 + places // 2,
+        timestamps_ms=np.full(n, timestamp_ms, np.int64), messages=list(messages),
+        keys=[key for key, _ in raw], values=[value for _, value in raw], polled_us=polled_us,
     )  # fmt: skip
 
 

@@ -48,7 +48,7 @@ def together_as_alone(raw: list[Raw], *, keyed: bool = True) -> None:
     batch = stage(records(raw))
     alone: dict[tuple[int, int], object] = {}
     for number in range(len(raw)):
-        alone |= outcomes(stage(records(raw).only(np.array([number]))))
+        alone |= outcomes(stage(records(raw).take(np.array([number]))))
     assert outcomes(batch) == alone
     assert len(batch) + len(batch.dead) == len(raw)
     assert batch.owed == {p: 100 + (len(raw) - 1 - p) // 2 + 1 for p in (0, 1) if len(raw) > p}

@@ -11,18 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamer.rows.batch import Batch, Spans
+from streamer.operators.closing.windows import Windows
+from streamer.rows.batch import Batch
 from streamer.rows.served import Served
+from streamer.rows.spans import Spans
 from streamer.stages.produce import encode
 from streamer.stages.produce.encode import Encoder
-from streamer.stages.produce.json_kernel import room, write_predictions, Rows, Windows
+from streamer.stages.produce import json_kernel
 from tests.kit.schemas import problems
 
 TOPIC = "sensor.readings"
 POLLED_US = 1_700_000_000_000_456
 TEN_YEARS_US = 3660 * 86_400 * 10**6
 INT64_MAX = 2**63 - 1
-NO_SPANS = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_))
 CANARY = 0xA5
 
 
@@ -46,9 +47,8 @@ def batch(
         return np.array(values if values is not None else range(n), dtype)
 
     made = Batch(
-        TOPIC, {}, [], POLLED_US, keys, column(partitions, np.int32), column(offsets), column(timestamps_ms),
-        column(times_us), {},
-        [b""] * n,
+        topic=TOPIC, polled_us=POLLED_US, keys=keys, partitions=column(partitions, np.int32), offsets=column(offsets),
+        timestamps_ms=column(timestamps_ms), times_us=column(times_us), columns={}, values=[b""] * n,
     )  # fmt: skip
     made.scores, made.counts, made.flags = scores, np.arange(n), np.arange(n) % 2 == 1
     made.features = features or {}
@@ -223,20 +223,21 @@ def test_the_room_is_always_enough(made: tuple[Batch, tuple[str, ...]], extreme:
         rows.scores = np.full_like(rows.scores, -1.2345678e-38)
         rows.features = {name: np.full(n, -1.1754944e-38, np.float32) for name in names}
         rows.offsets = rows.counts = np.full(n, INT64_MAX)
-        rows.spans = Spans(np.full(n, -INT64_MAX), np.full(n, -INT64_MAX), np.ones(n, np.bool_))
+        longest = Spans(np.full(n, -INT64_MAX), np.full(n, -INT64_MAX), np.ones(n, np.bool_))
+        rows.payload = Windows(spans=longest, closed_at_first=n)
     encoder = Encoder(TOPIC, served(), with_features=True, names=names)
     keys, ends = encode._keys(rows.keys)
     features = np.stack([rows.features[name] for name in names], axis=1) if names else np.empty((len(rows), 0), np.float32)
     numbers = rows.scores.shape[1] + features.shape[1] + 1
-    promised = room(len(rows), len(encoder._texts.constants), len(keys), numbers)
+    promised = json_kernel.room(len(rows), len(encoder._texts.constants), len(keys), numbers)
     out = np.full(promised + 8192, CANARY, np.uint8)
-    latency = np.full(len(rows), -INT64_MAX) if extreme else rows.timestamps_ms
-    end = write_predictions(
+    latency, spans = np.full(len(rows), -INT64_MAX) if extreme else rows.timestamps_ms, rows.payload.spans
+    end = json_kernel.write_predictions(
         out,
         encoder._texts,
-        Rows(rows.partitions, rows.offsets, keys, ends, rows.times_us, rows.scores, rows.flags, rows.counts, latency, features),
+        json_kernel.Rows(rows.partitions, rows.offsets, keys, ends, rows.times_us, rows.scores, rows.flags, rows.counts, latency, features),
         0,
-        Windows(*((s.start_us, s.end_us, s.final) if (s := rows.spans) else NO_SPANS)),
+        json_kernel.Windows(spans.start_us, spans.end_us, spans.final),
     )
     assert end <= promised
     assert (out[end:] == CANARY).all()

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.rows.batch import Batch, Stamps
+from streamer.rows.batch import Batch
+from streamer.rows.stamps import Stamps
 from streamer.telemetry.ledger import BOUNDS_S, PARTS, Histogram, Ledger
 from tests.kit import flows
 from tests.kit.faulty import FaultTest, short_waits
@@ -22,8 +23,8 @@ def batch(passed: list[float], ages: list[int], event_age_us: int, rekey_ms: int
     stamps = Stamps(**dict(zip(STATIONS, (MONOTONIC + np.cumsum([0.0, *passed[:-1]])).tolist(), strict=True)))
     timestamps = WALL_US // 1000 - np.array(ages)
     made = Batch(
-        "t", {}, [], WALL_US, [b"k"] * n, np.zeros(n, np.int32), np.arange(n), timestamps,
-        timestamps * 1000 - event_age_us, {}, [None] * n, 0, stamps,
+        topic="t", polled_us=WALL_US, keys=[b"k"] * n, partitions=np.zeros(n, np.int32), offsets=np.arange(n),
+        timestamps_ms=timestamps, times_us=timestamps * 1000 - event_age_us, columns={}, values=[None] * n, stamps=stamps,
     )  # fmt: skip
     if rekey_ms is not None:
         made.received, made.timestamps_ms = made.origin, timestamps + rekey_ms

@@ -52,9 +52,10 @@ class Flow:
     def feed(self, rows: Sequence[Row]) -> Batch:
         n = len(rows)
         batch = Batch(
-            "t", {}, [], 0, [key.encode() for key, *_ in rows], np.zeros(n, np.int32), np.arange(n), np.zeros(n, np.int64),
-            np.array([time for _, time, *_ in rows], np.int64),
-            {"a": np.array([a for *_, a, _ in rows]), "b": np.array([b for *_, b in rows])}, [b""] * n,
+            topic="t", polled_us=0, keys=[key.encode() for key, *_ in rows], partitions=np.zeros(n, np.int32),
+            offsets=np.arange(n), timestamps_ms=np.zeros(n, np.int64),
+            times_us=np.array([time for _, time, *_ in rows], np.int64),
+            columns={"a": np.array([a for *_, a, _ in rows]), "b": np.array([b for *_, b in rows])}, values=[b""] * n,
         )  # fmt: skip
         self.stage(batch)
         return batch

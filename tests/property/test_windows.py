@@ -73,9 +73,9 @@ class Flow:
         n = len(rows)
         partitions = np.array([hash_of(key) % self.partitions for key, *_ in rows], np.int32)
         batch = Batch(
-            "t", {}, [], 0, [key.encode() for key, *_ in rows], partitions, np.arange(n), np.zeros(n, np.int64),
-            np.array([time for _, time, *_ in rows], np.int64),
-            {"a": np.array([a for *_, a, _ in rows]), "b": np.array([b for *_, b in rows])}, [b""] * n,
+            topic="t", polled_us=0, keys=[key.encode() for key, *_ in rows], partitions=partitions, offsets=np.arange(n),
+            timestamps_ms=np.zeros(n, np.int64), times_us=np.array([time for _, time, *_ in rows], np.int64),
+            columns={"a": np.array([a for *_, a, _ in rows]), "b": np.array([b for *_, b in rows])}, values=[b""] * n,
         )  # fmt: skip
         self.stage(batch)
         return batch

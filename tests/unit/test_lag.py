@@ -5,7 +5,7 @@ import pytest
 
 from streamer.clock import ManualClock
 from streamer.kafka.config import admin_config, consumer_config, producer_config, reader_config
-from streamer.rows.batch import Records
+from streamer.rows.records import Records
 from streamer.settings.settings import KafkaSettings, Settings
 from streamer.telemetry.lag import Lag
 from streamer.telemetry.metrics import Metrics
@@ -18,7 +18,10 @@ START = 1_700_000_000.0
 def polled(partition: int, at: float) -> Records:
     one = np.array([0], np.int64)
     times = np.array([at * 1e3], np.int64)
-    return Records("t", np.array([partition], np.int32), one, times, [None], [b"k"], [b"v"], round(at * 1e6))
+    return Records(
+        topic="t", partitions=np.array([partition], np.int32), offsets=one, timestamps_ms=times, messages=[None], keys=[b"k"],
+        values=[b"v"], polled_us=round(at * 1e6),
+    )  # fmt: skip
 
 
 def shown(metrics: Metrics, name: str) -> dict[str, float]:

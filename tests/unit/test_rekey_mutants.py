@@ -10,8 +10,9 @@ import pytest
 from streamer import StreamerError
 from streamer.operators.rekey import header
 from streamer.operators.rekey.receive import Receive
-from streamer.operators.rekey.send import Forward, Progress
-from streamer.rows.batch import Batch, Records
+from streamer.operators.rekey.send import Forward, Progress, Told
+from streamer.rows.batch import Batch
+from streamer.rows.records import Records
 from streamer.state.watermarks import NEVER, Look, Upstreams
 from streamer.testing import TopologyTest
 from tests.kit import rekeyed
@@ -52,7 +53,7 @@ def time_of_the_whole_batch(patch: pytest.MonkeyPatch) -> None:
 
     def later(self: Progress, batch: Batch) -> None:
         call(self, batch)
-        batch.watermarks = np.array([self.reached[p] for p in batch.partitions.tolist()], np.int64)
+        Told.of(batch).watermarks = np.array([self.reached[p] for p in batch.partitions.tolist()], np.int64)
 
     patch.setattr(Progress, "__call__", later)
 

@@ -41,7 +41,6 @@ class Idle:
             if silence is None or silence < self._window.idle_s or room() <= 0:
                 continue
             if (batch := self._window.tick(partition, self._clock.wall_us())) is not None:
-                now = self._clock.monotonic()
-                batch.stamps.polled = batch.stamps.decoded = batch.stamps.windowed = now
+                batch.stamps.begin_windowed(self._clock.monotonic())
                 self._metrics.add("streamer_idle_ticks_total")
                 yield batch

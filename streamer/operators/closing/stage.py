@@ -16,11 +16,15 @@ from streamer.features.call import features_of
 from streamer.operators.aggregates import column_of
 from streamer.operators.closing.idle import Idle
 from streamer.operators.closing.spec import ClosingSpec
+from streamer.operators.closing.windows import Windows
 from streamer.operators.operator import Inputs
 from streamer.operators.samples import Results
 from streamer.operators.stores import PerPartition
 from streamer.operators.ticks import NO_TICKS, Ticks, segments, ticking_rows
-from streamer.rows.batch import Batch, DeadLetter, Spans, headers_of
+from streamer.rows.batch import Batch
+from streamer.rows.dead_letter import DeadLetter
+from streamer.rows.records import headers_of
+from streamer.rows.spans import Spans
 from streamer.state.delta import Delta, merge
 from streamer.telemetry.metrics import Metrics
 from streamer.topology.topology import FeatureFunction
@@ -103,11 +107,11 @@ class CloseStage(PerPartition["ClosingStore"]):
         if came.refused.any():
             detail = f"the partition has keys_max = {self.keys_max:,} keys, all with open windows; raise it or add partitions"
             batch.dead += batch.letters(came.refused, "window", "too_many_keys", detail)
-        batch.late += came.late
-        batch.folded = 0 if self.each else len(batch) - len(came.late) - int(came.refused.sum())
+        if not self.each:
+            batch.tally.folded = len(batch) - len(came.late) - int(came.refused.sum())
         if came.of_ticks:
             batch.pad(np.array(came.of_ticks, np.int32))
-        self._become(batch, came.parts)
+        self._become(batch, came.parts, came.late)
 
     def _pass_on(
         self, store: "ClosingStore", batch: Batch, rows: NDArray[np.int64], values: NDArray[np.float64], came: _Came
@@ -138,22 +142,18 @@ class CloseStage(PerPartition["ClosingStore"]):
         if deadline is None:
             return None
         came = store.close_until(deadline, final=self.final)
-        n = len(came.out)
-        batch = Batch(
-            self.topic, {}, [], now_us, [], np.full(n, partition, np.int32), np.zeros(n, np.int64),
-            np.full(n, now_us // 1000, np.int64), np.zeros(n, np.int64), {}, [],
-        )  # fmt: skip
+        batch = Batch.unpolled(self.topic, now_us, np.full(len(came.out), partition, np.int32))
         batch.deltas[partition] = came.delta
-        batch.keys, batch.values = [b""] * n, [None] * n
-        self._become(batch, [(np.arange(n), came.out)])
+        self._become(batch, [(np.arange(len(came.out)), came.out)], [])
         return batch
 
-    def _become(self, batch: Batch, parts: "Sequence[tuple[NDArray[np.int64], Rows]]") -> None:
+    def _become(self, batch: Batch, parts: "Sequence[tuple[NDArray[np.int64], Rows]]", late: list[DeadLetter]) -> None:
         """Put the rows that came out in place of those that went in."""
         outs = [out for _, out in parts]
         batch.keep(np.concatenate([rows for rows, _ in parts]) if parts else np.empty(0, np.int64))
-        batch.spans = spans = _spans(outs)
-        batch.closed = batch.final
+        spans = _spans(outs)
+        batch.tally.emitted = int(spans.final.sum())
+        batch.payload = Windows(spans=spans, closed_at_first=batch.tally.emitted, late=late)
         batch.keys = [key for out in outs for key in out.keys]
         batch.times_us = np.where(spans.final, spans.end_us, batch.times_us)
         if batch.received is not None:
@@ -197,9 +197,10 @@ class CloseStage(PerPartition["ClosingStore"]):
             )
             more = (("streamer.late.watermark_us", str(watermark)), ("streamer.late.window_end_us", str(end)))
             found.append(DeadLetter(
-                origin.topic, int(origin.partitions[row]), int(origin.offsets[row]), origin.keys[row], batch.values[row],
-                "window", "late", detail, int(origin.timestamps_ms[row]),
-                headers_of(batch.messages[row] if batch.messages else None), more,
+                topic=origin.topic, partition=int(origin.partitions[row]), offset=int(origin.offsets[row]),
+                key=origin.keys[row], value=batch.values[row], stage="window", reason="late", detail=detail,
+                timestamp_ms=int(origin.timestamps_ms[row]),
+                headers=headers_of(batch.messages[row] if batch.messages else None), more=more,
             ))  # fmt: skip
         return found
 

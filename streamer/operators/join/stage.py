@@ -106,7 +106,10 @@ class JoinStage(PerPartition["JoinStore"]):
         if bad.any():
             detail = f"rows of all {self.keys_max:,} keys of the partition (keys_max) wait for other inputs; raise it"
             batch.dead += batch.letters(bad, "window", "too_many_keys", detail)
-        batch.folded, batch.joined = int((~bad).sum()), stream > 0
+        if stream == 0:
+            batch.tally.folded = int((~bad).sum())
+        else:
+            batch.tally.joined = int((~bad).sum())
         batch.keep(np.empty(0, np.int64))
         batch.values, batch.messages = [], []
 
@@ -173,17 +176,13 @@ class JoinStage(PerPartition["JoinStore"]):
 
     def _batch(self, partition: int, delta: Delta, released: "Released", now_us: int) -> Batch:
         """Rows that came out, as the stages behind take them: with the origin they had when they came in."""
-        rows = len(released)
-        keys = list(self.stores[partition].keys.index.names(released.slots))
-        batch = Batch(
-            self.spec.streams[0].topic, {}, [], now_us, keys,
-            np.full(rows, partition, np.int32), released.values[:, 0].astype(np.int64), released.values[:, 1].astype(np.int64),
-            released.times,
-            {name: released.values[:, place].copy() for place, name in enumerate(self.spec.columns, start=HIDDEN - OFFSET)},
-            [None] * rows,
-        )  # fmt: skip
+        rows, own = len(released), self.spec.streams[0]
+        batch = Batch.unpolled(own.topic, now_us, np.full(rows, partition, np.int32))
+        batch.keys, batch.times_us = list(self.stores[partition].keys.index.names(released.slots)), released.times
+        batch.offsets, batch.timestamps_ms = released.values[:, 0].astype(np.int64), released.values[:, 1].astype(np.int64)
+        columns = enumerate(self.spec.columns, start=HIDDEN - OFFSET)
+        batch.columns = {name: released.values[:, place].copy() for place, name in columns}
         batch.deltas[partition] = delta
-        own = self.spec.streams[0]
         batch.counts = released.count[: len(own.sights)].max(axis=0) if own.sights else np.zeros(rows, np.int64)
         if rows:
             batch.features = features_of(self.features, self._view(batch, released), batch)

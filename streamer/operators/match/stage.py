@@ -20,8 +20,9 @@ from streamer.operators.match.store import LABEL, PREDICTION, MatchSpec, MatchSt
 from streamer.operators.operator import Inputs
 from streamer.operators.progress import Reach
 from streamer.operators.stores import PerPartition
-from streamer.rows.batch import Batch, Pairs
+from streamer.rows.batch import Batch
 from streamer.rows.oversize import TOO_LARGE
+from streamer.rows.pairs import Pairs
 from streamer.rows.partitions import partition_rows
 from streamer.state.watermarks import NEVER
 from streamer.telemetry.metrics import Metrics
@@ -94,7 +95,10 @@ class MatchStage(PerPartition[MatchStore]):
             unused += store.unused - dropped
             came.append(rows[[one.operation // 2 for one in out]])
             outcomes += out
-        batch.folded, batch.joined = len(batch), stream == LABEL
+        if stream == LABEL:
+            batch.tally.joined = len(batch)
+        else:
+            batch.tally.folded = len(batch)
         batch.keep(np.concatenate(came) if came else np.empty(0, np.int64))
         _become(batch, outcomes, unused)
 
@@ -148,11 +152,8 @@ class MatchStage(PerPartition[MatchStore]):
             return None
         dropped = store.unused
         delta, out = store.tick(watermark, ROWS_PER_BATCH_MAX)
-        n = len(out)
-        batch = Batch(
-            self.spec.topics[PREDICTION], {}, [], now_us, [], np.full(n, partition, np.int32), np.zeros(n, np.int64),
-            np.full(n, now_us // 1000, np.int64), np.array([one.label_time for one in out], np.int64), {}, [None] * n,
-        )  # fmt: skip
+        batch = Batch.unpolled(self.spec.topics[PREDICTION], now_us, np.full(len(out), partition, np.int32))
+        batch.times_us = np.array([one.label_time for one in out], np.int64)
         batch.deltas[partition] = delta
         _become(batch, out, store.unused - dropped)
         return batch
@@ -217,6 +218,10 @@ def _become(batch: Batch, outcomes: list[Outcome], unused: int) -> None:
     """Put the predictions that leave in place of the rows that brought that about."""
     batch.keys = [one.key for one in outcomes]
     batch.values, batch.messages = [], []
-    batch.pairs = Pairs(
-        [one.body for one in outcomes], [one.label for one in outcomes], [one.label_time - one.time for one in outcomes], unused
+    batch.tally.emitted = len(outcomes)
+    batch.payload = Pairs(
+        bodies=[one.body for one in outcomes],
+        labels=[one.label for one in outcomes],
+        delays_us=[one.label_time - one.time for one in outcomes],
+        unused=unused,
     )

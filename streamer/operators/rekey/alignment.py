@@ -7,7 +7,7 @@ import numpy as np
 from streamer.clock import Clock
 from streamer.limits import ALIGN_WAIT_S
 from streamer.operators.operator import Inputs
-from streamer.operators.rekey.send import Progress
+from streamer.operators.rekey.send import Progress, Told
 from streamer.rows.batch import Batch
 from streamer.telemetry.metrics import Metrics
 
@@ -70,10 +70,7 @@ class Pace:
         return now - since < ALIGN_WAIT_S
 
     def _word(self, quiet: list[int]) -> Batch:
-        now, none = self._clock.monotonic(), np.empty(0, np.int64)
-        batch = Batch(
-            self._inputs.lead, {}, [], self._clock.wall_us(), [], np.empty(0, np.int32), none, none, none, {}, [],
-        )  # fmt: skip
-        self._progress.hush(batch, quiet)
-        batch.stamps.polled = batch.stamps.decoded = batch.stamps.windowed = now
+        batch = Batch.unpolled(self._inputs.lead, self._clock.wall_us())
+        batch.payload = Told(watermarks=np.empty(0, np.int64), quiet=self._progress.hush(quiet))
+        batch.stamps.begin_windowed(self._clock.monotonic())
         return batch

@@ -1,7 +1,7 @@
 """The receiving side: headers off, origins into columns, and the watermark of the slowest partition as ticks for the windows."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,12 @@ from streamer.operators.operator import Inputs, Ticked
 from streamer.operators.rekey import header
 from streamer.operators.rekey.grid import Grid
 from streamer.operators.ticks import Tick
-from streamer.rows.batch import Batch, DeadLetter, Origin, Records, Said, headers_of
+from streamer.rows.batch import Batch
+from streamer.rows.dead_letter import DeadLetter
 from streamer.rows.partitions import owed, partition_rows
+from streamer.rows.payload import PLAIN, Payload
+from streamer.rows.per_row import WHOLE
+from streamer.rows.records import Origin, Records, headers_of
 from streamer.state.delta import Delta
 from streamer.state.keyed_store import StateStore
 from streamer.state.watermarks import NOBODY, Look, Upstreams
@@ -21,6 +25,20 @@ from streamer.telemetry.metrics import Metrics
 
 FOREIGN = "not_rekeyed"
 _WHY = "the internal topic is for our own records, and this one has no header of ours; who produces to it?"
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Said(Payload):
+    """What the records of an internal topic say of the partitions of the source, those that hold no event among them.
+
+    Attributes:
+        partitions_read, offsets: (records,) where each record lies in the internal topic; it need not be a row.
+        heads: (records,) their headers, see `rekey.header`.
+    """
+
+    partitions_read: NDArray[np.int32] = field(metadata=WHOLE)
+    offsets: NDArray[np.int64] = field(metadata=WHOLE)
+    heads: header.Heads = field(metadata=WHOLE)
 
 
 @dataclass(slots=True)
@@ -39,10 +57,10 @@ class Receive:
         """Every record is a row, a dead letter, or nothing but a watermark."""
         heads, ours = header.read(records.values)
         events = np.flatnonzero(ours & (heads["offset"] >= 0))
-        batch = self.decode(self._unwrapped(records.only(events), heads[events]))
+        batch = self.decode(self._unwrapped(records.take(events), heads[events]))
         batch.owed = owed(records.partitions, records.offsets)
-        batch.said = Said(records.partitions[ours], records.offsets[ours], heads[ours])
-        batch.silent = int(ours.sum()) - len(events)
+        batch.payload = Said(partitions_read=records.partitions[ours], offsets=records.offsets[ours], heads=heads[ours])
+        batch.tally.inputs, batch.tally.silent = len(records), int(ours.sum()) - len(events)
         if not ours.all():
             batch.dead += [_foreign(records, row) for row in np.flatnonzero(~ours).tolist()]
         return batch
@@ -50,17 +68,18 @@ class Receive:
     def _unwrapped(self, records: Records, heads: header.Heads) -> Records:
         keys, values = header.split(heads, [value or b"" for value in records.values])
         records.received = Origin(
-            self.source, heads["partition"].copy(), heads["offset"].copy(), heads["timestamp_ms"].copy(), keys
-        )
+            topic=self.source, partitions=heads["partition"].copy(), offsets=heads["offset"].copy(),
+            timestamps_ms=heads["timestamp_ms"].copy(), keys=keys,
+        )  # fmt: skip
         records.values, records.messages = list(values), []
         return records
 
 
 def _foreign(records: Records, row: int) -> DeadLetter:
     return DeadLetter(
-        records.topic, int(records.partitions[row]), int(records.offsets[row]),
-        records.keys[row], records.values[row], "decode", FOREIGN, _WHY,
-        int(records.timestamps_ms[row]), headers_of(records.messages[row]),
+        topic=records.topic, partition=int(records.partitions[row]), offset=int(records.offsets[row]),
+        key=records.keys[row], value=records.values[row], stage="decode", reason=FOREIGN, detail=_WHY,
+        timestamp_ms=int(records.timestamps_ms[row]), headers=headers_of(records.messages[row]),
     )  # fmt: skip
 
 
@@ -109,9 +128,8 @@ class RekeyedWindows:
 
     def __call__(self, batch: Batch) -> None:
         """Advance the windows."""
-        said = batch.said
-        assert said is not None, "a batch of an internal topic has headers"
-        parts = partition_rows(said.partitions)
+        said, batch.payload = Said.of(batch), PLAIN
+        parts = partition_rows(said.partitions_read)
         looks = {partition: (records, self._look(partition, said.heads[records])) for partition, records in parts}
         for partition, (records, look) in looks.items():
             if look.seen.any():
@@ -151,4 +169,4 @@ def _drop(batch: Batch, partition: int, offsets: NDArray[np.int64]) -> None:
     """Rows of these records go: at-least-once may forward a record twice, and a window takes it once."""
     again = (batch.partitions == partition) & np.isin(batch.offsets, offsets)
     batch.keep(np.flatnonzero(~again))
-    batch.silent += int(again.sum())
+    batch.tally.silent += int(again.sum())

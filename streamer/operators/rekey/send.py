@@ -1,11 +1,12 @@
 """The sending side: rows get their new key and their partition's watermark, and go on to the internal topic as they are."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamer.clock import Clock
 from streamer.limits import REKEY_ROOM_BYTES
@@ -14,15 +15,35 @@ from streamer.operators.rekey import header
 from streamer.rows.batch import Batch
 from streamer.rows.oversize import refuse
 from streamer.rows.partitions import partition_rows
+from streamer.rows.payload import Payload
+from streamer.rows.per_row import WHOLE
 from streamer.state.keyed_store import StateStore
 from streamer.state.murmur2 import partitions
 from streamer.state.watermarks import MARK, NEVER, SILENCE
 from streamer.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from streamer.operators.rekey.alignment import Pace
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Told(Payload):
+    """What a batch on the way to an internal topic says of the partitions of the source.
+
+    Attributes:
+        watermarks: (rows,) largest event time of the row's partition so far.
+        receivers: partition -> (receivers,) watermark that each partition of the internal topic was told.
+        quiet: partitions that had fallen silent before its rows came, and how far they had come.
+    """
+
+    watermarks: NDArray[np.int64]
+    receivers: dict[int, NDArray[np.int64]] = field(default_factory=dict, metadata=WHOLE)
+    quiet: dict[int, int] = field(default_factory=dict, metadata=WHOLE)
+
+    @property
+    def partitions(self) -> Collection[int]:
+        """Partitions of which it says something, be there a row of them or not."""
+        return self.receivers.keys() | self.quiet.keys()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,21 +93,21 @@ class Progress:
 
     def __call__(self, batch: Batch) -> None:
         """Note how far the partition of each row has come, and who was silent when they came."""
-        self.hush(batch, self.fallen_silent())
-        batch.watermarks = np.empty(len(batch), np.int64)
+        told = Told(watermarks=np.empty(len(batch), np.int64), quiet=self.hush(self.fallen_silent()))
         for partition, rows in partition_rows(batch.partitions):
             times = batch.times_us[rows]
             times[0] = max(times[0], self.reached[partition])
             reached = np.maximum.accumulate(times)
-            batch.watermarks[rows] = reached
+            told.watermarks[rows] = reached
             self.reached[partition] = int(reached[-1])
             self.rows[partition] += len(rows)
             self.silent.discard(partition)
+        batch.payload = told
 
-    def hush(self, batch: Batch, quiet: list[int]) -> None:
-        """Have a batch tell, before its rows, that these partitions are silent."""
+    def hush(self, quiet: list[int]) -> dict[int, int]:
+        """These partitions are silent from now on; returns how far they had come, for a batch to tell before its rows."""
         self.silent.update(quiet)
-        batch.quiet = {partition: self.reached[partition] for partition in quiet}
+        return {partition: self.reached[partition] for partition in quiet}
 
 
 class Unscored:
@@ -104,7 +125,7 @@ class Unscored:
         """Queue a batch."""
         batch.stamps.run_started = batch.stamps.run_ended = batch.stamps.windowed
         self._waiting.append(batch)
-        self.rows += batch.records
+        self.rows += batch.weight
         self.value_bytes += batch.value_bytes
 
     def collect(self, timeout_s: float) -> Batch | None:  # noqa: ARG002 - nothing is waited for
@@ -112,7 +133,7 @@ class Unscored:
         if not self._waiting:
             return None
         batch = self._waiting.popleft()
-        self.rows -= batch.records
+        self.rows -= batch.weight
         self.value_bytes -= batch.value_bytes
         return batch
 
@@ -151,10 +172,13 @@ class Forward:
 
     def outgoing(self, batch: Batch, now_us: int) -> list[tuple[str, list[dict[str, Any]]]]:  # noqa: ARG002 - stamps are the log's
         """Records by topic: the values as they came, behind their headers. Rows too large for that become dead letters."""
+        if not isinstance(batch.payload, Told):
+            return []  # the end of a partition at rest
         self._refuse(batch)
+        told = batch.payload
         words = [
             {"key": None, "value": value, "partition": receiver}
-            for partition, reached in batch.quiet.items()
+            for partition, reached in told.quiet.items()
             for value in [self._word(partition, SILENCE, reached)]
             for receiver in range(self.receivers)
         ]
@@ -164,11 +188,11 @@ class Forward:
         places = partitions(keys, self.receivers)
         heads = header.headers(len(batch), self.upstreams())
         heads["partition"], heads["offset"] = batch.partitions, batch.offsets
-        heads["timestamp_ms"], heads["watermark_us"] = batch.timestamps_ms, batch.watermarks
+        heads["timestamp_ms"], heads["watermark_us"] = batch.timestamps_ms, told.watermarks
         values = header.write(heads, batch.keys, batch.values)
         for partition, rows in partition_rows(batch.partitions):
-            told = batch.told[partition] = np.full(self.receivers, NEVER)
-            told[places[rows]] = batch.watermarks[rows]  # the last one of several counts
+            heard = told.receivers[partition] = np.full(self.receivers, NEVER)
+            heard[places[rows]] = told.watermarks[rows]  # the last one of several counts
         messages = zip(keys, values, places.tolist(), strict=True)
         return [(self.topic, [*words, *({"key": key, "value": value, "partition": place} for key, value, place in messages)])]
 
@@ -184,20 +208,20 @@ class Forward:
             if size > most
         }
         if large:
-            batch.watermarks = batch.watermarks[refuse(batch, large)]
+            refuse(batch, large)
 
     def marks(self, batches: Sequence[Batch]) -> Iterator[tuple[str, int, bytes]]:
         """Topic, partition and value of what a transaction says at its end: to each receiver how far its upstreams have come.
 
         A receiver waits for the slowest of them. One that got no record of a partition would wait for it without an end.
         """
-        told: dict[int, NDArray[np.int64]] = {}
-        for batch in batches:
-            for partition in batch.quiet:  # every receiver was told; what it says after that is news to all of them
-                told.pop(partition, None)
-            for partition, reached in batch.told.items():
-                told[partition] = np.maximum(told.get(partition, np.full(self.receivers, NEVER)), reached)
-        for partition, reached in sorted(told.items()):
+        heard: dict[int, NDArray[np.int64]] = {}
+        for told in (batch.payload for batch in batches if isinstance(batch.payload, Told)):
+            for partition in told.quiet:  # every receiver was told; what it says after that is news to all of them
+                heard.pop(partition, None)
+            for partition, reached in told.receivers.items():
+                heard[partition] = np.maximum(heard.get(partition, np.full(self.receivers, NEVER)), reached)
+        for partition, reached in sorted(heard.items()):
             value = self._word(partition, MARK, reached.max())
             for receiver in np.flatnonzero(reached < reached.max()).tolist():
                 yield self.topic, receiver, value

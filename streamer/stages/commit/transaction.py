@@ -76,9 +76,7 @@ class Transaction:
 
     def partitions(self) -> list[int]:
         """Partitions whose input or state it moves on."""
-        return sorted(
-            {partition for batch in self.batches for partition in (*batch.owed, *batch.deltas, *batch.told, *batch.quiet)}
-        )
+        return sorted({p for batch in self.batches for p in (*batch.owed, *batch.deltas, *batch.payload.partitions)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,6 @@ after the last record stays below the end of the log, and tools that compare the
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
-import numpy as np
-
 from streamer.clock import Clock
 from streamer.limits import REST_S
 from streamer.rows.batch import Batch
@@ -76,9 +74,7 @@ class AtRest:
             yield self._end(topic, partition, reached)
 
     def _end(self, topic: str, partition: int, reached: int) -> Batch:
-        now, none = self._clock.monotonic(), np.empty(0, np.int64)
-        batch = Batch(
-            topic, {partition: reached}, [], self._clock.wall_us(), [], np.empty(0, np.int32), none, none, none, {}, []
-        )  # fmt: skip
-        batch.stamps.polled = batch.stamps.decoded = batch.stamps.windowed = now
+        batch = Batch.unpolled(topic, self._clock.wall_us())
+        batch.owed = {partition: reached}
+        batch.stamps.begin_windowed(self._clock.monotonic())
         return batch

@@ -16,8 +16,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from streamer.clock import Clock
 from streamer.errors import FencedError, TopicError
-from streamer.rows.batch import Records
 from streamer.rows.partitions import partition_rows
+from streamer.rows.records import Records
 from streamer.stages.commit.transaction import TransactionError
 from streamer.stages.consume.rejoin import SILENT_S, Rejoin
 from streamer.telemetry.logs import get_logger
@@ -202,14 +202,14 @@ class Consume:
     def _columns(self, topic: str, messages: list[Message]) -> Records:
         n = len(messages)
         return Records(
-            topic,
-            np.fromiter(map(Message.partition, messages), np.int32, n),
-            np.fromiter(map(Message.offset, messages), np.int64, n),
-            np.fromiter(map(itemgetter(1), map(Message.timestamp, messages)), np.int64, n),
-            list(messages),
-            list(map(Message.key, messages)),
-            list(map(Message.value, messages)),
-            self._clock.wall_us(),
+            topic=topic,
+            partitions=np.fromiter(map(Message.partition, messages), np.int32, n),
+            offsets=np.fromiter(map(Message.offset, messages), np.int64, n),
+            timestamps_ms=np.fromiter(map(itemgetter(1), map(Message.timestamp, messages)), np.int64, n),
+            messages=list(messages),
+            keys=list(map(Message.key, messages)),
+            values=list(map(Message.value, messages)),
+            polled_us=self._clock.wall_us(),
         )
 
     def _fresh(self, records: Records) -> Records | None:
@@ -227,7 +227,7 @@ class Consume:
             self._ended.pop(place, None)
         if not stale.any():
             return records
-        return records.only(np.flatnonzero(~stale)) if not stale.all() else None
+        return records.take(np.flatnonzero(~stale)) if not stale.all() else None
 
     def _note_ends(self, ended: list[Message]) -> None:
         """Remember who has nothing more to read; only asked for by flows with several inputs."""

@@ -11,7 +11,7 @@ from zlib import crc32
 
 from streamer.clock import Clock
 from streamer.errors import TopicError
-from streamer.rows.batch import Records
+from streamer.rows.records import Records
 from streamer.state.murmur2 import partitions as by_murmur2
 from streamer.telemetry.logs import get_logger
 from streamer.telemetry.metrics import Metrics

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.limits import KEY_BYTES_MAX
-from streamer.rows.batch import Batch, DeadLetter, Records, headers_of
-from streamer.rows.partitions import owed
+from streamer.rows.batch import Batch
+from streamer.rows.dead_letter import DeadLetter
+from streamer.rows.records import Records, headers_of
 from streamer.topology.event import Event, numeric_fields
 from streamer.topology.event_key import key_text
 
@@ -61,7 +62,7 @@ class Decode:
         rows = np.arange(len(records))
         if refused:
             rows = np.array([row for row in range(len(records)) if row not in refused], np.int64)
-        batch = _batch(records, rows)
+        batch = Batch.of(records, rows)
         batch.dead = [_dead(records, row, *refusal) for row, refusal in sorted(refused.items())]
         if refused:
             events = [events[row] for row in rows.tolist()]
@@ -311,24 +312,11 @@ def _iso_us(value: str | datetime) -> float:
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1e6)
 
 
-def _batch(records: Records, rows: NDArray[np.int64]) -> Batch:
-    whole = len(rows) == len(records)
-    chosen: list[int] = [] if whole else rows.tolist()
-    keys = records.keys if whole else [records.keys[row] for row in chosen]
-    values = records.values if whole else [records.values[row] for row in chosen]
-    messages = records.messages if whole or not records.messages else [records.messages[row] for row in chosen]
-    return Batch(
-        records.topic, owed(records.partitions, records.offsets), [], records.polled_us, keys,
-        records.partitions[rows], records.offsets[rows], records.timestamps_ms[rows], np.empty(0, np.int64), {}, values,
-        sum(map(len, filter(None, records.values))),
-        received=records.received if whole or records.received is None else records.received.only(rows), messages=messages,
-    )  # fmt: skip
-
-
 def _dead(records: Records, row: int, reason: str, detail: str) -> DeadLetter:
     origin = records.origin
     return DeadLetter(
-        origin.topic, int(origin.partitions[row]), int(origin.offsets[row]),
-        origin.keys[row], records.values[row], "decode", reason, detail,
-        int(origin.timestamps_ms[row]), headers_of(records.messages[row] if records.messages else None),
+        topic=origin.topic, partition=int(origin.partitions[row]), offset=int(origin.offsets[row]),
+        key=origin.keys[row], value=records.values[row], stage="decode", reason=reason, detail=detail,
+        timestamp_ms=int(origin.timestamps_ms[row]),
+        headers=headers_of(records.messages[row] if records.messages else None),
     )  # fmt: skip

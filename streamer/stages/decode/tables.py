@@ -1,14 +1,14 @@
 """decode, for an input that is joined as a table: a record without a value deletes the row of its key."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamer.limits import KEY_BYTES_MAX
-from streamer.rows.batch import Batch, Records
+from streamer.rows.batch import Batch
 from streamer.rows.partitions import owed
+from streamer.rows.records import Records
 from streamer.stages.decode.decode import Decode
 from streamer.topology.joins import UNREAD
 
@@ -30,9 +30,11 @@ class DecodeTable:
         gone = _tombstones(records) if None in records.values else np.empty(0, np.int64)
         if not len(gone):
             return self._whole(self.rows(records))
-        batch = self._whole(self.rows(records.only(np.setdiff1d(np.arange(len(records)), gone))))
-        deleted = self._deleted(records.only(gone))
-        _add(batch, deleted)
+        batch = self._whole(self.rows(records.take(np.setdiff1d(np.arange(len(records)), gone))))
+        deleted = self._deleted(records.take(gone))
+        batch.extend(deleted)
+        batch.dead += deleted.dead
+        batch.tally.inputs += deleted.tally.inputs
         # In the order of the log again; partitions do not care for each other's.
         batch.keep(np.lexsort((batch.offsets, batch.partitions)))
         batch.owed = owed(records.partitions, records.offsets)
@@ -46,10 +48,8 @@ class DecodeTable:
     def _deleted(self, records: Records) -> Batch:
         """The deletions, at the time of their records: a record without a value has no other."""
         n, times = len(records), records.timestamps_ms * 1000
-        batch = Batch(
-            records.topic, {}, [], records.polled_us, records.keys, records.partitions, records.offsets, records.timestamps_ms,
-            times, {name: np.full(n, np.nan) for name in self.columns}, records.values, messages=records.messages,
-        )  # fmt: skip
+        batch = Batch.of(records, np.arange(n))
+        batch.times_us, batch.columns = times, {name: np.full(n, np.nan) for name in self.columns}
         limit = self.rows.max_ahead_us
         ahead = (times > records.polled_us + limit) & ~batch.broker_stamped(np.arange(n))
         negative = times < 0
@@ -73,17 +73,3 @@ def _tombstones(records: Records) -> NDArray[np.int64]:
 
 def _is_key(key: bytes | None) -> bool:
     return key is not None and len(key) <= KEY_BYTES_MAX
-
-
-def _add(batch: Batch, more: Batch) -> None:
-    """Append the rows of a batch of the same input."""
-
-    def joined(one: Sequence[object], other: Sequence[object]) -> list[object]:
-        return [*one, *other]
-
-    batch.dead += more.dead
-    batch.keys, batch.values = joined(batch.keys, more.keys), [*batch.values, *more.values]
-    batch.messages = [*batch.messages, *more.messages]
-    for name in ("partitions", "offsets", "timestamps_ms", "times_us"):
-        setattr(batch, name, np.concatenate([getattr(batch, name), getattr(more, name)]))
-    batch.columns = {name: np.concatenate([column, more.columns[name]]) for name, column in batch.columns.items()}

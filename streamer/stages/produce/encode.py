@@ -13,12 +13,12 @@ import orjson
 from numpy.typing import NDArray
 
 from streamer.limits import DEAD_LETTER_BYTES_MAX, DEAD_LETTER_HEADERS_BYTES_MAX, HEADER_ROOM_BYTES, KEY_BYTES_MAX
-from streamer.rows.batch import Batch, DeadLetter, Spans
+from streamer.rows.batch import Batch
+from streamer.rows.dead_letter import DeadLetter
 from streamer.rows.served import Served
 from streamer.stages.produce.json_kernel import Rows, Texts, Windows, room, write_predictions
 
 _DRIVERS = 3
-_NO_SPANS = Spans(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_))
 
 
 @dataclass(slots=True)
@@ -60,7 +60,7 @@ class Encoder:
             return []
         key_bytes, key_ends = _keys(batch.keys)
         features = self._matrix(batch) if self.with_features else np.empty((rows, 0), np.float32)
-        scores, origin, spans = np.ascontiguousarray(batch.scores), batch.origin, batch.spans or _NO_SPANS
+        scores, origin, spans = np.ascontiguousarray(batch.scores), batch.origin, batch.payload.spans
         numbers = scores.shape[1] + features.shape[1] + 1
         out = np.empty(room(rows, len(self._texts.constants), len(key_bytes), numbers), np.uint8)
         lines = Rows(

@@ -11,8 +11,10 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from streamer.clock import Clock
 from streamer.kafka.message_sizes import MessageSizes
 from streamer.kafka.refusals import DeliveryReport
-from streamer.rows.batch import Batch, DeadLetter
+from streamer.rows.batch import Batch
+from streamer.rows.dead_letter import DeadLetter
 from streamer.rows.oversize import refuse
+from streamer.rows.pairs import Pairs
 from streamer.stages.commit.transaction import TransactionError
 from streamer.stages.produce.encode import Encoder, dead_letter
 from streamer.topology.topics import Topics
@@ -79,10 +81,10 @@ class Matches:
 
     def outgoing(self, batch: Batch, now_us: int) -> list[tuple[str, list[dict[str, Any]]]]:  # noqa: ARG002 - nothing counts from now
         """Records by topic. One that is too large becomes a dead letter with the prediction in it."""
-        if batch.pairs is None:
-            return []  # the end of a partition at rest
+        if not len(batch):
+            return []
         assert self.topics.unmatched is not None, "a topology with .match names it"
-        pairs = batch.pairs
+        pairs = Pairs.of(batch)
         rows = zip(batch.keys, pairs.bodies, pairs.labels, pairs.delays_us, strict=True)
         messages = [{"key": key, "value": _pair(body, label, delay_us)} for key, body, label, delay_us in rows]
         matched = [row for row, label in enumerate(pairs.labels) if label is not None]
@@ -100,11 +102,9 @@ class Matches:
 
     def _refuse(self, batch: Batch, large: dict[int, str]) -> None:
         """The place in a dead letter is that of the record which made the prediction leave; its value names its own."""
-        assert batch.pairs is not None, "the stage before makes pairs"
         batch.topic, topic = self.topics.source, batch.topic
-        batch.values = list(batch.pairs.bodies)
-        left = refuse(batch, large)
-        batch.pairs = batch.pairs.only(left)
+        batch.values = list(Pairs.of(batch).bodies)
+        refuse(batch, large)
         batch.topic = topic
 
 
@@ -144,10 +144,11 @@ class Produce:
     def encode(self, batch: Batch) -> None:
         """Encode a flagged batch and put it in line."""
         rows = deque(self._encoder.outgoing(batch, self._clock.wall_us()))
+        assert batch.balanced, f"not every input has one outcome: {len(batch)} rows, {len(batch.dead)} letters, {batch.tally}"
         batch.values, batch.messages = [], []
         batch.stamps.encoded = self._clock.monotonic()
         letters = deque((self._topics.rejected_of(letter.topic), letter) for letter in batch.dead)
-        letters += [(self._topics.late or "", letter) for letter in batch.late]
+        letters += [(self._topics.late or "", letter) for letter in batch.payload.late]
         self._waiting.append(Outgoing(batch, rows, letters))
         self.rows += batch.weight
 
