@@ -15,9 +15,8 @@ from streamer.operators.closing.windows import Windows
 from streamer.rows.batch import Batch
 from streamer.rows.served import Served
 from streamer.rows.spans import Spans
-from streamer.stages.produce import encode
+from streamer.stages.produce import encode, json_kernel
 from streamer.stages.produce.encode import Encoder
-from streamer.stages.produce import json_kernel
 from tests.kit.schemas import problems
 
 TOPIC = "sensor.readings"
@@ -235,7 +234,9 @@ def test_the_room_is_always_enough(made: tuple[Batch, tuple[str, ...]], extreme:
     end = json_kernel.write_predictions(
         out,
         encoder._texts,
-        json_kernel.Rows(rows.partitions, rows.offsets, keys, ends, rows.times_us, rows.scores, rows.flags, rows.counts, latency, features),
+        json_kernel.Rows(
+            rows.partitions, rows.offsets, keys, ends, rows.times_us, rows.scores, rows.flags, rows.counts, latency, features
+        ),
         0,
         json_kernel.Windows(spans.start_us, spans.end_us, spans.final),
     )

@@ -18,7 +18,6 @@ from streamer.operators.rolling.stage import WindowStage
 from streamer.operators.rolling.store import RollingStore
 from streamer.rows.batch import Batch
 from streamer.rows.records import Records
-from streamer.stages.commit import committing
 from streamer.stages.commit.commit import Commit
 from streamer.stages.commit.committing import Job
 from streamer.stages.commit.doubt import Doubt

@@ -11,8 +11,8 @@ from streamer.settings.settings import Settings
 from streamer.testing import stand_in
 from streamer.worker.parts import parts_of
 from streamer.worker.worker import Worker
-from tests.unit import flows
-from tests.unit.faulty import FaultyClients, Script
+from tests.kit import flows
+from tests.kit.faulty import FaultyClients, Script
 
 
 def made(guarantee: str) -> tuple[Worker, FaultyClients, Script]:

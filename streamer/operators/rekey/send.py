@@ -1,7 +1,7 @@
 """The sending side: rows get their new key and their partition's watermark, and go on to the internal topic as they are."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
