@@ -62,6 +62,8 @@ JOIN_ROWS_AHEAD_MAX = 32 * ROWS_PER_BATCH_MAX
 
 # Events of a partition that wait for what a join may still show them: 100 bytes each, so some 100 MiB beside the windows.
 JOIN_ROWS_WAITING_MAX = 1_000_000
+# Traces of such events in memory: 350 bytes each, so 35 MiB a partition. Beyond, an event waits without its own.
+JOIN_TRACES_WAITING_MAX = 100_000
 
 # Client queues. librdkafka's own defaults (64 MiB in, 1 GiB out) would decide the memory of the process.
 PREFETCH_KIB_MAX = 32 * 1024

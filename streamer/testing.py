@@ -7,7 +7,7 @@ assert test.read("sensor.predictions")[-1]["window_n"] == 70
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -137,13 +137,15 @@ class TopologyTest:
         """The clock, seconds since the epoch."""
         return self.clock.wall_us() / 1e6
 
-    def send(self, event: Event, *, times: int = 1, step: str = "1s") -> None:
+    def send(
+        self, event: Event, *, times: int = 1, step: str = "1s", headers: Sequence[tuple[str, bytes | None]] | None = None
+    ) -> None:  # fmt: skip
         """Produce an event, keyed by its key field, `times` times; the clock and the event time move by `step` each time."""
         spec = type(event).__event__
         seconds = parse_duration_s(step)
         for _ in range(times):
             key = key_text(getattr(event, spec.key)) if spec.key else None
-            self.send_bytes(spec.topic, key, msgspec.json.encode(event))
+            self.send_bytes(spec.topic, key, msgspec.json.encode(event), headers=headers)
             self.clock.advance(seconds)
             if spec.time and spec.time_unit != "iso":
                 moved = getattr(event, spec.time) + seconds * {"s": 1, "ms": 1e3, "us": 1e6}[spec.time_unit]
@@ -151,10 +153,10 @@ class TopologyTest:
 
     def send_bytes(
         self, topic: str, key: bytes | None, value: bytes | None, *,
-        headers: list[tuple[str, bytes | None]] | None = None, created_ms: int | None = None,
+        headers: Sequence[tuple[str, bytes | None]] | None = None, created_ms: int | None = None,
     ) -> None:  # fmt: skip
         """Produce a record as it stands, good or bad; with `created_ms` it has a timestamp of its producer's."""
-        self.log.append(topic, key, value, headers=headers, created_ms=created_ms)
+        self.log.append(topic, key, value, headers=list(headers or ()), created_ms=created_ms)
 
     def run(self) -> None:
         """Turn until everything sent is processed and committed."""

@@ -11,9 +11,10 @@ from streamer.rows.dead_letter import DeadLetter
 from streamer.rows.partitions import owed
 from streamer.rows.payload import PLAIN, Payload
 from streamer.rows.per_row import WHOLE
-from streamer.rows.records import LOG_APPEND_TIME, Origin, Records, believed, headers_of
+from streamer.rows.records import LOG_APPEND_TIME, Headers, Origin, Records, believed, known_headers
 from streamer.rows.stamps import Stamps
 from streamer.rows.tally import Tally
+from streamer.rows.trace import NO_TRACE
 from streamer.state.delta import Delta
 
 _NO_PARTITIONS = np.empty(0, np.int32)
@@ -54,6 +55,7 @@ class Batch(Columns):
             tally=Tally(inputs=len(records)), value_bytes=sum(map(len, filter(None, records.values))),
             keys=kept.keys, partitions=kept.partitions, offsets=kept.offsets, timestamps_ms=kept.timestamps_ms,
             times_us=np.empty(0, np.int64), columns={}, values=kept.values, messages=kept.messages, received=kept.received,
+            traces=kept.traces,
         )  # fmt: skip
 
     @classmethod
@@ -94,6 +96,10 @@ class Batch(Columns):
         messages = [self.messages[row] for row in rows.tolist()] if self.messages else [None] * len(rows)
         return np.array([message is not None and message.timestamp()[0] == LOG_APPEND_TIME for message in messages], np.bool_)
 
+    def headers(self, row: int) -> Headers:
+        """The headers of a row's record, as far as they are known."""
+        return known_headers(self.messages, self.traces, row)
+
     def letters(self, bad: NDArray[np.bool_], stage: str, reason: str, detail: str) -> list[DeadLetter]:
         """Dead letters of these rows."""
         rows = np.flatnonzero(bad).tolist()
@@ -107,7 +113,7 @@ class Batch(Columns):
                 key=keys[row], value=self.values[row], stage=stage, reason=reason,
                 detail=f"{what}: {detail}" if (what := name(row)) else detail,
                 timestamp_ms=None if len(spans) and spans.final[row] else int(origin.timestamps_ms[row]),
-                headers=headers_of(self.messages[row] if self.messages else None),
+                headers=self.headers(row),
             )
             for row in rows
         ]  # fmt: skip
@@ -117,6 +123,7 @@ class Batch(Columns):
         n, theirs, rows = len(partitions), self.received, Columns(**unprompted(partitions, self.polled_us))
         rows.columns = {name: np.zeros(n, column.dtype) for name, column in self.columns.items()}
         rows.messages = [None] * n if self.messages else []
+        rows.traces = [NO_TRACE] * n if self.traces else []
         if theirs is not None:
             stamps, keys = rows.timestamps_ms, list[bytes | None]([None] * n)
             rows.received = Origin(

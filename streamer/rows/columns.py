@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from streamer.rows.per_row import PerRow
 from streamer.rows.records import Message, Origin
+from streamer.rows.trace import Trace
 
 _NO_COUNTS, _NO_SCORES, _NO_FLAGS = np.empty(0, np.int64), np.empty((0, 1), np.float32), np.empty(0, np.bool_)
 
@@ -24,6 +25,7 @@ class Columns(PerRow):
         values: record values, for a row that is refused later; empty once all rows are decided.
         messages: what the client holds of each row (None: it is no record of the input); empty where there are none, and once
             all rows are decided.
+        traces: of each row; empty where none has one.
         received: where the rows came from, for those of an internal topic.
         counts: (rows,) samples in the window.
         features: feature name -> (rows,) or (rows, width) column.
@@ -39,6 +41,7 @@ class Columns(PerRow):
     columns: dict[str, NDArray[Any]]
     values: list[bytes | None]
     messages: list[Message | None] = field(default_factory=list)
+    traces: list[Trace] = field(default_factory=list)
     received: Origin | None = None
     counts: NDArray[np.int64] = field(default_factory=lambda: _NO_COUNTS)
     features: dict[str, NDArray[np.float32]] = field(default_factory=dict)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.rows.per_row import WHOLE, PerRow
+from streamer.rows.trace import Trace
 
 Headers = tuple[tuple[str, bytes | None], ...]
 
@@ -31,6 +32,13 @@ def headers_of(message: Message | None) -> Headers:
         return tuple(message.headers() or ()) if message is not None else ()
     except UnicodeDecodeError:
         return ()
+
+
+def known_headers(messages: list[Message | None], traces: list[Trace], row: int) -> Headers:
+    """All headers where the record is at hand; what is left of one that is not is its trace."""
+    if messages:
+        return headers_of(messages[row])
+    return traces[row] if traces else ()
 
 
 def believed(times_us: NDArray[np.int64], by_us: NDArray[np.int64] | int) -> NDArray[np.int64]:
@@ -71,6 +79,7 @@ class Records(PerRow):
         keys, values: bytes, or None.
         polled_us: wall time of the poll, microseconds.
         received: where they came from, for records of an internal topic.
+        traces: of each record; empty where none has one.
     """
 
     topic: str = field(metadata=WHOLE)
@@ -82,6 +91,7 @@ class Records(PerRow):
     values: list[bytes | None]
     polled_us: int = field(metadata=WHOLE)
     received: Origin | None = None
+    traces: list[Trace] = field(default_factory=list)
 
     @property
     def origin(self) -> Origin:
@@ -92,3 +102,7 @@ class Records(PerRow):
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def headers(self, row: int) -> Headers:
+        """The headers of a record, as far as they are known."""
+        return known_headers(self.messages, self.traces, row)

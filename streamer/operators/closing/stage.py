@@ -21,10 +21,9 @@ from streamer.operators.operator import Inputs
 from streamer.operators.samples import Results
 from streamer.operators.stores import PerPartition
 from streamer.operators.ticks import NO_TICKS, Ticks, segments, ticking_rows
-from streamer.rows.batch import Batch
 from streamer.rows.dead_letter import DeadLetter
-from streamer.rows.records import headers_of
 from streamer.rows.spans import Spans
+from streamer.rows.trace import NO_TRACE
 from streamer.state.delta import Delta, merge
 from streamer.telemetry.metrics import Metrics
 from streamer.topology.topology import FeatureFunction
@@ -162,6 +161,8 @@ class CloseStage(PerPartition["ClosingStore"]):
         finals = spans.final.tolist()
         batch.values = [None if final else value for final, value in zip(finals, batch.values, strict=True)]
         batch.messages = batch.messages and [None if final else m for final, m in zip(finals, batch.messages, strict=True)]
+        # What has come to an end has many records and no one trace.
+        batch.traces = batch.traces and [NO_TRACE if final else t for final, t in zip(finals, batch.traces, strict=True)]
         batch.counts = np.empty(0, np.int64)
         if not len(batch):
             return
@@ -200,7 +201,7 @@ class CloseStage(PerPartition["ClosingStore"]):
                 topic=origin.topic, partition=int(origin.partitions[row]), offset=int(origin.offsets[row]),
                 key=origin.keys[row], value=batch.values[row], stage="window", reason="late", detail=detail,
                 timestamp_ms=int(origin.timestamps_ms[row]),
-                headers=headers_of(batch.messages[row] if batch.messages else None), more=more,
+                headers=batch.headers(row), more=more,
             ))  # fmt: skip
         return found
 

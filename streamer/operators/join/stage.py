@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from streamer.clock import Clock
 from streamer.features.call import features_of
-from streamer.limits import JOIN_ROWS_AHEAD_MAX, JOIN_ROWS_WAITING_MAX, ROWS_PER_BATCH_MAX
+from streamer.limits import JOIN_ROWS_AHEAD_MAX, JOIN_ROWS_WAITING_MAX, JOIN_TRACES_WAITING_MAX, ROWS_PER_BATCH_MAX
 from streamer.operators.aggregates import AGGREGATE_ROWS, column_of
 from streamer.operators.inputs import Merging
 from streamer.operators.join.rows import HIDDEN, OFFSET, TIMESTAMP_MS
@@ -23,6 +23,7 @@ from streamer.operators.progress import Reach
 from streamer.operators.stores import PerPartition
 from streamer.rows.batch import Batch
 from streamer.rows.partitions import partition_rows
+from streamer.rows.trace import NO_TRACE, Trace
 from streamer.state.delta import Delta
 from streamer.state.watermarks import NEVER
 from streamer.telemetry.metrics import Metrics
@@ -56,6 +57,8 @@ class JoinStage(PerPartition["JoinStore"]):
     _looks: Looks = field(init=False)
     _reach: Reach = field(init=False)
     _ahead: dict[int, set[int]] = field(default_factory=dict)
+    # By partition and offset. They are no state: an event that waited when its worker ended or rolled back goes on without.
+    _traces: dict[int, dict[int, Trace]] = field(default_factory=dict)
     _store: "type[JoinStore]" = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,6 +74,7 @@ class JoinStage(PerPartition["JoinStore"]):
 
     def _forget(self, partition: int) -> None:
         self._ahead.pop(partition, None)
+        self._traces.pop(partition, None)
         self._reach.forget(partition)
 
     @property
@@ -107,11 +111,20 @@ class JoinStage(PerPartition["JoinStore"]):
             detail = f"rows of all {self.keys_max:,} keys of the partition (keys_max) wait for other inputs; raise it"
             batch.dead += batch.letters(bad, "window", "too_many_keys", detail)
         if stream == 0:
+            if batch.traces:
+                self._note_traces(batch, bad)
             batch.tally.folded = int((~bad).sum())
         else:
             batch.tally.joined = int((~bad).sum())
         batch.keep(np.empty(0, np.int64))
         batch.values, batch.messages = [], []
+
+    def _note_traces(self, batch: Batch, refused: NDArray[np.bool_]) -> None:
+        places = zip(batch.partitions.tolist(), batch.offsets.tolist(), batch.traces, refused.tolist(), strict=True)
+        for partition, offset, trace, bad in places:
+            kept = self._traces.setdefault(partition, {})
+            if trace and not bad and len(kept) < JOIN_TRACES_WAITING_MAX:
+                kept[offset] = trace
 
     def _refuse(self, batch: Batch) -> None:
         """Rows of the source for which there is no place to wait."""
@@ -183,6 +196,8 @@ class JoinStage(PerPartition["JoinStore"]):
         columns = enumerate(self.spec.columns, start=HIDDEN - OFFSET)
         batch.columns = {name: released.values[:, place].copy() for place, name in columns}
         batch.deltas[partition] = delta
+        if traces := self._traces.get(partition):
+            batch.traces = [traces.pop(offset, NO_TRACE) for offset in batch.offsets.tolist()]
         batch.counts = released.count[: len(own.sights)].max(axis=0) if own.sights else np.zeros(rows, np.int64)
         if rows:
             batch.features = features_of(self.features, self._view(batch, released), batch)

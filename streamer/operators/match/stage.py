@@ -16,7 +16,7 @@ import numpy as np
 from streamer.clock import Clock
 from streamer.limits import JOIN_ROWS_AHEAD_MAX, ROWS_PER_BATCH_MAX
 from streamer.operators.inputs import Merging
-from streamer.operators.match.store import LABEL, PREDICTION, MatchSpec, MatchStore, Name, Outcome
+from streamer.operators.match.store import LABEL, PREDICTION, MatchSpec, MatchStore, Name, Outcome, TracedName
 from streamer.operators.operator import Inputs
 from streamer.operators.progress import Reach
 from streamer.operators.stores import PerPartition
@@ -24,6 +24,7 @@ from streamer.rows.batch import Batch
 from streamer.rows.oversize import TOO_LARGE
 from streamer.rows.pairs import Pairs
 from streamer.rows.partitions import partition_rows
+from streamer.rows.trace import trace_of
 from streamer.state.watermarks import NEVER
 from streamer.telemetry.metrics import Metrics
 from streamer.topology.event import Event
@@ -84,7 +85,7 @@ class MatchStage(PerPartition[MatchStore]):
     def __call__(self, batch: Batch) -> None:
         """Take in rows of one input; the batch then holds the predictions that leave."""
         stream = LABEL if batch.topic == self.spec.topics[LABEL] else PREDICTION
-        names = self._small(batch, self._namers[stream].names(batch))
+        names = self._small(batch, self._namers[stream].names(batch, self.name_bytes_max))
         names = self._refuse(batch, stream, names)
         came: list[NDArray[np.int64]] = []
         outcomes, unused = list[Outcome](), 0
@@ -197,13 +198,19 @@ class Namer:
         self._id = attrgetter("id") if whole and "id" in fields and spec.key != "id" else None
         self._on: Callable[[Any], Any] | None = attrgetter(on) if on else None
 
-    def names(self, batch: Batch) -> list[bytes]:
-        """Name of each row of a batch, from its record."""
+    def names(self, batch: Batch, most: int) -> list[bytes]:
+        """Name of each row of a batch, from its record; a prediction's trace is in it unless that makes it longer than `most`."""
         places = batch.partitions.tolist(), batch.offsets.tolist()
         rows = zip(batch.keys, batch.values, batch.times_us.tolist(), *places, strict=True)
-        return [self._name(key, value or b"", *rest) for key, value, *rest in rows]
+        found = [self._name(key, value or b"", *rest) for key, value, *rest in rows]
+        names = [_NAMER.encode(name) for name in found]
+        if batch.traces and self._whole:
+            for row, (name, trace) in enumerate(zip(found, batch.traces, strict=True)):
+                if trace and len(traced := _NAMER.encode(TracedName(name.key, name.on, name.body, trace))) <= most:
+                    names[row] = traced
+        return names
 
-    def _name(self, key: bytes, value: bytes, time_us: int, partition: int, offset: int) -> bytes:
+    def _name(self, key: bytes, value: bytes, time_us: int, partition: int, offset: int) -> Name:
         event = self._decoder.decode(value)
         shown: dict[str, Any] = {name: get(event) for name, get in self._shown}
         if self._whole:
@@ -211,7 +218,7 @@ class Namer:
             origin = f"{self._topic}/{partition}/{offset}" if named is None else named.decode()
             shown = {"id": origin, "key": key.decode("utf-8", "replace"), "time": time_us / 1e6, "prediction": shown}
         on = (self._on and key_text(self._on(event))) or b""
-        return _NAMER.encode(Name(key, on, _ENCODER.encode(shown)))
+        return Name(key, on, _ENCODER.encode(shown))
 
 
 def _become(batch: Batch, outcomes: list[Outcome], unused: int) -> None:
@@ -219,6 +226,8 @@ def _become(batch: Batch, outcomes: list[Outcome], unused: int) -> None:
     batch.keys = [one.key for one in outcomes]
     batch.values, batch.messages = [], []
     batch.tally.emitted = len(outcomes)
+    # What comes back from the log is looked at like what comes in a record.
+    batch.traces = [trace_of(one.trace) for one in outcomes] if any(one.trace for one in outcomes) else []
     batch.payload = Pairs(
         bodies=[one.body for one in outcomes],
         labels=[one.label for one in outcomes],

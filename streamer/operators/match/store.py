@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.rows.trace import NO_TRACE, Trace
 from streamer.state.bounds import Damaged, check_arrays, check_names, size_of, within
 from streamer.state.delta import TICK, Delta, opening
 from streamer.state.keyed_store import Dump
@@ -39,7 +40,13 @@ class Name(msgspec.Struct, array_like=True, gc=False):
     body: bytes
 
 
-_NAMES = msgspec.msgpack.Decoder(Name)
+class TracedName(Name):
+    """The same of a prediction that has a trace; who knows the other one only reads past what it has more."""
+
+    trace: Trace = NO_TRACE
+
+
+_NAMES = msgspec.msgpack.Decoder(TracedName)
 
 
 class Outcome(NamedTuple):
@@ -50,6 +57,7 @@ class Outcome(NamedTuple):
         key, body: its record key, and what is published of it.
         label: the body of its label, None if its time is over.
         time, label_time: microseconds; without a label the end of its time.
+        trace: of the record that the prediction was in.
     """
 
     operation: int
@@ -58,6 +66,7 @@ class Outcome(NamedTuple):
     label: bytes | None
     time: int
     label_time: int
+    trace: Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +253,7 @@ class MatchStore:
         label.used = True
         self._vacate(slot)
         if out is not None:
-            out.append(Outcome(operation, name.key, name.body, self._name(label.slot).body, time, label.time))
+            out.append(Outcome(operation, name.key, name.body, self._name(label.slot).body, time, label.time, name.trace))
 
     def _label(self, operation: int, slot: int, time: int, out: list[Outcome] | None) -> None:
         self.newest[LABEL] = max(self.newest[LABEL], time)
@@ -253,7 +262,8 @@ class MatchStore:
         for one in [one for one in self.predictions.of(entry.place) if self._fit(one.time, time)]:
             entry.used = True
             if out is not None:
-                out.append(Outcome(operation, name.key, self._name(one.slot).body, name.body, one.time, time))
+                of = self._name(one.slot)
+                out.append(Outcome(operation, name.key, of.body, name.body, one.time, time, of.trace))
             self._leave(self.predictions, one)
         if time >= self._floor:
             self._stay(self.labels, entry)
@@ -268,8 +278,8 @@ class MatchStore:
         while most > 0 and (one := self.predictions.before(limit)) is not None:
             most -= 1
             if out is not None:
-                end = one.time + self.spec.within_us
-                out.append(Outcome(operation, one.place[0], self._name(one.slot).body, None, one.time, end))
+                end, of = one.time + self.spec.within_us, self._name(one.slot)
+                out.append(Outcome(operation, of.key, of.body, None, one.time, end, of.trace))
             self._leave(self.predictions, one)
 
     def _fit(self, time: int, label_time: int) -> bool:
@@ -285,7 +295,7 @@ class MatchStore:
             self._leave(self.labels, one)
             self.unused += not one.used
 
-    def _name(self, slot: int) -> Name:
+    def _name(self, slot: int) -> TracedName:
         return _NAMES.decode(self.names[slot] or b"")
 
     def _stay(self, line: _Line, entry: _Entry) -> None:

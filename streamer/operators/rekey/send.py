@@ -17,6 +17,7 @@ from streamer.rows.oversize import refuse
 from streamer.rows.partitions import partition_rows
 from streamer.rows.payload import Payload
 from streamer.rows.per_row import WHOLE
+from streamer.rows.trace import NO_TRACE, attach
 from streamer.state.keyed_store import StateStore
 from streamer.state.murmur2 import partitions
 from streamer.state.watermarks import MARK, NEVER, SILENCE
@@ -193,8 +194,11 @@ class Forward:
         for partition, rows in partition_rows(batch.partitions):
             heard = told.receivers[partition] = np.full(self.receivers, NEVER)
             heard[places[rows]] = told.watermarks[rows]  # the last one of several counts
-        messages = zip(keys, values, places.tolist(), strict=True)
-        return [(self.topic, [*words, *({"key": key, "value": value, "partition": place} for key, value, place in messages)])]
+        events = zip(keys, values, places.tolist(), strict=True)
+        messages = [*words, *({"key": key, "value": value, "partition": place} for key, value, place in events)]
+        if batch.traces:
+            attach(messages, [*[NO_TRACE] * len(words), *batch.traces], self.record_bytes_max)
+        return [(self.topic, messages)]
 
     def _refuse(self, batch: Batch) -> None:
         most = self.record_bytes_max - REKEY_ROOM_BYTES

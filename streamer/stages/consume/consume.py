@@ -7,7 +7,6 @@ same numbers, since no assignor of the group promises that: cooperative-sticky d
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from operator import itemgetter
 from threading import Thread
 from typing import Any, Protocol
 
@@ -19,6 +18,7 @@ from streamer.errors import FencedError, TopicError
 from streamer.rows.partitions import partition_rows
 from streamer.rows.records import Records
 from streamer.stages.commit.transaction import TransactionError
+from streamer.stages.consume.columns import columns_of
 from streamer.stages.consume.rejoin import SILENT_S, Rejoin
 from streamer.telemetry.logs import get_logger
 
@@ -189,28 +189,15 @@ class Consume:
             ended = [message for message in messages if self._is_end(message)]
             messages = [message for message in messages if message.error() is None]
         if len(self.topics) == 1:
-            found = [self._columns(self.lead, messages)] if messages else []
+            found = [columns_of(self.lead, messages, self._clock.wall_us())] if messages else []
         else:
             apart: dict[str | None, list[Message]] = defaultdict(list)
             for message in messages:
                 apart[message.topic()].append(message)
-            found = [self._columns(topic, apart[topic]) for topic in self.topics if topic in apart]
+            found = [columns_of(topic, apart[topic], self._clock.wall_us()) for topic in self.topics if topic in apart]
         fresh = [records for every in found if (records := self._fresh(every)) is not None]
         self._note_ends(ended)
         return fresh
-
-    def _columns(self, topic: str, messages: list[Message]) -> Records:
-        n = len(messages)
-        return Records(
-            topic=topic,
-            partitions=np.fromiter(map(Message.partition, messages), np.int32, n),
-            offsets=np.fromiter(map(Message.offset, messages), np.int64, n),
-            timestamps_ms=np.fromiter(map(itemgetter(1), map(Message.timestamp, messages)), np.int64, n),
-            messages=list(messages),
-            keys=list(map(Message.key, messages)),
-            values=list(map(Message.value, messages)),
-            polled_us=self._clock.wall_us(),
-        )
 
     def _fresh(self, records: Records) -> Records | None:
         """Advance the position; drop what was fetched before a rewind or for a partition that is gone (usually nothing)."""

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from streamer.limits import KEY_BYTES_MAX
 from streamer.rows.batch import Batch
 from streamer.rows.dead_letter import DeadLetter
-from streamer.rows.records import Records, headers_of
+from streamer.rows.records import Records
+from streamer.rows.partitions import owed
 from streamer.topology.event import Event, numeric_fields
 from streamer.topology.event_key import key_text
 
@@ -318,5 +319,5 @@ def _dead(records: Records, row: int, reason: str, detail: str) -> DeadLetter:
         topic=origin.topic, partition=int(origin.partitions[row]), offset=int(origin.offsets[row]),
         key=origin.keys[row], value=records.values[row], stage="decode", reason=reason, detail=detail,
         timestamp_ms=int(origin.timestamps_ms[row]),
-        headers=headers_of(records.messages[row] if records.messages else None),
+        headers=records.headers(row),
     )  # fmt: skip

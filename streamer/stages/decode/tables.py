@@ -27,6 +27,7 @@ class DecodeTable:
 
     def __call__(self, records: Records) -> Batch:
         """Every record is a row, a deletion or a dead letter of the batch."""
+        records.traces = []  # a row of a table is seen by others, and nothing else comes of it
         gone = _tombstones(records) if None in records.values else np.empty(0, np.int64)
         if not len(gone):
             return self._whole(self.rows(records))

@@ -15,6 +15,7 @@ from streamer.rows.batch import Batch
 from streamer.rows.dead_letter import DeadLetter
 from streamer.rows.oversize import refuse
 from streamer.rows.pairs import Pairs
+from streamer.rows.trace import attach
 from streamer.stages.commit.transaction import TransactionError
 from streamer.stages.produce.encode import Encoder, dead_letter
 from streamer.topology.topics import Topics
@@ -24,7 +25,10 @@ class Encoding(Protocol):
     """Turns batches into records."""
 
     def outgoing(self, batch: Batch, now_us: int) -> list[tuple[str, list[dict[str, Any]]]]:
-        """Records by topic, in the order in which they are to be sent; `now_us` is wall time."""
+        """Records by topic, in the order in which they are to be sent; `now_us` is wall time.
+
+        Either all records of a list have `headers` or none has, see `rows.trace.attach`.
+        """
 
 
 @dataclass(slots=True)
@@ -47,12 +51,21 @@ class Results:
         predictions = [{"key": key, "value": value} for key, value in zip(batch.keys, values, strict=True)]
         flagged = batch.flags.nonzero()[0].tolist() if self.topics.anomalies else []
         anomalies = [{"key": batch.keys[row], "value": self.encoder.anomaly(batch, row, values[row])} for row in flagged]
+        if batch.traces:
+            self._attach(batch, predictions, flagged, anomalies)
         if large := self._too_large(batch, predictions, flagged, anomalies):
             predictions = [message for row, message in enumerate(predictions) if row not in large]
             anomalies = [message for row, message in zip(flagged, anomalies, strict=True) if row not in large]
             refuse(batch, large)
         found = [(self.topics.predictions, predictions)]
         return [*found, (self.topics.anomalies, anomalies)] if self.topics.anomalies and anomalies else found
+
+    def _attach(
+        self, batch: Batch, predictions: list[dict[str, Any]], flagged: list[int], anomalies: list[dict[str, Any]]
+    ) -> None:  # fmt: skip
+        attach(predictions, batch.traces, self.sizes.record(self.topics.predictions))
+        if self.topics.anomalies:
+            attach(anomalies, [batch.traces[row] for row in flagged], self.sizes.record(self.topics.anomalies))
 
     def _too_large(
         self, batch: Batch, predictions: list[dict[str, Any]], flagged: list[int], anomalies: list[dict[str, Any]]
@@ -93,6 +106,8 @@ class Matches:
         large = dict[int, str]()
         for topic, places in ((self.topics.predictions, matched), (self.topics.unmatched, unmatched)):
             records = [messages[row] for row in places]
+            if batch.traces:
+                attach(records, [batch.traces[row] for row in places], self.sizes.record(topic))
             faults = self.sizes.too_large("the prediction with its label", topic, records)
             large |= {places[place]: fault for place, fault in faults.items()}
             found.append((topic, [record for place, record in enumerate(records) if place not in faults]))
@@ -196,6 +211,12 @@ class Produce:
 def _send_rows(producer: Producer, outgoing: Outgoing) -> bool:
     while outgoing.rows:
         topic, messages = outgoing.rows[0]
+        if messages and "headers" in messages[0]:
+            if left := _send_each(producer, topic, messages, outgoing.report):
+                outgoing.rows[0] = (topic, left)
+                return False
+            outgoing.rows.popleft()
+            continue
         try:
             accepted = producer.produce_batch(topic, messages, on_delivery=outgoing.report)
         except BufferError:
@@ -207,6 +228,18 @@ def _send_rows(producer: Producer, outgoing: Outgoing) -> bool:
             return False
         outgoing.rows.popleft()
     return True
+
+
+def _send_each(
+    producer: Producer, topic: str, messages: list[dict[str, Any]], report: DeliveryReport | None
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Records with headers, which the client's batch call does not take; returns those for which there was no room."""
+    for place, message in enumerate(messages):
+        try:
+            producer.produce(topic, on_delivery=report, **message)
+        except BufferError:
+            return messages[place:]
+    return []
 
 
 def _raise_if_not_full(errors: list[KafkaError]) -> None:
