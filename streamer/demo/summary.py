@@ -64,7 +64,7 @@ def lines(outcome: Outcome, metrics: Metrics) -> Iterator[str]:
 
 
 def _reasons(metrics: Metrics) -> Iterator[str]:
-    for (_, reason), count in sorted(metrics.by_label("streamer_dead_letters_total").items()):
+    for (*_, reason), count in sorted(metrics.by_label("streamer_dead_letters_total").items()):
         yield f"                {reason:<26}{count:>4g}"
 
 

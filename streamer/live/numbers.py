@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.telemetry.ledger import PARTS, Histogram, Ledger
-from streamer.telemetry.metrics import STAGES, Metrics, Together
+from streamer.telemetry.ledger import Histogram, Ledger
+from streamer.telemetry.metrics import Metrics, Together
 
 # The way from event time to record time is the producer's, not ours; what is shown here has no internal topic.
-SHOWN_PARTS = tuple(part for part in PARTS if part not in ("source", "hold", "rekey"))
+_HIDDEN_PARTS = ("source", "hold", "rekey")
 END_TO_END = "end to end"
 _RATE_OVER_S = 3.0
 _LATENCY_OVER_S = 10.0
@@ -59,15 +59,15 @@ class Snapshot:
             assigned=metrics.value("streamer_partitions_assigned"),
             restoring=metrics.value("streamer_partitions_restoring"),
             paused=metrics.value("streamer_paused") > 0,
-            busy={stage: metrics.value("streamer_stage_busy_seconds_total", stage) for stage in STAGES},
-            blocked={stage: metrics.value("streamer_stage_blocked_seconds_total", stage) for stage in STAGES},
+            busy={step: metrics.value("streamer_stage_busy_seconds_total", step) for step in metrics.steps.way},
+            blocked={step: metrics.value("streamer_stage_blocked_seconds_total", step) for step in metrics.steps.way},
             latency=_counts(metrics.ledger),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How a stage spent the last seconds, 0 to 1; the rest it was idle."""
+    """How a step spent the last seconds, 0 to 1; the rest it was idle."""
 
     busy: float
     blocked: float
@@ -125,12 +125,12 @@ class Watch:
         )
 
     def shares(self) -> dict[str, Share]:
-        """Per stage."""
+        """Per step of the flow that ends in results."""
         then, now, seconds = self._span()
         shares = {}
-        for stage in STAGES:
-            busy = min(1.0, (now.busy[stage] - then.busy[stage]) / seconds)
-            shares[stage] = Share(busy, min(1.0 - busy, (now.blocked[stage] - then.blocked[stage]) / seconds))
+        for step in now.busy:
+            busy = min(1.0, (now.busy[step] - then.busy[step]) / seconds)
+            shares[step] = Share(busy, min(1.0 - busy, (now.blocked[step] - then.blocked[step]) / seconds))
         return shares
 
     def latency(self) -> dict[str, tuple[float, float]]:
@@ -156,9 +156,9 @@ class Watch:
         return Status("running", "keeps up with its input", good=True)
 
     def _full(self) -> str | None:
-        """The stage that others wait for, in words."""
-        stage, share = max(self.shares().items(), key=lambda entry: entry[1].blocked)
-        return _FULL.get(stage, f"{stage} is full") if share.blocked > _BLOCKED_SHARE_MIN else None
+        """The step that others wait for, in words."""
+        step, share = max(self.shares().items(), key=lambda entry: entry[1].blocked)
+        return _FULL.get(step.partition("-")[0], f"{step} is full") if share.blocked > _BLOCKED_SHARE_MIN else None
 
     def _span(self) -> tuple[Snapshot, Snapshot, float]:
         """The snapshot some seconds ago, the newest, and the seconds between them."""
@@ -174,7 +174,7 @@ def overall(ledger: Ledger) -> dict[str, tuple[float, float]]:
 
 def _counts(ledger: Ledger) -> dict[str, NDArray[np.int64]]:
     with ledger.lock:
-        counts = {part: ledger.parts[part].counts.copy() for part in SHOWN_PARTS}
+        counts = {part: own.counts.copy() for part, own in ledger.parts.items() if part not in _HIDDEN_PARTS}
         return counts | {END_TO_END: ledger.end_to_end["record"].counts.copy()}
 
 

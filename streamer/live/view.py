@@ -129,16 +129,17 @@ def _status(status: Status) -> Text:
 
 
 def _flow(shares: dict[str, Share]) -> list[Text]:
-    """Three lines: the stages in order, a bar each, and what they mostly did."""
+    """Three lines: the steps in order, a bar each, and what they mostly did."""
     names, bars, words = Text(" "), Text(" "), Text(" ")
-    for place, (stage, share) in enumerate(shares.items()):
-        names.append(f"{stage:<{_CELL}}").append("→ " if place < len(shares) - 1 else "", style=_IDLE)
-        bars.append_text(_bar(share)).append("  ")
+    for place, (step, share) in enumerate(shares.items()):
+        cell = max(_CELL, len(step))
+        names.append(step.ljust(cell)).append("→ " if place < len(shares) - 1 else "", style=_IDLE)
+        bars.append_text(_bar(share)).append(" " * (cell - _CELL + 2))
         word, part, style = max(
             (("busy", share.busy, _BUSY), ("full", share.blocked, _FULL), ("idle", 1 - share.busy - share.blocked, _IDLE)),
             key=lambda state: state[1],
         )
-        words.append(f"{word} {part:4.0%}".ljust(_CELL + 2), style=style)
+        words.append(f"{word} {part:4.0%}".ljust(cell + 2), style=style)
     return [names, bars, words]
 
 

@@ -49,8 +49,8 @@ class Merging:
             while room() > 0 and (batch := self._window.release(partition, silence, wall_us, now)) is not None:
                 batch.stamps.begin_windowed(now)
                 yield batch
-        self._metrics.set("streamer_join_inputs_waiting", waiting)
-        self._metrics.set("streamer_join_rows_waiting", self._window.waiting)
+        self._metrics.set("streamer_join_inputs_waiting", waiting, self._metrics.steps.window)
+        self._metrics.set("streamer_join_rows_waiting", self._window.waiting, self._metrics.steps.window)
 
     @property
     def due(self) -> bool:

@@ -23,6 +23,7 @@ from streamer.operators.rekey.plan import RekeyPlan, front_of, rekeyed_by
 from streamer.operators.rolling.store import RollingSpec
 from streamer.planning.shapes import SHAPES
 from streamer.settings.settings import Settings
+from streamer.telemetry.steps import Steps
 from streamer.topology.closing import Closing, Emission
 from streamer.topology.event import Event, declared_types, numeric_fields
 from streamer.topology.event_key import check_key
@@ -99,20 +100,25 @@ class Plan:
         """Whether something happens when an input has nothing more to read: inputs that meet go on, windows close."""
         return len(self.topics.sources) > 1 or (self.store is not None and self.store.closes_in_silence)
 
+    @property
+    def steps(self) -> Steps:
+        """What its operators are called."""
+        return Steps("features" if self.store is None else f"{self.store.kind}-1", "infer-1", "flag-1")
+
     def explain(self) -> Explained:
         """What it does, in words."""
-        topics, model = self.topics, self.model
+        topics, model, named = self.topics, self.model, self.steps
         inputs = {each.event.__event__.topic: fields_of(each.event) for each in self.joins.inputs} if self.joins else {}
         features = (f"{name} float32{list(shape) if shape else ''}" for name, shape in self.feature_shapes.items())
         takes = (f"{name}{shown(shape)}" for name, shape in model.signature.inputs.items())
         steps = [("decode", f"takes {listed(self.columns)}")]
         if self.store is not None:
             kept = f"{self.store.told}; {self.store.bytes_per_key:,} bytes a key, kept in {topics.changelog}"
-            steps.append(("join" if self.joins else "window", kept))
+            steps.append((named.window, kept))
         steps.append(("features", listed(list(features))))
         what = f"{model.file.name} version {model.file.version}: {listed(list(takes))} -> {model.signature.output}"
-        steps.append(("infer", f"{what}, column {model.score_column} is the score"))
-        steps.append(("flag", "nothing" if self.threshold is None else f"scores above {self.threshold:g}"))
+        steps.append((named.infer, f"{what}, column {model.score_column} is the score"))
+        steps.append((named.flag, "nothing" if self.threshold is None else f"scores above {self.threshold:g}"))
         written = {topics.predictions: "predictions", topics.anomalies: "flagged predictions with what drove them"}
         written |= {topics.late: "records that came after their windows had closed"}
         written |= {topics.rejected_of(source): f"dead letters of {source}" for source in topics.sources}

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from streamer.rows.batch import Batch
 from streamer.rows.records import believed
+from streamer.telemetry.steps import Steps
 
-# From event time to commit, in the order in which a row passes them.
-PARTS = ("source", "hold", "rekey", "broker", "decode", "window", "queue", "run", "encode", "produce", "commit")
+# What passes before a row is polled.
+BEFORE = ("source", "hold", "rekey", "broker")
 # Eight bounds a decade from 10 us to 10,000 s: a quantile, told as the middle of its bucket, is off by at most 16 %.
 BOUNDS_S = 10.0 ** (np.arange(-40, 33) / 8)
 # Clocks of different machines differ by less: a timestamp so little ahead of its poll is not worth a word.
@@ -51,17 +52,27 @@ class Histogram:
         return int(self.counts.sum())
 
 
+def parts_of(steps: Steps) -> tuple[str, ...]:
+    """From event time to commit, in the order in which a row passes them; `queue` is the way to the model."""
+    scored = ("queue", steps.infer) if steps.scores else ()
+    return (*BEFORE, "decode", steps.window, *scored, "encode", "produce", "commit")
+
+
 class Ledger:
     """Histograms per part and end to end, from event time and from record time.
 
+    Args:
+        steps: of the flow whose rows are entered.
+
     Attributes:
-        parts, end_to_end: the histograms.
+        parts, end_to_end: the histograms; see `parts_of`.
         deadline_missed: rows later than they should have been.
         unbelieved: rows whose record timestamp cannot be true, so that they count from the poll.
     """
 
-    def __init__(self) -> None:
-        self.parts = {part: Histogram() for part in PARTS}
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+        self.parts = {part: Histogram() for part in parts_of(steps)}
         self.end_to_end = {"event": Histogram(), "record": Histogram()}
         self.deadline_missed = self.unbelieved = 0
         self.lock = threading.Lock()
@@ -105,11 +116,9 @@ class Ledger:
 
     def _enter(self, batch: Batch, committed: float) -> None:
         stamps, rows = batch.stamps, len(batch)
-        passed = (
-            stamps.polled, stamps.decoded, stamps.windowed, stamps.run_started, stamps.run_ended, stamps.encoded,
-            stamps.produced, committed,
-        )  # fmt: skip
-        for part, start, end in zip(PARTS[4:], passed, passed[1:], strict=False):
+        scored = (stamps.run_started, stamps.run_ended) if self._steps.scores else ()
+        passed = (stamps.polled, stamps.decoded, stamps.windowed, *scored, stamps.encoded, stamps.produced, committed)
+        for part, start, end in zip(list(self.parts)[len(BEFORE) :], passed, passed[1:], strict=False):
             self.parts[part].add(end - start, rows)
 
 

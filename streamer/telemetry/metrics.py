@@ -13,8 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from streamer.telemetry.ledger import BOUNDS_S, Histogram, Ledger
-
-STAGES = ("consume", "decode", "window", "infer", "flag", "produce", "commit")
+from streamer.telemetry.steps import Steps
 
 
 class Metric(NamedTuple):
@@ -31,8 +30,9 @@ TABLE = (
            "Committed records by outcome: predicted, folded (into windows that close), late, dead, joined (of another "
            "input, kept for events to see), matched and unmatched (predictions that left with a label or without) or rekeyed "
            "(to the internal topic, input again). A rising share of dead: see streamer_dead_letters_total."),
-    Metric("streamer_anomalies_total", "counter", (), "Committed predictions that were flagged."),
-    Metric("streamer_dead_letters_total", "counter", ("stage", "reason"), "Committed dead letters; streamer tail shows them."),
+    Metric("streamer_anomalies_total", "counter", ("step",), "Committed predictions that were flagged."),
+    Metric("streamer_dead_letters_total", "counter", ("topic", "step", "reason"),
+           "Committed dead letters by the topic of their record and the step that refused it; streamer tail shows them."),
     Metric("streamer_commits_total", "counter", (), "Commits. None for a minute while there is lag: look at the log."),
     Metric("streamer_recoveries_total", "counter", ("cause",), "Transactions given up; their rows were redone."),
     Metric("streamer_doubts_total", "counter", ("reason",),
@@ -46,24 +46,27 @@ TABLE = (
     Metric("streamer_timestamps_unusable_total", "counter", (),
            "Rows whose record timestamp is missing, ahead of the poll by more than 1 s, or ten years old: their latency counts "
            "from the poll. Set the producers' clocks, or message.timestamp.type=LogAppendTime on the topic."),
-    Metric("streamer_window_truncated_total", "counter", (), "Windows by time that lost samples to max_samples: raise it."),
-    Metric("streamer_windows_closed_total", "counter", (), "Committed results of windows that have closed."),
-    Metric("streamer_labels_unused_total", "counter", (),
+    Metric("streamer_window_truncated_total", "counter", ("step",),
+           "Windows by time that lost samples to max_samples: raise it."),
+    Metric("streamer_windows_closed_total", "counter", ("step",), "Committed results of windows that have closed."),
+    Metric("streamer_labels_unused_total", "counter", ("step",),
            "Labels that no prediction had: it came too early, too late or twice, or key and time do not fit."),
-    Metric("streamer_idle_ticks_total", "counter", (), "Times a silent partition closed its windows after idle."),
-    Metric("streamer_keys_evicted_total", "counter", (), "Keys forgotten because keys_max were live: raise it, or add replicas."),
+    Metric("streamer_idle_ticks_total", "counter", ("step",), "Times a silent partition closed its windows after idle."),
+    Metric("streamer_keys_evicted_total", "counter", ("step",),
+           "Keys forgotten because keys_max were live: raise it, or add replicas."),
     Metric("streamer_restored_rows_total", "counter", (), "Rows applied from the changelog."),
     Metric("streamer_restored_bytes_total", "counter", (), "Bytes read from the changelog."),
     Metric("streamer_restore_seconds_left", "gauge", (), "Time until all partitions are restored, at the pace so far."),
     Metric("streamer_snapshots_total", "counter", (), "Base snapshots written to the changelog."),
     Metric("streamer_snapshot_bytes_total", "counter", (), "Bytes of these snapshots, compressed."),
     Metric("streamer_snapshot_stall_seconds_total", "counter", (), "Time the worker stood still to copy windows for them."),
-    Metric("streamer_stage_busy_seconds_total", "counter", ("stage",), "Time the worker spent in a stage."),
-    Metric("streamer_stage_blocked_seconds_total", "counter", ("stage",), "Time the worker waited for a stage that was full."),
-    Metric("streamer_inference_batches_total", "counter", (), "Runs of the model. Rows over batches is the mean batch."),
-    Metric("streamer_inference_rows_total", "counter", ("model", "version"), "Rows scored."),
-    Metric("streamer_stage_seconds", "histogram", ("stage",),
-           "The latency ledger: how long rows spent in each part; the parts sum to end to end."),
+    Metric("streamer_stage_busy_seconds_total", "counter", ("step",), "Time the worker spent in a step."),
+    Metric("streamer_stage_blocked_seconds_total", "counter", ("step",), "Time the worker waited for a step that was full."),
+    Metric("streamer_inference_batches_total", "counter", ("step", "model", "version"),
+           "Runs of the model. Rows over batches is the mean batch."),
+    Metric("streamer_inference_rows_total", "counter", ("step", "model", "version"), "Rows scored."),
+    Metric("streamer_stage_seconds", "histogram", ("step",),
+           "The latency ledger: how long rows spent in each step; these parts sum to end to end."),
     Metric("streamer_end_to_end_seconds", "histogram", ("since",), "From event time or record time to commit."),
     Metric("streamer_partitions_assigned", "gauge", (), "Partitions of this worker."),
     Metric("streamer_partitions_restoring", "gauge", (), "Partitions whose windows are being rebuilt."),
@@ -73,11 +76,12 @@ TABLE = (
     Metric("streamer_catch_up_seconds", "gauge", ("topic", "partition"),
            "Time until the lag is gone at the pace of the last ten seconds; +Inf while it does not shrink."),
     Metric("streamer_rows_in_flight", "gauge", ("state",), "Rows polled and not committed: unscored or uncommitted."),
-    Metric("streamer_rekey_partitions_waiting", "gauge", (),
+    Metric("streamer_rekey_partitions_waiting", "gauge", ("step",),
            "Source partitions that wait: further ahead of the others than align."),
-    Metric("streamer_live_keys", "gauge", (), "Keys with a window."),
-    Metric("streamer_join_rows_waiting", "gauge", (), "Rows of all inputs that wait for another input, or for what may follow."),
-    Metric("streamer_join_inputs_waiting", "gauge", (),
+    Metric("streamer_live_keys", "gauge", ("step",), "Keys with a window."),
+    Metric("streamer_join_rows_waiting", "gauge", ("step",),
+           "Rows of all inputs that wait for another input, or for what may follow."),
+    Metric("streamer_join_inputs_waiting", "gauge", ("step",),
            "Partitions of inputs that are not read because another input is behind: see its lag."),
     Metric("streamer_paused", "gauge", (), "1 while input is paused."),
     Metric("streamer_partitioner_mismatch", "gauge", (),
@@ -91,11 +95,22 @@ _EXPORTED = range(0, len(BOUNDS_S), 4)
 
 
 class Metrics(Collector):
-    """Values of the table. Written by the worker's thread; reading from another thread sees whole numbers."""
+    """Values of the table. Written by the worker's thread; reading from another thread sees whole numbers.
+
+    Attributes:
+        steps: of the flow, whose names are labels.
+        ledger: of its rows.
+    """
 
     def __init__(self) -> None:
         self._values: Counter[tuple[str, tuple[str, ...]]] = Counter()
-        self.ledger = Ledger()
+        self.steps = Steps()
+        self.ledger = Ledger(self.steps)
+
+    def name(self, steps: Steps) -> None:
+        """What the steps of the flow are called; before anything is counted."""
+        if steps != self.steps:
+            self.steps, self.ledger = steps, Ledger(steps)
 
     def add(self, name: str, amount: float = 1, *labels: str) -> None:
         """Raise a counter; an unknown name or wrong number of labels is a bug."""
@@ -163,7 +178,7 @@ class Together(Collector):
         if len(self._parts) == 1:
             return self._parts[0]
         whole = Metrics()
-        whole.ledger = self._parts[-1].ledger
+        whole.steps, whole.ledger = self._parts[-1].steps, self._parts[-1].ledger
         for metric in TABLE:
             for part in self._parts:
                 for labels, value in part.by_label(metric.name).items():

@@ -42,13 +42,15 @@ class Bookkeeper:
 
     Args:
         metrics: where numbers go.
-        plan: names model and deadline.
+        plan: names steps, model and deadline.
         alarm: is told of dead letters.
         clock: times the laps.
     """
 
     def __init__(self, metrics: Metrics, plan: Plan | RekeyPlan | MatchPlan, alarm: DeadLetterAlarm, clock: Clock) -> None:
         self._metrics, self._plan, self._alarm, self._clock = metrics, plan, alarm, clock
+        self._steps = plan.steps
+        metrics.name(self._steps)
         self._lap_start = 0.0
         self._gauges_at = 0.0
         self._lag = Lag(metrics, clock)
@@ -58,10 +60,10 @@ class Bookkeeper:
         self._lap_start = self._clock.monotonic()
 
     def lap(self, stage: str | None) -> float:
-        """Book the time since the last lap on a stage, or on none (it was spent waiting); returns now, monotonic seconds."""
+        """Book the time since the last lap on the step at a stage, or on none (spent waiting); returns now, monotonic seconds."""
         now = self._clock.monotonic()
-        if stage is not None:
-            self._metrics.add("streamer_stage_busy_seconds_total", now - self._lap_start, stage)
+        if stage is not None and (step := self._steps.at(stage)) is not None:
+            self._metrics.add("streamer_stage_busy_seconds_total", now - self._lap_start, step)
         self._lap_start = now
         return now
 
@@ -74,7 +76,9 @@ class Bookkeeper:
         """Book the time that `wait(seconds)` takes as waiting for a full stage."""
         started = self._clock.monotonic()
         wait(seconds)
-        self._metrics.add("streamer_stage_blocked_seconds_total", self._clock.monotonic() - started, stage)
+        waited = self._clock.monotonic() - started
+        step = self._steps.at(stage) or "produce"  # without a model rows wait only to go out
+        self._metrics.add("streamer_stage_blocked_seconds_total", waited, step)
 
     def committed(self, done: Committed) -> None:
         """Enter a commit: outcomes, latencies, dead letters.
@@ -100,23 +104,27 @@ class Bookkeeper:
         metrics.add("streamer_stage_busy_seconds_total", done.took_s, "commit")
         for batch in done.batches if dead + refused else ():
             for letter in batch.dead:
-                metrics.add("streamer_dead_letters_total", 1, letter.stage, letter.reason)
+                step = self._steps.at(letter.stage) or letter.stage
+                metrics.add("streamer_dead_letters_total", 1, letter.topic, step, letter.reason)
         self._alarm.note(self._clock.monotonic(), rows + dead, dead)
 
     def _scored(self, plan: Plan, done: Committed, rows: int, closed: int) -> None:
-        metrics, model = self._metrics, plan.model.file
+        metrics, model, steps = self._metrics, plan.model.file, self._steps
         metrics.ledger.record(done.batches, done.at, plan.deadline_s)
         metrics.add("streamer_records_total", rows - closed, "predicted")
         metrics.add("streamer_records_total", sum(batch.tally.folded for batch in done.batches), "folded")
         metrics.add("streamer_records_total", sum(len(batch.payload.late) for batch in done.batches), "late")
-        metrics.add("streamer_windows_closed_total", closed)
+        if plan.closes:
+            metrics.add("streamer_windows_closed_total", closed, steps.window)
         metrics.add("streamer_records_total", sum(batch.tally.joined for batch in done.batches), "joined")
-        metrics.add("streamer_inference_rows_total", rows, model.name, str(model.version))
-        metrics.add("streamer_inference_batches_total", len(done.batches))
-        metrics.add("streamer_anomalies_total", sum(int(batch.flags.sum()) for batch in done.batches))
+        version = str(model.version)
+        metrics.add("streamer_inference_rows_total", rows, steps.infer, model.name, version)
+        metrics.add("streamer_inference_batches_total", len(done.batches), steps.infer, model.name, version)
+        flagged = sum(int(batch.flags.sum()) for batch in done.batches)
+        metrics.add("streamer_anomalies_total", flagged, steps.flag)
         # The model runs on threads of its own, so the worker's laps do not see it.
         scoring = sum(batch.stamps.run_ended - batch.stamps.run_started for batch in done.batches)
-        metrics.add("streamer_stage_busy_seconds_total", scoring, "infer")
+        metrics.add("streamer_stage_busy_seconds_total", scoring, steps.infer)
 
     def _matched(self, done: Committed) -> None:
         """A prediction counts when it leaves, and its latency from the record that made it leave."""
@@ -126,7 +134,7 @@ class Bookkeeper:
         metrics.add("streamer_records_total", found, "matched")
         metrics.add("streamer_records_total", sum(len(each.labels) for each in pairs) - found, "unmatched")
         metrics.add("streamer_records_total", sum(batch.tally.joined for batch in done.batches), "joined")
-        metrics.add("streamer_labels_unused_total", sum(each.unused for each in pairs))
+        metrics.add("streamer_labels_unused_total", sum(each.unused for each in pairs), self._steps.window)
 
     def gauges(self, source: _Input, window: _State, unscored: int, uncommitted: int) -> None:
         """Refresh the gauges, once a second."""
@@ -136,9 +144,10 @@ class Bookkeeper:
         metrics, self._gauges_at = self._metrics, now + _GAUGES_EVERY_S
         metrics.set("streamer_rows_in_flight", unscored, "unscored")
         metrics.set("streamer_rows_in_flight", uncommitted, "uncommitted")
-        metrics.set("streamer_live_keys", window.keys)
-        metrics.set("streamer_window_truncated_total", window.truncated)
-        metrics.set("streamer_keys_evicted_total", window.evicted)
+        step = self._steps.window
+        metrics.set("streamer_live_keys", window.keys, step)
+        metrics.set("streamer_window_truncated_total", window.truncated, step)
+        metrics.set("streamer_keys_evicted_total", window.evicted, step)
         metrics.set("streamer_paused", int(source.paused))
         metrics.set("streamer_deadline_missed_total", metrics.ledger.deadline_missed)
         metrics.set("streamer_timestamps_unusable_total", metrics.ledger.unbelieved)

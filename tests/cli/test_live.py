@@ -10,12 +10,17 @@ from rich.console import Console
 
 from streamer.live.numbers import END_TO_END, Status, Watch, overall
 from streamer.live.view import Frame, draw, duration, line
-from streamer.telemetry.metrics import STAGES, Metrics
+from streamer.telemetry.metrics import Metrics
+from streamer.telemetry.steps import STAGES, Steps
 
 ANOMALY: dict[str, Any] = {
     "key": "machine_temperature_system_failure", "time": 1_700_000_000.0, "score": 0.9312, "flag": True,
     "drivers": [{"feature": name, "value": 1.0, "deviation": 12.3} for name in ("beyond", "rise", "record")],
 }  # fmt: skip
+
+
+# The longest names there are.
+NAMED = Steps("tumbling-1", "infer-1", "flag-1")
 
 
 def assigned() -> Metrics:
@@ -41,7 +46,7 @@ class TestNumbers:
         def change(metrics: Metrics) -> None:
             metrics.add("streamer_records_total", 900, "predicted")
             metrics.add("streamer_records_total", 100, "dead")
-            metrics.add("streamer_anomalies_total", 10)
+            metrics.add("streamer_anomalies_total", 10, "flag")
 
         rates = watch_two_seconds(assigned(), change).rates()
         assert (rates.done, rates.predicted, rates.dead, rates.anomalies) == (500, 450, 50, 5)
@@ -58,6 +63,28 @@ class TestNumbers:
         assert list(shares) == list(STAGES)
         assert shares["decode"].busy == pytest.approx(0.25)
         assert (shares["infer"].busy, shares["infer"].blocked) == (0, 0.5)
+
+    def test_steps_are_called_by_their_names(self) -> None:
+        metrics = assigned()
+        metrics.name(NAMED)
+
+        def change(metrics: Metrics) -> None:
+            metrics.set("streamer_consumer_lag_records", 50_000, "t", "0")
+            metrics.add("streamer_stage_blocked_seconds_total", 1.0, "infer-1")
+
+        watch = watch_two_seconds(metrics, change)
+        assert list(watch.shares()) == ["consume", "decode", "tumbling-1", "infer-1", "flag-1", "produce", "commit"]
+        assert list(watch.latency()) == [
+            "broker", "decode", "tumbling-1", "queue", "infer-1", "encode", "produce", "commit", END_TO_END,
+        ]  # fmt: skip
+        assert watch.status() == Status("behind", "the model is full", good=False)
+
+    def test_a_flow_without_a_model_shows_none(self) -> None:
+        metrics = assigned()
+        metrics.name(Steps("match-1", scores=False))
+        watch = watch_two_seconds(metrics, lambda _: None)
+        assert list(watch.shares()) == ["consume", "decode", "match-1", "produce", "commit"]
+        assert list(watch.latency()) == ["broker", "decode", "match-1", "encode", "produce", "commit", END_TO_END]
 
     def test_latency_forgets_what_is_long_past(self) -> None:
         metrics = assigned()
@@ -111,9 +138,10 @@ class TestStatus:
 
 def frame(**changes: Any) -> Frame:
     metrics = assigned()
+    metrics.name(NAMED)
     metrics.add("streamer_records_total", 123_456, "predicted")
-    for stage in STAGES:
-        metrics.add("streamer_stage_busy_seconds_total", 1e6, stage)
+    for step in NAMED.way:
+        metrics.add("streamer_stage_busy_seconds_total", 1e6, step)
     metrics.ledger.end_to_end["record"].add(0.012, 100)
     watch = Watch(metrics)
     made = Frame.of(
@@ -142,7 +170,7 @@ class TestPicture:
         text = "\n".join(drawn(frame(), 80, 24))
         for wanted in (
             "RUNNING",
-            *STAGES,
+            *NAMED.way,
             "dead letters",
             "lag",
             "p50",

@@ -90,7 +90,7 @@ def nothing_waits(crew: Crew) -> bool:
     if crew.names.flow != "joined":
         return True
     addresses = [story(child.log).address for child in crew.workers.values()]
-    return all(address and metrics(address)["streamer_join_rows_waiting"] == 0 for address in addresses)
+    return all(address and metrics(address)['streamer_join_rows_waiting{step="join-1"}'] == 0 for address in addresses)
 
 
 def is_stopped(pid: int) -> bool:

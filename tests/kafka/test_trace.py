@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Message
 
-from streamer.rows.batch import headers_of
+from streamer.rows.records import headers_of
 from tests.kafka.test_service import Flow, models
 
 __all__ = ["models"]

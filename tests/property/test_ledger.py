@@ -7,11 +7,13 @@ from hypothesis import strategies as st
 
 from streamer.rows.batch import Batch
 from streamer.rows.stamps import Stamps
-from streamer.telemetry.ledger import BOUNDS_S, PARTS, Histogram, Ledger
+from streamer.telemetry.ledger import BOUNDS_S, Histogram, Ledger, BEFORE, parts_of
 from tests.kit import flows
 from tests.kit.faulty import FaultTest, short_waits
+from streamer.telemetry.steps import Steps
 
 __all__ = ["short_waits"]
+NAMED = Steps("rolling-1", "infer-1", "flag-1")
 MONOTONIC, WALL_US = 50_000.0, 1_700_000_000_000_000
 STATIONS = ("polled", "decoded", "windowed", "run_started", "run_ended", "encoded", "produced")
 waits = st.lists(st.floats(0, 100), min_size=len(STATIONS), max_size=len(STATIONS))
@@ -37,10 +39,10 @@ def test_the_parts_of_every_row_sum_to_the_whole(
 ) -> None:
     committed = MONOTONIC + sum(passed)
     for age in ages:  # a ledger of one row shows that row
-        ledger = Ledger()
+        ledger = Ledger(NAMED)
         ledger.record([batch(passed, [age], event_age_us, rekey_ms)], committed, None)
         parts = {name: histogram.total_s for name, histogram in ledger.parts.items()}
-        assert list(parts) == list(PARTS)
+        assert list(parts) == list(parts_of(NAMED))
         assert sum(parts.values()) == pytest.approx(ledger.end_to_end["event"].total_s, rel=1e-9, abs=1e-6)
         since_record = sum(parts.values()) - parts["source"]
         assert since_record == pytest.approx(ledger.end_to_end["record"].total_s, rel=1e-9, abs=1e-6)
@@ -51,13 +53,25 @@ def test_the_parts_of_every_row_sum_to_the_whole(
         ahead_us = (max(age, arrived_ms) - age) * 1000
         assert parts["source"] == pytest.approx(max(event_age_us - ahead_us, 0) / 1e6)
         assert min(parts.values()) >= 0
-        own = [parts[name] for name in PARTS[4:]]
+        own = [parts[name] for name in parts_of(NAMED)[len(BEFORE) :]]
         assert own == pytest.approx(passed, abs=1e-6)
-    whole = Ledger()
+    whole = Ledger(NAMED)
     batches = [batch(passed, ages[:1], event_age_us, rekey_ms), batch(passed, ages[1:], event_age_us, rekey_ms)]
     whole.record(batches, committed, None)
     assert {h.rows for h in [*whole.parts.values(), *whole.end_to_end.values()]} == {len(ages)}
     assert sum(h.total_s for h in whole.parts.values()) == pytest.approx(whole.end_to_end["event"].total_s, rel=1e-9, abs=1e-5)
+
+
+@given(waits, ages_ms)
+def test_without_a_model_too(passed: list[float], ages: list[int]) -> None:
+    """Its stamps are those of where the row came from, as a flow without one sets them."""
+    made = batch(passed, ages, 0)
+    made.stamps.run_started = made.stamps.run_ended = made.stamps.windowed
+    ledger = Ledger(Steps("match-1", scores=False))
+    ledger.record([made], MONOTONIC + sum(passed), None)
+    assert list(ledger.parts) == [*BEFORE, "decode", "match-1", "encode", "produce", "commit"]
+    assert {h.rows for h in ledger.parts.values()} == {len(ages)}
+    assert sum(h.total_s for h in ledger.parts.values()) == pytest.approx(ledger.end_to_end["event"].total_s, rel=1e-9, abs=1e-5)
 
 
 @given(
@@ -86,7 +100,7 @@ def test_durations_beyond_the_buckets_are_counted(seconds: float) -> None:
 
 
 def test_an_empty_ledger_has_nothing_to_say() -> None:
-    ledger = Ledger()
+    ledger = Ledger(NAMED)
     ledger.record([], MONOTONIC, None)
     ledger.record([batch([0.0] * 7, [], 0)], MONOTONIC, None)
     assert ledger.end_to_end["event"].rows == 0
@@ -94,7 +108,7 @@ def test_an_empty_ledger_has_nothing_to_say() -> None:
 
 
 def test_a_deadline_is_counted_from_the_record_timestamp() -> None:
-    ledger = Ledger()
+    ledger = Ledger(NAMED)
     ledger.record([batch([0.1] * 7, [0, 100, 299, 301], 10**9)], MONOTONIC + 0.7, 1.0)
     assert ledger.deadline_missed == 1
 

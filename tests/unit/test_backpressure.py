@@ -67,7 +67,7 @@ def test_a_slow_model_pauses_the_input_and_resumes_it(test: FaultTest) -> None:
     assert test.group_consumer.reading == set()
     assert sum(test.worker._consume.lag().values()) == 400 - UNSCORED
     assert test.worker.metrics.value("streamer_pauses_total") == 1
-    assert test.worker.metrics.value("streamer_stage_blocked_seconds_total", "infer") > 0
+    assert test.worker.metrics.value("streamer_stage_blocked_seconds_total", "infer-1") > 0
     assert test.worker.live() is None
     test.release()
     test.run()

@@ -8,12 +8,14 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from streamer.telemetry.ledger import BOUNDS_S, PARTS
-from streamer.telemetry.metrics import NAMES, STAGES, TABLE, Metrics
+from streamer.telemetry.ledger import BOUNDS_S, parts_of
+from streamer.telemetry.metrics import NAMES, TABLE, Metrics
+from streamer.telemetry.steps import Steps
 from streamer.testing import TopologyTest
 from tests.kit import flows
 
 PACKAGE = Path(__file__).resolve().parents[2] / "streamer"
+NAMED = Steps("rolling-1", "infer-1", "flag-1")
 WRITERS, READERS = {"add": 2, "set": 2}, {"value": 1, "by_label": 1, "clear": 1}
 
 
@@ -117,20 +119,21 @@ def test_what_is_scraped_is_what_happened(scraped: tuple[str, Metrics]) -> None:
     }
     assert samples["streamer_records_total", "predicted"] == 190
     assert samples["streamer_records_total", "dead"] == 10
-    assert samples["streamer_dead_letters_total", "invalid_json", "decode"] == 10
-    assert samples["streamer_live_keys",] == 5
+    assert samples["streamer_dead_letters_total", "invalid_json", "decode", flows.SOURCE] == 10
+    assert samples["streamer_live_keys", "rolling-1"] == 5
     assert samples["streamer_partitions_assigned",] == 4
     assert {samples["streamer_consumer_lag_records", str(p), "readings"] for p in range(4)} == {0}
-    assert {key[1] for key in samples if key[0] == "streamer_stage_busy_seconds_total"} <= set(STAGES)
+    assert {key[1] for key in samples if key[0] == "streamer_stage_busy_seconds_total"} <= set(NAMED.way)
+    assert samples["streamer_inference_rows_total", "stand-in", "infer-1", "1"] == 190
 
 
 def test_histograms_are_cumulative_and_keep_their_sums(scraped: tuple[str, Metrics]) -> None:
     text, metrics = scraped
     families = {family.name: family for family in text_string_to_metric_families(text)}
     stages = families["streamer_stage_seconds"].samples
-    assert {sample.labels["stage"] for sample in stages} == set(PARTS)
+    assert {sample.labels["step"] for sample in stages} == set(parts_of(NAMED))
     for part, histogram in metrics.ledger.parts.items():
-        own = [sample for sample in stages if sample.labels["stage"] == part]
+        own = [sample for sample in stages if sample.labels["step"] == part]
         buckets = [(float(sample.labels["le"]), sample.value) for sample in own if sample.name.endswith("_bucket")]
         counts = [count for _, count in buckets]
         assert counts == sorted(counts)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamer
 from streamer import operators, stages
-from streamer.telemetry.metrics import STAGES
+from streamer.telemetry.steps import STAGES
 from streamer.worker.worker import Worker
 
 # The call by which `Worker.turn` moves rows into a stage.

@@ -318,7 +318,7 @@ def test_a_flood_raises_the_alarm_and_the_service_goes_on() -> None:
         test.clock.advance(61.0)
         flood(test, good=1, bad=0)
         assert alarm(test) == 0
-        assert test.worker.metrics.value("streamer_dead_letters_total", "decode", "invalid_json") == 151
+        assert test.worker.metrics.value("streamer_dead_letters_total", flows.SOURCE, "decode", "invalid_json") == 151
         assert flows.judge(test.log).exactly_once
 
 

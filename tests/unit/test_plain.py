@@ -21,8 +21,9 @@ from streamer.errors import StreamerError
 from streamer.live.numbers import Share, Status, Watch
 from streamer.live.view import Frame, draw, line
 from streamer.telemetry.logs import configure_logs, get_logger
-from streamer.telemetry.metrics import STAGES, Metrics
+from streamer.telemetry.metrics import Metrics
 from streamer.telemetry.plain import plain, plain_json, plain_lines
+from streamer.telemetry.steps import STAGES
 from streamer.web.app import build
 from tests.kit.tailed import HEADERS, PREDICTION, FakeMessage
 from tests.kit.watched import Client, Watched

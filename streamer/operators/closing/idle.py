@@ -42,5 +42,5 @@ class Idle:
                 continue
             if (batch := self._window.tick(partition, self._clock.wall_us())) is not None:
                 batch.stamps.begin_windowed(self._clock.monotonic())
-                self._metrics.add("streamer_idle_ticks_total")
+                self._metrics.add("streamer_idle_ticks_total", 1, self._metrics.steps.window)
                 yield batch

@@ -20,6 +20,11 @@ class ClosingSpec(SampleSpec):
     window: Closing
 
     @property
+    def kind(self) -> str:
+        """What its windows are called."""
+        return self.window.kind
+
+    @property
     def closes(self) -> bool:
         """Whether windows are slices of time that close."""
         return True

@@ -77,6 +77,7 @@ class JoinSpec:
     streams: tuple[Stream, ...]
     columns: tuple[str, ...]
     late_us: int
+    kind: ClassVar[str] = "join"
     own_time: ClassVar[bool] = False
     closes: ClassVar[bool] = False
     closes_in_silence: ClassVar[bool] = False

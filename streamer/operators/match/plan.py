@@ -8,6 +8,7 @@ from streamer.operators.checks import check_memory, check_time
 from streamer.operators.explained import Explained, fields_of
 from streamer.operators.match.store import MatchSpec
 from streamer.settings.settings import Settings
+from streamer.telemetry.steps import Steps
 from streamer.topology.event import Event
 from streamer.topology.event_key import check_key
 from streamer.topology.topics import Topics, topics_of
@@ -38,15 +39,17 @@ class MatchPlan:
     model: ClassVar[None] = None
     forwards: ClassVar[bool] = False
     waits_for_ends: ClassVar[bool] = True
+    steps: ClassVar[Steps] = Steps("match-1", scores=False)
 
     def explain(self) -> Explained:
         """What it does, in words."""
         topics, key = self.topics, self.store.bytes_per_key
+        kept = f"{key:,} bytes a row that waits, kept in {topics.changelog}"
         until = f"a label of its key within {format_duration(self.store.within_us / 1e6)}"
         return Explained(
             self.group,
             {topics.source: fields_of(self.event)} | dict.fromkeys(topics.joined, fields_of(self.label)),
-            [("match", f"each prediction waits for {until}; {key:,} bytes a row that waits, kept in {topics.changelog}")],
+            [(self.steps.window, f"each prediction waits for {until}; {kept}")],
             {topics.predictions: "predictions with their label", topics.unmatched or "": "those whose time was over"}
             | {topics.rejected_of(source): f"dead letters of {source}" for source in topics.sources},
             {topics.predictions: "matched", topics.unmatched or "": "matched"},

@@ -58,7 +58,7 @@ class Pace:
         for partition in waiting ^ self._waiting:
             self._inputs.wait_for_others(partition, self._inputs.topics if partition in waiting else ())
         self._waiting = waiting
-        self._metrics.set("streamer_rekey_partitions_waiting", len(waiting))
+        self._metrics.set("streamer_rekey_partitions_waiting", len(waiting), self._metrics.steps.window)
 
     def _moves(self, partition: int) -> bool:
         """Whether a partition is worth waiting for: it waits itself, or gave something not long ago."""

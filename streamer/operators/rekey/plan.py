@@ -6,6 +6,7 @@ from typing import ClassVar
 from streamer.errors import TopologyError
 from streamer.operators.explained import Explained, fields_of
 from streamer.operators.rekey.grid import idle_s
+from streamer.telemetry.steps import Steps
 from streamer.topology.event import Event
 from streamer.topology.event_key import check_key
 from streamer.topology.topics import Topics
@@ -37,6 +38,7 @@ class RekeyPlan:
     model: ClassVar[None] = None
     forwards: ClassVar[bool] = True
     waits_for_ends: ClassVar[bool] = True
+    steps: ClassVar[Steps] = Steps("rekey-1", scores=False)
 
     def explain(self) -> Explained:
         """What it does, in words."""
@@ -44,7 +46,7 @@ class RekeyPlan:
         return Explained(
             self.group,
             {topics.source: fields_of(self.event)},
-            [("rekey", f"{self.field} becomes the record key")],
+            [(self.steps.window, f"{self.field} becomes the record key")],
             {topics.predictions: "the records under their new key", topics.rejected: f"dead letters of {topics.source}"},
             {},
         )

@@ -1,6 +1,7 @@
 """Rolling windows of one partition: keys in slots, samples in rings. Moved and rebuilt as one thing."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ class RollingSpec(SampleSpec):
     """Shape of a store of rolling windows."""
 
     window: Rolling
+    kind: ClassVar[str] = "rolling"
 
     @classmethod
     def _sorted_by_time(cls, window: Rolling) -> bool:
