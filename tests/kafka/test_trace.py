@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import Message
 
 from streamer.rows.records import headers_of
-from tests.kafka.test_service import Flow, models
+from tests.kit.service import Flow, models
 
 __all__ = ["models"]
 

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from streamer.rows.batch import Batch
 from streamer.rows.stamps import Stamps
-from streamer.telemetry.ledger import BOUNDS_S, Histogram, Ledger, BEFORE, parts_of
+from streamer.telemetry.ledger import BEFORE, BOUNDS_S, Histogram, Ledger, parts_of
+from streamer.telemetry.steps import Steps
 from tests.kit import flows
 from tests.kit.faulty import FaultTest, short_waits
-from streamer.telemetry.steps import Steps
 
 __all__ = ["short_waits"]
 NAMED = Steps("rolling-1", "infer-1", "flag-1")

@@ -5,8 +5,8 @@ import pytest
 from streamer.telemetry.ledger import parts_of
 from streamer.telemetry.metrics import TABLE
 from streamer.testing import TopologyTest
-from tests.unit import rekeyed
-from tests.unit.stateful import FLOWS, any_score
+from tests.kit import rekeyed
+from tests.kit.stateful import FLOWS, any_score
 
 LABELLED = [metric for metric in TABLE if "step" in metric.labels and metric.kind != "histogram"]
 

@@ -16,8 +16,8 @@ from streamer.operators.match.stage import MatchStage
 from streamer.operators.match.store import Name
 from streamer.rows.trace import HEADER_BYTES, PARENT_BYTES_MAX, STATE_BYTES_MAX, attach, size_of, trace_of
 from streamer.testing import TopologyTest, constant
-from tests.unit import flows, rekeyed
-from tests.unit.faulty import FaultTest
+from tests.kit import flows, rekeyed
+from tests.kit.faulty import FaultTest
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 IDS = PARENT[2:]

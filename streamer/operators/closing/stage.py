@@ -21,6 +21,7 @@ from streamer.operators.operator import Inputs
 from streamer.operators.samples import Results
 from streamer.operators.stores import PerPartition
 from streamer.operators.ticks import NO_TICKS, Ticks, segments, ticking_rows
+from streamer.rows.batch import Batch
 from streamer.rows.dead_letter import DeadLetter
 from streamer.rows.spans import Spans
 from streamer.rows.trace import NO_TRACE

@@ -14,7 +14,6 @@ from streamer.limits import KEY_BYTES_MAX
 from streamer.rows.batch import Batch
 from streamer.rows.dead_letter import DeadLetter
 from streamer.rows.records import Records
-from streamer.rows.partitions import owed
 from streamer.topology.event import Event, numeric_fields
 from streamer.topology.event_key import key_text
 
