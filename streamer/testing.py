@@ -20,6 +20,7 @@ from confluent_kafka.admin import AdminClient
 from numpy.typing import NDArray
 
 from streamer.clock import ManualClock
+from streamer.codecs.formats import codec_of
 from streamer.errors import StreamerError
 from streamer.inference.model import Facts, Features, LoadedModel
 from streamer.inference.probe import Probed
@@ -32,7 +33,7 @@ from streamer.planning.assemble import Flow
 from streamer.planning.plan import plan_of
 from streamer.settings.settings import Settings
 from streamer.topology.event import Event
-from streamer.topology.event_key import key_text
+from streamer.topology.topics import inputs_of
 from streamer.topology.topology import Topology
 from streamer.units import parse_duration_s
 from streamer.worker.parts import parts_of
@@ -140,12 +141,18 @@ class TopologyTest:
     def send(
         self, event: Event, *, times: int = 1, step: str = "1s", headers: Sequence[tuple[str, bytes | None]] | None = None
     ) -> None:  # fmt: skip
-        """Produce an event, keyed by its key field, `times` times; the clock and the event time move by `step` each time."""
-        spec = type(event).__event__
-        seconds = parse_duration_s(step)
+        """Produce an event where the topology reads it, `times` times; the clock and the event time move by `step` each time.
+
+        Its key is its key field, in the format raw the field `key`. A class that is read in two places goes to the source.
+        """
+        spec, seconds = type(event).__event__, parse_duration_s(step)
+        topic, given = inputs_of(self._topology).get(type(event), (spec.topic, "json"))
+        if not topic:
+            raise StreamerError(f"{self._topology.name} reads no {type(event).__name__}; send_bytes() takes any topic")
+        codec = codec_of(type(event), given, self._settings.record_bytes_max)
         for _ in range(times):
-            key = key_text(getattr(event, spec.key)) if spec.key else None
-            self.send_bytes(spec.topic, key, msgspec.json.encode(event), headers=headers)
+            key, value, own = codec.write(event)
+            self.send_bytes(topic, key, value, headers=[*own, *(headers or ())])
             self.clock.advance(seconds)
             if spec.time and spec.time_unit != "iso":
                 moved = getattr(event, spec.time) + seconds * {"s": 1, "ms": 1e3, "us": 1e6}[spec.time_unit]

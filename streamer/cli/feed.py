@@ -13,26 +13,27 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from streamer.cli.options import Bootstrap, Config, TopologyName
 from streamer.cli.say import say, tell
 from streamer.clock import Clock, SystemClock
-from streamer.errors import TopicError, TopologyError
+from streamer.errors import TopicError
 from streamer.feeding.files import Files
 from streamer.feeding.generator import Generator
 from streamer.feeding.pace import Pace, shift_to_now_us
 from streamer.feeding.rows import FeedError, Row
 from streamer.feeding.send import Feeder
+from streamer.feeding.whole import WholeFile, WholeFiles
 from streamer.kafka.clients import KafkaClients
 from streamer.kafka.config import create_command, partitions_of, producer_config
 from streamer.settings.settings import Settings
 from streamer.topology.event_key import check_key
 from streamer.topology.loading import load_topology
-from streamer.topology.topology import Source
+from streamer.topology.topology import Source, need
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from streamer.topology.event import Event
-    from streamer.topology.topology import Topology
 
 app = typer.Typer()
+
+Fed = Row | WholeFile
 
 GENERATOR = "generator"
 _GENERATED_ROWS = 10_000
@@ -62,39 +63,37 @@ def feed(  # noqa: PLR0913 - the options of a command
     bootstrap: Bootstrap = None,
     config: Config = None,
 ) -> None:
-    """Feed events into the source topic of a topology. Exit status 1 if one was not delivered."""
+    """Feed events into the source topic of a topology. Exit status 1 if one was not delivered.
+
+    A source with format="raw" takes any files: each is a record as it stands.
+    """
     if rate is not None and speed is not None:
         raise typer.BadParameter("--rate and --speed exclude each other")
     if GENERATOR in sources and (len(sources) > 1 or speed is not None):
         raise typer.BadParameter("the generator goes alone, flat out or with --rate: it makes its own event times")
     settings = Settings.load(config, bootstrap=bootstrap)
     declared, _ = load_topology(topology)
-    event, settings = source_of(declared), settings.named(declared.name, "feed")
-    check_key(event, event.__event__.key, f"class {event.__name__}")
+    read, settings = need(declared, Source), settings.named(declared.name, "feed")
+    event, raw = read.event, read.format == "raw"
+    check_key(event, None if raw else event.__event__.key, f"class {event.__name__}")
     if speed is not None and event.__event__.time is None:
         raise typer.BadParameter(f"--speed needs event times, and {event.__name__} has no time field; use --rate")
     bad = BadRows(skip=skip_bad)
     source: Rows
-    if sources == [GENERATOR]:
+    if raw and sources == [GENERATOR]:
+        raise typer.BadParameter(
+            f"the generator makes fields, and {declared.name} reads format='raw'; feed files, each is a record"
+        )
+    if raw:
+        source = WholeFiles([Path(name) for name in sources], key_from_file)
+    elif sources == [GENERATOR]:
         shift = Shift.NOW
         # At a rate the times go with the clock, else each key has one a second.
         spacing_us = round(1e6 / (rate or keys))
         source = Generator(event, keys, count or (None if rate else _GENERATED_ROWS), spacing_us)
     else:
         source = Files([Path(name) for name in sources], event, bad, key_from_file)
-    raise typer.Exit(_run(settings, event.__event__.topic, source, Pace(rate, speed), shift=shift, bad=bad))
-
-
-def source_of(topology: "Topology") -> "type[Event]":
-    """The event class of a topology.
-
-    Raises:
-        TopologyError: it has no source.
-    """
-    for step in topology.steps:
-        if isinstance(step, Source):
-            return step.event
-    raise TopologyError(f"topology {topology.name} has no .source() step")
+    raise typer.Exit(_run(settings, read.topic, source, Pace(rate, speed), shift=shift, bad=bad))
 
 
 class BadRows:
@@ -116,7 +115,7 @@ class BadRows:
 class Rows(Protocol):
     """Where rows come from."""
 
-    def rows(self) -> "Iterator[Row]":
+    def rows(self) -> "Iterator[Fed]":
         """All rows, each time it is called."""
 
     def times_us(self) -> "Iterator[int]":
@@ -151,7 +150,7 @@ def _run(settings: "Settings", topic: str, source: Rows, pace: "Pace", *, shift:
     return 1 if feeder.failed else 0
 
 
-def _watched(rows: "Iterator[Row]", total: int | None, feeder: "Feeder", clock: "Clock") -> "Iterator[Row]":
+def _watched(rows: "Iterator[Fed]", total: int | None, feeder: "Feeder", clock: "Clock") -> "Iterator[Fed]":
     """The rows, with progress on standard error: a bar in a terminal, a line now and then elsewhere."""
     if not sys.stderr.isatty():
         yield from _told(rows, feeder, clock)
@@ -169,7 +168,7 @@ def _watched(rows: "Iterator[Row]", total: int | None, feeder: "Feeder", clock: 
                 progress.update(task, completed=feeder.delivered, rate=f"{feeder.delivered / (now - started):,.0f}")
 
 
-def _told(rows: "Iterator[Row]", feeder: "Feeder", clock: "Clock") -> "Iterator[Row]":
+def _told(rows: "Iterator[Fed]", feeder: "Feeder", clock: "Clock") -> "Iterator[Fed]":
     told = clock.monotonic()
     for row in rows:
         yield row

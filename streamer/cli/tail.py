@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from base64 import b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -101,10 +102,12 @@ def _json_line(message: "Message") -> str:
 
 
 def _dead_letter_json(message: "Message") -> str:
-    """Dead letters keep their reason in headers: show both sides."""
+    """Dead letters keep their reason in headers: show both sides, and as base64 too what is no text."""
     shown: dict[str, str | None] = dict(_error_headers(message))
     for name, data in (("key", message.key()), ("value", message.value())):
         shown[name] = None if data is None else _text(data)
+        if data is not None and not _is_text(data):
+            shown[f"{name}_base64"] = b64encode(data).decode()
     return plain_json(orjson.dumps(shown).decode())
 
 
@@ -187,6 +190,14 @@ def _origin(message: "Message") -> str:
 def _start(value: bytes | None) -> str:
     """How a value begins."""
     return "null" if value is None else ascii(value[:_VALUE_BYTES_SHOWN].decode("utf-8", "replace"))
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _text(data: bytes) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streamer.clock import Clock
 from streamer.feeding.pace import Pace
@@ -85,9 +85,11 @@ class Feeder:
                 self._producer.produce(self._topic, value, key, on_delivery=self._reported)
             except BufferError:
                 self._producer.poll(_WAIT_S)
-            else:
-                self.sent += 1
-                return
+                continue
+            except KafkaException as error:  # larger than the producer takes, which no broker is asked about
+                self._reported(error.args[0], None)
+            self.sent += 1
+            return
 
     def finish(self) -> None:
         """Wait for the last deliveries; what has no answer by then has failed."""
@@ -107,7 +109,7 @@ class Feeder:
             self._producer.poll(min(left, _WAIT_S))
         return False
 
-    def _reported(self, error: KafkaError | None, _message: Message) -> None:
+    def _reported(self, error: KafkaError | None, _message: Message | None) -> None:
         if error is None:
             self.delivered += 1
         else:

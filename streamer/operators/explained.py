@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from streamer.topology.event import Event, declared_types
+from streamer.topology.event import Event, Format, declared_types
+from streamer.topology.event_key import key_field
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +26,11 @@ class Explained:
     schemas: Mapping[str, str]
 
 
-def fields_of(event: type[Event]) -> str:
-    """Class, fields with types, and which of them is key or event time."""
-    spec = event.__event__
-    roles = {spec.key: " (key)", spec.time: " (event time)"}
+def fields_of(event: type[Event], format: Format = "json") -> str:  # noqa: A002 - the word of `.source`
+    """Class, format unless it is JSON, fields with types, and which of them is key or event time."""
+    roles = {key_field(event, format): " (key)", event.__event__.time: " (event time)"}
     fields = (f"{field} {kind}{roles.get(field, '')}" for field, kind in declared_types(event).items())
-    return f"{event.__name__}: {', '.join(fields)}"
+    return f"{event.__name__}{'' if format == 'json' else f' ({format})'}: {', '.join(fields)}"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from streamer.changelog.blocks import ChangelogTopic, row_bytes
 from streamer.clock import Clock
+from streamer.codecs.formats import codec_of
 from streamer.errors import TopicError
 from streamer.inference.pool import Pool
 from streamer.kafka.message_sizes import MessageSizes
@@ -80,14 +81,8 @@ def stages_of(
         internal, source = plan.topics.predictions, plan.topics.source
         forward = Forward(internal, plan.field, partitions_of(internal), partial(partitions_of, source), sizes.record(internal))
         ahead_us = round(settings.max_ahead * 1e6)
-        decode = Decode(
-            event=plan.event,
-            columns=(),
-            record_bytes_max=settings.record_bytes_max,
-            max_ahead_us=ahead_us,
-            keyed=False,
-            new_key=plan.field,
-        )
+        codec = codec_of(plan.event, "json", settings.record_bytes_max)
+        decode = Decode(codec=codec, columns=(), max_ahead_us=ahead_us, keyed=False, new_key=plan.field)
         return Stages(
             decode=decode,
             window=Progress(align_us=plan.align_us, idle_s=plan.idle_s),
@@ -123,10 +118,8 @@ def served_of(plan: Plan) -> Served:
 
 def _matching(plan: MatchPlan, settings: Settings, sizes: MessageSizes, look: Partitioners) -> Stages:
     ahead_us, events = round(settings.max_ahead * 1e6), (plan.event, plan.label)
-    decoders = [
-        Decode(event=event, columns=(), record_bytes_max=settings.record_bytes_max, max_ahead_us=ahead_us, keyed=True)
-        for event in events
-    ]
+    codecs = [codec_of(event, "json", settings.record_bytes_max) for event in events]
+    decoders = [Decode(codec=codec, columns=(), max_ahead_us=ahead_us, keyed=True) for codec in codecs]
     changelog = _changelog(plan, sizes)
     assert changelog is not None, "what waits is kept"
     name_bytes_max = changelog.row_bytes_max - row_bytes(len(plan.store.fields), 0)
@@ -153,13 +146,9 @@ def _decode(plan: Plan, settings: Settings, look: Partitioners) -> Decode | Deco
     """The decoder of a flow, or those of its inputs."""
     ahead_us = _ANY_TIME_US if plan.rekey else round(settings.max_ahead * 1e6)
     bytes_max = settings.record_bytes_max
+    codec = codec_of(plan.event, plan.format, bytes_max)
     source = Decode(
-        event=plan.event,
-        columns=plan.columns,
-        record_bytes_max=bytes_max,
-        max_ahead_us=ahead_us,
-        keyed=plan.store is not None,
-        key=plan.key,
+        codec=codec, columns=plan.columns, max_ahead_us=ahead_us, keyed=plan.store is not None, key=plan.key
     )
     if plan.rekey:
         return Receive(plan.topics.source, source)
@@ -171,7 +160,8 @@ def _decode(plan: Plan, settings: Settings, look: Partitioners) -> Decode | Deco
 
 def _decode_input(each: JoinInput, bytes_max: int, ahead_us: int) -> Decode | DecodeTable:
     read = tuple(name for name in each.columns if name != UNREAD)
-    rows = Decode(event=each.event, columns=read, record_bytes_max=bytes_max, max_ahead_us=ahead_us, keyed=True)
+    codec = codec_of(each.event, each.format, bytes_max)
+    rows = Decode(codec=codec, columns=read, max_ahead_us=ahead_us, keyed=True)
     return DecodeTable(rows, each.columns) if each.table else rows
 
 

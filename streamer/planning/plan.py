@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from streamer.clock import Clock, SystemClock
+from streamer.codecs.formats import CODECS
 from streamer.errors import ModelError, TopologyError
 from streamer.inference.model import LoadedModel
 from streamer.inference.repository import find
@@ -25,8 +27,9 @@ from streamer.planning.shapes import SHAPES
 from streamer.settings.settings import Settings
 from streamer.telemetry.steps import Steps
 from streamer.topology.closing import Closing, Emission
-from streamer.topology.event import Event, declared_types, numeric_fields
-from streamer.topology.event_key import check_key
+from streamer.topology.event import Event, Format, declared_types, numeric_fields
+from streamer.topology.event_key import check_key, key_field
+from streamer.topology.examples import example_of
 from streamer.topology.topics import Topics, topics_of
 from streamer.topology.topology import (
     FeatureFunction,
@@ -55,7 +58,8 @@ class Plan:
         name: of the topology.
         group: consumer group, also the prefix of changelog and transactional ids.
         event: input class.
-        key: the field that equals the record key; None in a flow without keys.
+        format: of the records at the source.
+        key: the field that equals the record key, or is it; None in a flow without keys.
         topics: names.
         store: shape of the window state; None for a flow without windows.
         needs: what the feature function reads.
@@ -74,6 +78,7 @@ class Plan:
     name: str
     group: str
     event: type[Event]
+    format: Format
     key: str | None
     topics: Topics
     store: RollingSpec | ClosingSpec | JoinSpec | None
@@ -108,7 +113,7 @@ class Plan:
     def explain(self) -> Explained:
         """What it does, in words."""
         topics, model, named = self.topics, self.model, self.steps
-        inputs = {each.event.__event__.topic: fields_of(each.event) for each in self.joins.inputs} if self.joins else {}
+        inputs = {each.topic: fields_of(each.event, each.format) for each in self.joins.inputs} if self.joins else {}
         features = (f"{name} float32{list(shape) if shape else ''}" for name, shape in self.feature_shapes.items())
         takes = (f"{name}{shown(shape)}" for name, shape in model.signature.inputs.items())
         steps = [("decode", f"takes {listed(self.columns)}")]
@@ -124,7 +129,7 @@ class Plan:
         written |= {topics.rejected_of(source): f"dead letters of {source}" for source in topics.sources}
         schemas = {topics.predictions: "prediction"} | ({topics.anomalies: "anomaly"} if topics.anomalies else {})
         return Explained(
-            self.group, {topics.lead: fields_of(self.event)} | inputs, steps,
+            self.group, {topics.lead: fields_of(self.event, self.format)} | inputs, steps,
             {topic: what for topic, what in written.items() if topic}, schemas,
         )  # fmt: skip
 
@@ -148,11 +153,10 @@ def bind(
     source, windowed, infer = need(topology, Source), step_of(topology, Windowed), need(topology, Infer)
     features, publish = need(topology, Features), need(topology, Publish)
     rekey, joined = step_of(topology, Rekey), steps_of(topology, Joined)
-    key = rekeyed_by(rekey, source.event, windowed, joined) if rekey else source.event.__event__.key
+    key = rekeyed_by(rekey, source.event, windowed, joined) if rekey else key_field(source.event, source.format)
     if windowed and key is None:
         raise TopologyError(f"{windowed.where}: windows are kept per key; give the event class a key, class R(..., key='field')")
-    check_key(source.event, source.event.__event__.key, source.where)
-    check_time(source.event, source.where)
+    _check_event(source.event, source.format, source.where)
     tracers = tracers_of(joined)
     needs, shapes = _trace(features, source.event, windowed, tracers)
     check_closing(windowed, publish, rekey, joined, needs=needs, features=features)
@@ -169,6 +173,7 @@ def bind(
         name=topology.name,
         group=group,
         event=source.event,
+        format=source.format,
         key=key,
         topics=topics,
         store=store,
@@ -207,9 +212,16 @@ def _joins(
         return None
     check_joins(source, windowed, joined)
     for step in joined:
-        check_key(step.join.event, step.join.event.__event__.key, step.where)
-        check_time(step.join.event, step.where)
+        _check_event(step.join.event, step.format, step.where)
     return Joins.of(source, windowed, needs, joined, tracers)
+
+
+def _check_event(event: type[Event], format: Format, where: str) -> None:  # noqa: A002 - the word of `.source`
+    """Whether records of this format can be read as these events, and have the key and the time that they name."""
+    codec = CODECS[format]
+    codec.check(event, where)
+    check_key(event, None if codec.own_key else event.__event__.key, where)
+    check_time(event, where)
 
 
 def _trace(
@@ -218,7 +230,8 @@ def _trace(
     """Call the feature function on two rows of ones and note what it reads and gives."""
     # Rows that wait for another input are state, and only numbers are kept there.
     fields = numeric_fields(event) if tracers else event.__struct_fields__
-    window = TracingWindow(numeric_fields(event), fields, windowed.window if windowed else None, tracers, declared_types(event))
+    kept, declared = windowed.window if windowed else None, declared_types(event)
+    window = TracingWindow(numeric_fields(event), fields, kept, tracers, declared, partial(example_of, event))
     try:
         with np.errstate(all="ignore"):
             columns = features.function(window)

@@ -1,34 +1,36 @@
-"""An `Event` is one class that gives decoding, validation, topic, key and event time of an input."""
+"""An `Event` is one class that gives decoding, validation, key and time of an input, and its topic unless `.source` does."""
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, dataclass_transform, get_type_hints
+from typing import Any, Literal, dataclass_transform, get_args, get_type_hints
 
 import msgspec
 
 from streamer.errors import TopologyError, line_of_caller
 
 TimeUnit = Literal["s", "ms", "us", "iso"]
-_UNITS: tuple[TimeUnit, ...] = ("s", "ms", "us", "iso")
+_UNITS: tuple[TimeUnit, ...] = get_args(TimeUnit)
+
+Format = Literal["json", "raw"]
+"""How a record says what its event is: fields of a JSON object, or value, key and headers as they are."""
+FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 @dataclass(frozen=True, slots=True)
 class EventSpec:
-    """Where an event comes from and what its key and time are.
+    """What the key and the time of an event are, and where it comes from unless `.source` says so.
 
     Attributes:
-        topic: Kafka topic.
+        topic: Kafka topic; empty where the class names none.
         key: field that must equal the record key; None when the flow is not keyed.
         time: field holding the event time; None means the record timestamp.
         time_unit: unit of that field: seconds, milliseconds, microseconds since the epoch, or ISO-8601 text.
-        codec: name of the value format. "json" is the one there is; the seam is `stages.decode`.
     """
 
     topic: str
     key: str | None
     time: str | None
     time_unit: TimeUnit
-    codec: str
 
 
 @dataclass_transform(kw_only_default=False)
@@ -45,14 +47,17 @@ class _EventMeta(msgspec.StructMeta):
         key: str | None = None,
         time: str | None = None,
         time_unit: TimeUnit = "s",
-        codec: str = "json",
         **struct: Any,
     ) -> Any:
+        where = f"{line_of_caller(1)}: class {name}"
+        for word in struct.keys() & {"codec", "format"}:
+            said = f".source({name}, format={struct[word]!r}) instead of {word}="
+            raise TopologyError(f"{where}: the format is the source's; write {said}")
         struct.setdefault("gc", False)
         cls: Any = super().__new__(mcls, name, bases, namespace, **struct)
-        if topic is not None:
-            spec = EventSpec(topic, key, time, time_unit, codec)
-            _check(f"{line_of_caller(1)}: class {name}", cls, spec)
+        if topic is not None or key is not None or time is not None:
+            spec = EventSpec(cls.__event__.topic if topic is None else topic, key, time, time_unit)
+            _check(where, cls, spec)
             cls.__event__ = spec
         return cls
 
@@ -64,12 +69,10 @@ def _check(where: str, cls: Any, spec: EventSpec) -> None:
             raise TopologyError(f"{where}: {role}={field!r} is not a field; fields are {', '.join(fields)}")
     if spec.time_unit not in _UNITS:
         raise TopologyError(f"{where}: time_unit={spec.time_unit!r} is not one of {', '.join(_UNITS)}")
-    if spec.codec != "json":
-        raise TopologyError(f"{where}: codec={spec.codec!r} is not available; use codec='json'")
 
 
 class Event(msgspec.Struct, metaclass=_EventMeta):
-    """Base of every input record.
+    """Base of every input record. `topic=` may stand at `.source(Reading, topic=...)` instead, which goes before.
 
     Example::
 
@@ -79,7 +82,7 @@ class Event(msgspec.Struct, metaclass=_EventMeta):
             value: float
     """
 
-    __event__ = EventSpec("", None, None, "s", "json")
+    __event__ = EventSpec("", None, None, "s")
 
 
 @cache

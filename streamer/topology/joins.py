@@ -121,6 +121,6 @@ def _widths(spans: tuple[str, ...]) -> dict[str, int]:
 
 
 def _join(event: type[Event], sights: Sequence[Sight], samples: int) -> Join:
-    if not (isinstance(event, type) and issubclass(event, Event) and event.__event__.topic):
+    if not (isinstance(event, type) and issubclass(event, Event) and event is not Event):
         raise ValueError("it takes an Event class with a topic, such as class L(Event, topic='t', key='k')")
     return Join(event, tuple(sights), parse_samples(samples))

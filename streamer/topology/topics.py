@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from streamer.errors import TopologyError
+from streamer.topology.event import Event, Format
 from streamer.topology.topology import (
     NAME_RULE,
     Joined,
@@ -71,6 +72,13 @@ class Topics:
         return list(dict.fromkeys((self.source, *self.sources, *self.outputs())))
 
 
+def inputs_of(topology: Topology) -> dict[type[Event], tuple[str, Format]]:
+    """Class of each input -> its topic and format; the source's for a class that is read twice."""
+    joined = {step.join.event: (step.topic, step.format) for step in steps_of(topology, Joined)}
+    labels: dict[type[Event], tuple[str, Format]] = {step.label: (step.topic, "json") for step in steps_of(topology, Match)}
+    return joined | labels | {step.event: (step.topic, step.format) for step in steps_of(topology, Source)}
+
+
 def topics_of(topology: Topology, group: str | None) -> Topics:
     """Topic names of a topology; needs no model.
 
@@ -83,20 +91,20 @@ def topics_of(topology: Topology, group: str | None) -> Topics:
     joined, windowed, rekey = steps_of(topology, Joined), step_of(topology, Windowed), step_of(topology, Rekey)
     own = f"{group or topology.name}-{topology.name}"
     topics = Topics(
-        source=source.event.__event__.topic,
+        source=source.topic,
         rejected=source.rejected,
         predictions=publish.predictions,
         anomalies=publish.anomalies,
         changelog=f"{own}-window-changelog" if joined or windowed else None,
         late=publish.late,
-        joined={step.join.event.__event__.topic: step.rejected for step in joined},
+        joined={step.topic: step.rejected for step in joined},
         rekeyed=f"{own}-by-{rekey.field}" if rekey else None,
         rekey_field=rekey.field if rekey else None,
     )
     _check_names(
         {topics.changelog: "the changelog of the topology", topics.rekeyed: "the internal topic of .rekey()"},
         ("topic", topics.source, source.where), ("rejected", topics.rejected, source.where),
-        *(("topic", step.join.event.__event__.topic, step.where) for step in joined),
+        *(("topic", step.topic, step.where) for step in joined),
         *(("rejected", step.rejected, step.where) for step in joined),
         ("predictions", topics.predictions, publish.where), ("anomalies", topics.anomalies, publish.where),
         ("late", topics.late, publish.where),
@@ -108,16 +116,16 @@ def _matched(topology: Topology, match: Match, group: str) -> Topics:
     source, publish = need(topology, Source), step_of(topology, PublishMatched)
     if publish is None:
         raise TopologyError(f"{topology.steps[-1].where}: .match() needs .publish(matched='...', unmatched='...') behind it")
-    label = match.label.__event__.topic
+    label = match.topic
     changelog = f"{group}-{topology.name}-match-changelog"
     _check_names(
         {changelog: "the changelog of the topology"},
-        ("topic", source.event.__event__.topic, source.where), ("rejected", source.rejected, source.where),
+        ("topic", source.topic, source.where), ("rejected", source.rejected, source.where),
         ("topic", label, match.where), ("rejected", match.rejected, match.where),
         ("matched", publish.matched, publish.where), ("unmatched", publish.unmatched, publish.where),
     )  # fmt: skip
     return Topics(
-        source=source.event.__event__.topic,
+        source=source.topic,
         rejected=source.rejected,
         predictions=publish.matched,
         anomalies=None,

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from streamer.errors import TopologyError, line_of_caller
 from streamer.topology.closing import EMISSIONS, Closing, Emission
-from streamer.topology.event import Event
+from streamer.topology.event import Event, Format
+from streamer.topology.inputs import is_event, known_format, topic_of
 from streamer.topology.joins import Join
 from streamer.topology.view import Rolling, Window
 from streamer.units import parse_duration_s, parse_duration_us
@@ -46,18 +47,22 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """`.source()`: the events and the topic of those that could not be read."""
+    """`.source()`: the events, where and in which format they come, and the topic of those that could not be read."""
 
     event: type[Event]
+    topic: str
+    format: Format
     rejected: str
     where: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Joined:
-    """`.join()`: another stream, and the topic of those of its records that could not be read."""
+    """`.join()`: another stream, where and in which format it comes, and the topic of its records that cannot be read."""
 
     join: Join
+    topic: str
+    format: Format
     rejected: str
     late_us: int
     idle_s: float
@@ -69,6 +74,7 @@ class Match:
     """`.match()`: which labels are waited for, how long, and the topic of those that cannot be read."""
 
     label: type[Event]
+    topic: str
     within_us: int
     on: str | None
     rejected: str
@@ -161,12 +167,22 @@ class Topology:
     name: str
     steps: tuple[Any, ...] = ()
 
-    def source(self, event: type[Event], *, rejected: str) -> "Topology":
-        """Read `event` from its topic; records that cannot be used go to the topic `rejected` with the reason."""
+    def source(
+        self, event: type[Event], *, rejected: str, topic: str | None = None, format: Format = "json",  # noqa: A002 - the field's word
+    ) -> "Topology":  # fmt: skip
+        """Read events from a topic; records that cannot be used go to the topic `rejected` with the reason.
+
+        Args:
+            event: their class.
+            rejected: a topic.
+            topic: where they are; by default the topic that the class names.
+            format: "json", or "raw": fields `value`, `key` and `headers` as they are in the record; see docs/topologies.md.
+        """
         where = line_of_caller(1)
-        if not (isinstance(event, type) and issubclass(event, Event) and event.__event__.topic):
+        if not is_event(event):
             raise TopologyError(f"{where}: .source() takes an Event class with a topic, such as class R(Event, topic='t')")
-        return self._add(Source(event, rejected, where))
+        found = topic_of(event, topic, f"{where}: .source()")
+        return self._add(Source(event, found, known_format(format, where), rejected, where))
 
     def rekey(self, field: str, *, align: str = "1m") -> "Topology":
         """Give the events another key: all that follows is kept per value of `field`, whatever their record key is.
@@ -180,13 +196,17 @@ class Topology:
         where = line_of_caller(1)
         if not isinstance(field, str):
             raise TopologyError(f"{where}: .rekey() takes the name of a field, not {field!r}")
+        self._refuse_raw(f"{where}: .rekey() takes a field, text or a whole number, and an event in format='raw' has none")
         try:
             align_us = parse_duration_us(align)
         except ValueError as error:
             raise TopologyError(f"{where}: align: {error}") from error
         return self._add(Rekey(field, align_us, where))
 
-    def join(self, join: Join, *, rejected: str, late: str = "0s", idle: str = "100ms") -> "Topology":
+    def join(
+        self, join: Join, *, rejected: str, topic: str | None = None, format: Format = "json",  # noqa: A002 - as at `.source`
+        late: str = "0s", idle: str = "100ms",
+    ) -> "Topology":  # fmt: skip
         """Let events see those of another stream with the same key: `interval`, `latest` or `delayed`.
 
         The topic must have as many partitions as the source's, its records the same keys, and the same partitioner. Events
@@ -195,6 +215,8 @@ class Topology:
         Args:
             join: which stream, and how near to an event.
             rejected: topic of its records that cannot be used.
+            topic: where its events are; by default the topic that their class names.
+            format: of its records, as at `.source`.
             late: how far out of order records of either stream may be; with several joins the largest holds for all.
             idle: how long an event waits for a stream that had no record for so long and has none unread.
         """
@@ -205,10 +227,22 @@ class Topology:
             late_us, idle_s = parse_duration_us(late), parse_duration_s(idle)
         except ValueError as error:
             raise TopologyError(f"{where}: .join(): {error}") from error
-        return self._add(Joined(join, rejected, late_us, idle_s, where))
+        joined = Joined(
+            join=join, topic=topic_of(join.event, topic, f"{where}: .join()"), format=known_format(format, where),
+            rejected=rejected, late_us=late_us, idle_s=idle_s, where=where,
+        )  # fmt: skip
+        return self._add(joined)
 
     def match(
-        self, label: type[Event], *, within: str, rejected: str, on: str | None = None, late: str = "0s", idle: str = "100ms"
+        self,
+        label: type[Event],
+        *,
+        within: str,
+        rejected: str,
+        topic: str | None = None,
+        on: str | None = None,
+        late: str = "0s",
+        idle: str = "100ms",
     ) -> "Topology":
         """Wait for the label of each event: the first of its key with a time from that of the event until `within` later.
 
@@ -219,21 +253,25 @@ class Topology:
             label: class of the labels; its key is the one of the source.
             within: how long a label may take, as "14d".
             rejected: topic of labels that cannot be used.
+            topic: where labels are; by default the topic that their class names.
             on: a field of both classes, text or a whole number, that must be equal too.
             late: how far out of order records of either topic may be.
             idle: how long an event waits for a topic that had no record for so long and has none unread.
         """
         where = line_of_caller(1)
-        if not (isinstance(label, type) and issubclass(label, Event) and label.__event__.topic):
+        if not is_event(label):
             raise TopologyError(f"{where}: .match() takes an Event class with a topic, class L(Event, topic='t', key='k')")
+        self._refuse_raw(f"{where}: .match() shows predictions as JSON, so they have to come as such, not in format='raw'")
+        found = topic_of(label, topic, f"{where}: .match()")
         try:
             within_us, late_us = parse_duration_us(within), parse_duration_us(late)
             idle_s = parse_duration_s(idle)
         except ValueError as error:
             raise TopologyError(f"{where}: .match(): {error}") from error
-        return self._add(
-            Match(label=label, within_us=within_us, on=on, rejected=rejected, late_us=late_us, idle_s=idle_s, where=where)
+        match = Match(
+            label=label, topic=found, within_us=within_us, on=on, rejected=rejected, late_us=late_us, idle_s=idle_s, where=where
         )
+        return self._add(match)
 
     def window(self, window: Rolling | Closing, *, emit: Emission | None = None) -> "Topology":
         """Keep samples per key.
@@ -317,6 +355,10 @@ class Topology:
     def __post_init__(self) -> None:
         if not is_topic(self.name):
             raise TopologyError(f"{line_of_caller(2)}: Topology({self.name!r}): {NAME_RULE}")
+
+    def _refuse_raw(self, why: str) -> None:
+        if any(isinstance(step, Source) and step.format == "raw" for step in self.steps):
+            raise TopologyError(why)
 
     def _add(self, step: Any) -> "Topology":
         kinds = (Source, Rekey, Joined, Match, Windowed, Features, Infer, Flag, Publish, PublishMatched)

@@ -1,6 +1,6 @@
 """What a window is (`rolling`), and what a feature function sees of it (`Window`)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -361,8 +361,10 @@ class TracingWindow(Window):
         window: Rolling | Closing | None,
         joined: "Mapping[type[Event], TracingWindow] | None" = None,
         declared: Mapping[str, str] | None = None,
+        example_of: Callable[[str], Any] = lambda _: "",
     ) -> None:
         self._numeric, self._fields, self._window, self._declared = tuple(numeric), tuple(fields), window, declared or {}
+        self._example_of = example_of
         self._tracers: dict[str | int, TracingLook] = {}
         for name, look in zip(window.names, window.looks, strict=True) if window else [(0, 0)]:
             samples, in_panes = (min(look, window.samples), window.resolution_us > 0) if window else (0, False)
@@ -384,7 +386,7 @@ class TracingWindow(Window):
     def event(self, name: str) -> NDArray[Any]:
         """Note that the event's own field is wanted."""
         _known(name, self._fields, self._declared)
-        self._events[name] = np.ones(2) if name in self._numeric else np.array([""] * 2, dtype=object)
+        self._events[name] = np.ones(2) if name in self._numeric else np.fromiter([self._example_of(name)] * 2, object)
         return self._events[name]
 
 

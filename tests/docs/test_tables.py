@@ -111,7 +111,7 @@ def test_dead_letter_reasons_are_all_there() -> None:
 
 # What closing windows call late is no dead letter.
 STAGES = {
-    "decode": ["stages/decode/decode"],
+    "decode": ["stages/decode/decode", "codecs/codec", "codecs/json", "codecs/raw"],
     "window": ["operators/rolling/stage", "operators/closing/stage"],
     "infer": ["operators/infer/stage"],
 }

@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import Message
 
 from streamer.rows.records import LOG_APPEND_TIME, Records
+from streamer.codecs.json import JsonCodec
 from streamer.stages.decode.decode import Decode
 from streamer.topology.event import Event
 from tests.faults.log import Record
@@ -28,7 +29,8 @@ class Sample(Event, topic=TOPIC, key="sensor_id", time="ts"):
 
 
 def _stage() -> Decode:
-    return Decode(event=Sample, columns=("value",), record_bytes_max=1_000_000, max_ahead_us=3_600_000_000, keyed=True)
+    codec = JsonCodec(Sample, record_bytes_max=1_000_000)
+    return Decode(codec=codec, columns=("value",), max_ahead_us=3_600_000_000, keyed=True)
 
 
 def _agree(drafts: list[Draft]) -> None:

@@ -88,12 +88,18 @@ class Flow:
 
     def __post_init__(self) -> None:
         third = delayed(C, *SPANS, delay=f"{DELAY_S}s", max_samples=8)
-        joined = [Joined(join, f"{join.event.__name__}.rejected", self.late_s * SECOND, 1.0, "") for join in (self.second, third)]
+        joined = [
+            Joined(
+                join=join, topic=join.event.__event__.topic, format="json", rejected="dead",
+                late_us=self.late_s * SECOND, idle_s=1.0, where="",
+            )
+            for join in (self.second, third)
+        ]  # fmt: skip
         tracers = tracers_of(joined)
         windowed = Windowed(self.window or rolling("10s", max_samples=8), "")
         tracing = TracingWindow(("x", "t"), ("x", "t"), windowed.window, tracers)
         looks(tracing)
-        joins = Joins.of(Source(A, "rejected", ""), windowed, tracing.needs, joined, tracers)
+        joins = Joins.of(Source(A, "a", "json", "dead", ""), windowed, tracing.needs, joined, tracers)
         self.stage = JoinStage(
             spec=joins.spec, needs=tracing.needs, features=self.look, keys_max=100, events=(B, C), idle_s=joins.idle_s
         )

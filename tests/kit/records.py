@@ -8,6 +8,7 @@ from confluent_kafka import Message
 from streamer import Event
 from streamer.rows.batch import Batch
 from streamer.rows.records import LOG_APPEND_TIME, Records
+from streamer.codecs.json import JsonCodec
 from streamer.stages.decode.decode import Decode
 from tests.kit.flows import Reading
 
@@ -33,7 +34,7 @@ def records(raw: Sequence[Raw], *, log_append: bool = True, timestamp_ms: int = 
 
 def decoder(event: type[Event] = Reading, columns: tuple[str, ...] = ("load", "value"), *, keyed: bool = True) -> Decode:
     """A decode stage with an hour ahead allowed."""
-    return Decode(event=event, columns=columns, record_bytes_max=RECORD_BYTES_MAX, max_ahead_us=HOUR_US, keyed=keyed)
+    return Decode(codec=JsonCodec(event, RECORD_BYTES_MAX), columns=columns, max_ahead_us=HOUR_US, keyed=keyed)
 
 
 def outcomes(batch: Batch) -> dict[tuple[int, int], object]:

@@ -4,13 +4,30 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer import Event
-from tests.kit.records import BAD, GOOD, HOUR_US, NOW_S, NOW_US, Raw, decoder, good, outcomes, records
+from streamer.codecs.json import JsonCodec
+from streamer.codecs.raw import RawCodec
+from streamer.stages.decode.decode import Decode
+from tests.kit.flows import Reading
+from tests.kit.records import (
+    BAD,
+    GOOD,
+    HOUR_US,
+    NOW_S,
+    NOW_US,
+    RECORD_BYTES_MAX,
+    Raw,
+    decoder,
+    good,
+    outcomes,
+    records,
+)
 
 ALL_BAD = [(reason, raw) for reason, examples in BAD.items() for raw in examples]
 CATALOGUE: list[Raw] = [*GOOD, *(raw for _, raw in ALL_BAD)]
@@ -99,6 +116,53 @@ def test_what_passes_is_what_an_ordinary_parser_reads(row: dict[str, Any]) -> No
     else:
         (letter,) = batch.dead
         assert letter.value == value
+
+
+@settings(max_examples=150)
+@given(st.lists(st.sampled_from(CATALOGUE), max_size=40))
+def test_the_codec_reads_what_its_decoder_reads_of_each_record(raw: list[Raw]) -> None:
+    events, refused = JsonCodec(Reading, RECORD_BYTES_MAX).read(records(raw))
+    assert len(events) == len(raw)
+    for row, (event, (_, value)) in enumerate(zip(events, raw, strict=True)):
+        assert (event is None) == (row in refused)
+        if event is not None:
+            assert event == msgspec.json.decode(value or b"", type=Reading)
+
+
+@given(st.text(), st.floats(allow_nan=False, allow_infinity=False), st.floats(allow_nan=False, allow_infinity=False))
+def test_what_the_codec_writes_it_reads(sensor: str, ts: float, value: float) -> None:
+    codec, event = JsonCodec(Reading, RECORD_BYTES_MAX), Reading(sensor, ts, value)
+    written = codec.write(event)
+    assert (written.key, written.headers) == (sensor.encode(), ())
+    assert codec.read(records([(written.key, written.value)])) == ([event], {})
+
+
+# ---------------------------------------------------------------------- records as they are
+
+
+class Frame(Event, topic="frames"):
+    value: bytes
+    key: bytes | None
+
+
+@settings(max_examples=150)
+@given(
+    st.lists(st.tuples(st.none() | st.binary(max_size=4), st.none() | st.binary(max_size=9) | st.just(b"x" * 11)), max_size=40),
+    st.booleans(),
+)
+def test_records_as_they_are_do_not_notice_their_neighbours(raw: list[Raw], keyed: bool) -> None:
+    stage = Decode(RawCodec(Frame, 10), ("value", "key"), HOUR_US, keyed=keyed)
+    batch = stage(records(raw))
+    alone: dict[tuple[int, int], object] = {}
+    for number in range(len(raw)):
+        alone |= outcomes(stage(records(raw).only(np.array([number]))))
+    assert outcomes(batch) == alone
+    good = [(key, value) for key, value in raw if value is not None and len(value) <= 10 and (not keyed or _is_text(key))]
+    assert sorted(zip(batch.columns["key"], batch.columns["value"], strict=True), key=str) == sorted(good, key=str)
+
+
+def _is_text(key: bytes | None) -> bool:
+    return key is not None and key.decode("utf-8", "replace").encode() == key
 
 
 # ---------------------------------------------------------------------- time

@@ -11,6 +11,7 @@ from confluent_kafka import Producer
 from streamer import limits
 from streamer.changelog.progress import Progress
 from streamer.changelog.restore import Restore, Restored
+from streamer.codecs.json import JsonCodec
 from streamer.errors import StreamerError
 from streamer.kafka.memory_log import MemoryProducer
 from streamer.operators.infer.stage import Infer
@@ -24,7 +25,6 @@ from streamer.stages.commit.doubt import Doubt
 from streamer.stages.commit.exactly_once import InTransaction
 from streamer.stages.commit.transaction import Transaction
 from streamer.stages.consume.consume import Consume
-from streamer.stages.decode.decode import Decode
 from streamer.stages.produce import produce as produce_stage
 from streamer.stages.produce.produce import Outgoing, Produce
 from streamer.state.keys import Admission, Keys
@@ -327,16 +327,16 @@ def no_bound(patch: Patch) -> None:
 
 def values_counted(patch: Patch) -> None:
     """Records are joined, parsed in one go and believed if their number is right."""
-    parse = Decode._parse
+    parse = JsonCodec.read
 
-    def joined(self: Decode, records: Records) -> tuple[list[Any], dict[int, Any]]:
+    def joined(self: JsonCodec, records: Records) -> tuple[list[Any], dict[int, Any]]:
         try:
             events = msgspec.json.Decoder(self.event).decode_lines(b"\n".join(value or b"" for value in records.values))
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return parse(self, records)
         return (events, {}) if len(events) == len(records) else parse(self, records)
 
-    patch.setattr(Decode, "_parse", joined)
+    patch.setattr(JsonCodec, "read", joined)
 
 
 def a_resend_is_no_doubt(patch: Patch) -> None:

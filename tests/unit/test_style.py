@@ -29,6 +29,7 @@ NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
 
 # What decides about rows and state must give the same answer in a replay: no broker, no model, no clock.
 DECIDING = (
+    "streamer/codecs/*.py",
     "streamer/stages/decode/decode.py",
     "streamer/features/*.py",
     "streamer/operators/**/*.py",

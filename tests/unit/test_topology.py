@@ -53,7 +53,8 @@ MISTAKES = {
         changed(CLASS, 'class R(Event, topic="in", key="k", time="ts", time_unit="ns"):'),
         "time_unit='ns' is not one of s, ms, us, iso",
     ),
-    "unknown codec": (changed(CLASS, 'class R(Event, topic="in", key="k", time="ts", codec="avro"):'), "use codec='json'"),
+    "format of the class": (changed(CLASS, 'class R(Event, topic="in", format="raw"):'), ".source(R, format='raw') instead of"),
+    "unknown format": (changed(SOURCE, '.source(R, rejected="dead", format="avro")'), "format='avro' is not one of json, raw"),
     "time of a wrong type": (
         changed(SOURCE, SOURCE).replace("ts: float", "ts: str"),
         "time_unit='s', so its type must be float or int, not str",

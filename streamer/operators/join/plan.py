@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from streamer.errors import TopologyError
 from streamer.operators.join.spec import JoinSpec, Stream
-from streamer.topology.event import Event, declared_types, numeric_fields
+from streamer.topology.event import Event, Format, declared_types, numeric_fields
+from streamer.topology.event_key import key_field
 from streamer.topology.topology import Joined, Source, Windowed
 from streamer.topology.view import Needs, Rolling, TracingWindow
 
@@ -16,11 +17,15 @@ class JoinInput:
 
     Attributes:
         event: its class.
+        topic: where its records are.
+        format: how they are written.
         columns: fields of it that leave the decoder.
         table: whether a record without a value deletes the row of its key.
     """
 
     event: type[Event]
+    topic: str
+    format: Format
     columns: tuple[str, ...]
     table: bool
 
@@ -46,15 +51,17 @@ class Joins:
     ) -> "Joins":  # fmt: skip
         """Bind joins to what a feature function asked for when it was tried."""
         asked = [(step, tracers[step.join.event].needs) for step in joined]
-        streams = [Stream.joined(step.join, wanted) for step, wanted in asked]
+        streams = [Stream.joined(step.topic, step.join, wanted) for step, wanted in asked]
         window = windowed.window if windowed and isinstance(windowed.window, Rolling) else None
         spec = JoinSpec(
-            (Stream.source(source.event.__event__.topic, window, needs), *streams),
+            (Stream.source(source.topic, window, needs), *streams),
             tuple(sorted(needs.window_fields() | needs.events)),
             max(step.late_us for step in joined),
         )
-        pairs = [(step.join, stream.fields) for step, stream in zip(joined, streams, strict=True)]
-        inputs = tuple(JoinInput(join.event, fields, join.table) for join, fields in pairs)
+        inputs = tuple(
+            JoinInput(step.join.event, step.topic, step.format, stream.fields, step.join.table)
+            for step, stream in zip(joined, streams, strict=True)
+        )
         idle = [step.idle_s for step in joined]
         return Joins(inputs, spec, (max(idle), *idle))
 
@@ -65,9 +72,15 @@ def check_joins(source: Source, windowed: Windowed | None, joined: Sequence[Join
     Raises:
         TopologyError: they cannot; the message starts with the line.
     """
-    for event, where in ((source.event, joined[0].where), *((step.join.event, step.where) for step in joined)):
-        if event.__event__.key is None:
+    others = ((step.join.event, step.format, step.where) for step in joined)
+    for event, given, where in ((source.event, source.format, joined[0].where), *others):
+        if key_field(event, given) is None:
             raise TopologyError(f"{where}: a join is by key; give {event.__name__} one, class {event.__name__}(..., key='field')")
+    topics: dict[type[Event], str] = {}
+    for step in joined:
+        if topics.setdefault(step.join.event, step.topic) != step.topic:
+            name = step.join.event.__name__
+            raise TopologyError(f"{step.where}: w.of({name}) would be two streams; make a class of its own, class Other({name})")
     if windowed and windowed.window.resolution_us:
         raise TopologyError(f"{windowed.where}: resolution= does not go with .join(): rows that wait look at single samples")
     if windowed and windowed.window.ttl_us:

@@ -47,11 +47,11 @@ class Stream:
         return Stream(topic, tuple(sorted(needs.window_fields())), window.samples, sights, (needs, *needs.further))
 
     @staticmethod
-    def joined(join: Join, needs: Needs) -> "Stream":
+    def joined(topic: str, join: Join, needs: Needs) -> "Stream":
         """Another stream."""
         # Of a table something is kept even where nothing is read but whether there is a row.
         fields = tuple(sorted(needs.window_fields())) or ((UNREAD,) if join.table else ())
-        return Stream(join.event.__event__.topic, fields, join.samples, join.sights, (needs, *needs.further))
+        return Stream(topic, fields, join.samples, join.sights, (needs, *needs.further))
 
     @property
     def shift_us(self) -> int:

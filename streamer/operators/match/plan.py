@@ -82,7 +82,7 @@ def bind_match(topology: Topology, match: Match, settings: Settings) -> MatchPla
         check_time(event, where)
     if match.on is not None:
         _check_on(match.on, (source.event, match.label), match.where)
-    store = MatchSpec((topics.source, match.label.__event__.topic), match.within_us, match.late_us, match.on)
+    store = MatchSpec((topics.source, match.topic), match.within_us, match.late_us, match.on)
     check_memory(store, settings, match.where)
     return MatchPlan(
         name=topology.name,

@@ -61,8 +61,8 @@ class MatchStage(PerPartition[MatchStore]):
     _ahead: dict[int, set[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        predictions, labels = self.events
-        self._namers = Namer(predictions, self.spec.on, whole=True), Namer(labels, self.spec.on, whole=False)
+        (predictions, labels), (source, _) = self.events, self.spec.topics
+        self._namers = Namer(predictions, self.spec.on, whole=source), Namer(labels, self.spec.on, whole=None)
         self._reach = Reach((0, self.spec.within_us), self.spec.ahead_us, self.spec.late_us, (self.idle_s, self.idle_s))
 
     def _new(self) -> MatchStore:
@@ -186,13 +186,13 @@ class Namer:
     Args:
         event: their class.
         on: the second field that must be equal.
-        whole: whether the body is the record that will be published (a prediction), or the object in it (a label).
+        whole: topic of predictions, whose body is the record that will be published; None for labels, an object in it.
     """
 
-    def __init__(self, event: type[Event], on: str | None, *, whole: bool) -> None:
+    def __init__(self, event: type[Event], on: str | None, *, whole: str | None) -> None:
         spec = event.__event__
         fields = event.__struct_fields__
-        self._decoder, self._whole, self._topic = msgspec.json.Decoder(event), whole, spec.topic
+        self._decoder, self._whole = msgspec.json.Decoder(event), whole
         hidden = (spec.key, spec.time, "id") if whole else (spec.key, spec.time)
         self._shown = [(name, attrgetter(name)) for name in fields if name not in hidden]
         self._id = attrgetter("id") if whole and "id" in fields and spec.key != "id" else None
@@ -215,7 +215,7 @@ class Namer:
         shown: dict[str, Any] = {name: get(event) for name, get in self._shown}
         if self._whole:
             named = key_text(self._id(event)) if self._id else None
-            origin = f"{self._topic}/{partition}/{offset}" if named is None else named.decode()
+            origin = f"{self._whole}/{partition}/{offset}" if named is None else named.decode()
             shown = {"id": origin, "key": key.decode("utf-8", "replace"), "time": time_us / 1e6, "prediction": shown}
         on = (self._on and key_text(self._on(event))) or b""
         return Name(key, on, _ENCODER.encode(shown))

@@ -1,31 +1,26 @@
-"""decode: bytes become columns. A record that cannot be used becomes a dead letter with a reason; its neighbours go on."""
+"""decode: records become columns. One that cannot be used becomes a dead letter with a reason; its neighbours go on."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.codecs.codec import Codec, Refusal
 from streamer.limits import KEY_BYTES_MAX
 from streamer.rows.batch import Batch
 from streamer.rows.dead_letter import DeadLetter
 from streamer.rows.records import Records
-from streamer.topology.event import Event, numeric_fields
+from streamer.topology.event import numeric_fields
 from streamer.topology.event_key import key_text
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
-_UNUSABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError, ValueError)
 _UNIT_US = {"s": 1e6, "ms": 1e3, "us": 1.0}
 # Event times beyond this (year 4,000) do not fit the arithmetic in microseconds with room to spare.
 _TIME_US_MAX = 6.4e16
-# Bytes of small values that are copied into one text to look at them all at once.
-_LOOKED_AT_TOGETHER = 1 << 20
-
-Refusal = tuple[str, str]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,18 +28,16 @@ class Decode:
     """Turns polled records into a `Batch` of columns.
 
     Attributes:
-        event: class to decode.
+        codec: makes events of records.
         columns: fields that leave the decoder.
-        record_bytes_max: a larger value is refused unread.
         max_ahead_us: how far an event may lie after its log time.
-        keyed: whether the record key must equal the key field.
+        keyed: whether the record key must equal the key field, or be one at all where it is no field's.
         key: the key field, where it is not the one of the event class.
         new_key: a field whose text leaves the decoder as a column of bytes: the key that records are to have.
     """
 
-    event: type[Event]
+    codec: Codec
     columns: tuple[str, ...]
-    record_bytes_max: int
     max_ahead_us: int
     keyed: bool
     key: str | None = None
@@ -52,9 +45,11 @@ class Decode:
 
     def __call__(self, records: Records) -> Batch:
         """Decode, check and gather columns; every record is a row or a dead letter of the batch."""
-        events, refused = self._parse(records)
-        if self.keyed:
-            refused.update(self._mismatched(records.keys, events, self.key or self.event.__event__.key or ""))
+        events, refused = self.codec.read(records)
+        if self.keyed and self.codec.own_key:
+            refused = _nameless(records.keys) | refused
+        elif self.keyed:
+            refused.update(self._mismatched(records.keys, events, self.key or self.codec.event.__event__.key or ""))
         elif not _short([key for key in records.keys if key is not None]):
             long = {row: _too_long(key) for row, key in enumerate(records.keys) if key is not None and len(key) > KEY_BYTES_MAX}
             refused = long | refused
@@ -67,32 +62,9 @@ class Decode:
         if refused:
             events = [events[row] for row in rows.tolist()]
         if self.new_key:
-            column = np.empty(len(texts), object)
-            column[:] = texts
-            batch.columns[self.new_key] = column[rows]
+            batch.columns[self.new_key] = _objects(texts)[rows]
         self._fill(batch, events)
         return batch
-
-    def _parse(self, records: Records) -> tuple[list[Any], dict[int, Refusal]]:
-        """Events by row (None where refused) and the refusals."""
-        decoder = _decoder(self.event)
-        values, suspect = _readable(records.values, self.record_bytes_max)
-        events: list[Any] = []
-        refused: dict[int, Refusal] = {}
-        rest = map(decoder.decode, values)
-        while len(events) < len(values):
-            try:
-                events.extend(rest)
-            except _UNUSABLE as error:
-                # The iterator goes on behind the record that failed, so its neighbours never notice.
-                row = len(events)
-                refused[row] = _reason(error, records.values[row], self.record_bytes_max)
-                events.append(None)
-        for row in suspect:
-            # The decoder looks at no text of fields that the class does not name.
-            if row not in refused and (refusal := _no_utf8(values[row])):
-                events[row], refused[row] = None, refusal
-        return events, refused
 
     def _mismatched(self, keys: list[bytes | None], events: list[Any], name: str) -> dict[int, Refusal]:
         """Rows whose record key is not the field `name` of the event."""
@@ -111,14 +83,12 @@ class Decode:
 
     def _fill(self, batch: Batch, events: list[Any]) -> None:
         """Gather the columns, then refuse rows by number: one vectorised check per rule."""
-        numeric = set(numeric_fields(self.event))
+        numeric = set(numeric_fields(self.codec.event))
         bad = np.zeros(len(batch), np.bool_)
         for name in self.columns:
             values = list(map(attrgetter(name), events))
             if name not in numeric:
-                column = np.empty(len(values), object)
-                column[:] = values
-                batch.columns[name] = column
+                batch.columns[name] = _objects(values)
                 continue
             numbers = _numbers(values)
             batch.columns[name] = numbers
@@ -132,7 +102,7 @@ class Decode:
             return
         limit = f"{self.max_ahead_us / 1e6:g} s"
         before = "the event time lies before 1970; is its unit right?"
-        if self.event.__event__.time is None:
+        if self.codec.event.__event__.time is None:
             before = "the record has no timestamp, and the class names no field with the event time"
         for rule, reason, detail in (
             (bad, "number_out_of_range", "a number is beyond the range of float32 (3.4e38), which the model reads"),
@@ -155,7 +125,7 @@ class Decode:
         return ahead
 
     def _times_us(self, batch: Batch, events: list[Any]) -> NDArray[np.float64]:
-        spec = self.event.__event__
+        spec = self.codec.event.__event__
         if spec.time is None:
             return batch.origin.timestamps_ms.astype(np.float64) * 1e3
         values = list(map(attrgetter(spec.time), events))
@@ -183,73 +153,6 @@ class DecodeEach:
         return self.inputs[records.topic](records)
 
 
-_DECODERS: dict[type[Event], msgspec.json.Decoder[Any]] = {}
-
-
-def _decoder(event: type[Event]) -> msgspec.json.Decoder[Any]:
-    decoder = _DECODERS.get(event)
-    if decoder is None:
-        decoder = _DECODERS[event] = msgspec.json.Decoder(event)
-    return decoder
-
-
-def _readable(values: list[bytes | None], size_max: int) -> tuple[list[bytes], Iterable[int]]:
-    """The values, with nothing in place of those that must not be parsed; and rows that may not be UTF-8."""
-    try:
-        size = sum(map(len, values))  # type: ignore[arg-type]
-        if size <= size_max or max(map(len, values)) <= size_max:  # type: ignore[arg-type]
-            return values, _suspect(values, size)  # type: ignore[arg-type, return-value]
-    except TypeError:
-        pass  # a null value
-    readable = [b"" if value is None or len(value) > size_max else value for value in values]
-    return readable, _suspect(readable, sum(map(len, readable)))
-
-
-def _suspect(values: list[bytes], size: int) -> Iterable[int]:
-    """Rows that may not be UTF-8: none as a rule, which one look at all of them tells."""
-    if size <= _LOOKED_AT_TOGETHER:
-        together = b"\n".join(values)
-        if together.isascii() or _no_utf8(together) is None:
-            return ()
-    return [row for row, value in enumerate(values) if not value.isascii()]
-
-
-def _reason(error: Exception, value: bytes | None, size_max: int) -> Refusal:
-    """Why a record cannot be used, as a short code and a sentence."""
-    if value is None:
-        return "null_value", "the record has no value"
-    if not value.strip():
-        return "empty_value", "the value is empty"
-    if len(value) > size_max:
-        return "oversize", f"the value has {len(value):,} bytes, record_bytes_max is {size_max:,}"
-    text = str(error).split("\n", maxsplit=1)[0][:300]
-    if isinstance(error, RecursionError):
-        return "too_deep", "the JSON is nested too deeply"
-    if "out of range" in text:
-        return "number_out_of_range", text
-    malformed = _malformed(value) if "missing required field" in text else None
-    if isinstance(error, msgspec.ValidationError) and malformed is None:
-        return ("missing_field" if "missing required field" in text else "wrong_type"), text
-    return _no_utf8(value) or ("invalid_json", malformed or text)
-
-
-def _no_utf8(value: bytes) -> Refusal | None:
-    try:
-        value.decode()
-    except UnicodeDecodeError as error:
-        return "invalid_utf8", f"the value is not UTF-8: {error.reason} at byte {error.start}"
-    return None
-
-
-def _malformed(value: bytes) -> str | None:
-    """What behind the first object makes it no JSON, if anything: fields are judged before the end is read."""
-    try:
-        msgspec.json.decode(value)
-    except _UNUSABLE as error:
-        return str(error)
-    return None
-
-
 def _short(keys: list[bytes]) -> bool:
     return max(map(len, keys), default=0) <= KEY_BYTES_MAX
 
@@ -264,6 +167,30 @@ def _key_refusal(key: bytes | None, field: Any, name: str) -> Refusal | None:
         return "key_mismatch", f"the record key differs from the field {name}; {way_out}"
     if len(key) > KEY_BYTES_MAX:
         return _too_long(key)
+    return None
+
+
+def _nameless(keys: list[bytes | None]) -> dict[int, Refusal]:
+    """Rows whose record key cannot be the key of a window."""
+    try:
+        b"\n".join(keys).decode()  # type: ignore[arg-type]
+        if _short(keys):  # type: ignore[arg-type]
+            return {}
+    except (TypeError, UnicodeDecodeError):
+        pass  # a null key or one that is no text: look at each
+    return {row: refusal for row, key in enumerate(keys) if (refusal := _no_name(key))}
+
+
+def _no_name(key: bytes | None) -> Refusal | None:
+    if key is None:
+        return "null_key", "the record has no key, and windows are kept per key; produce with one"
+    if len(key) > KEY_BYTES_MAX:
+        return _too_long(key)
+    try:
+        key.decode()
+    except UnicodeDecodeError as error:
+        why = f"{error.reason} at byte {error.start}"
+        return "invalid_utf8", f"the record key is not UTF-8 ({why}), and results of windows are named by it"
     return None
 
 
@@ -287,6 +214,11 @@ def _key_texts(events: list[Any], name: str, refused: dict[int, Refusal]) -> lis
 
 def _too_long(key: bytes) -> Refusal:
     return "key_too_long", f"the key has {len(key):,} bytes, the limit is {KEY_BYTES_MAX}"
+
+
+def _objects(values: Sequence[Any]) -> NDArray[Any]:
+    """A column of whatever they are; lists and the like stay values, and become no further dimension."""
+    return np.fromiter(values, object, len(values))
 
 
 def _numbers(values: list[Any]) -> NDArray[np.float64]:
