@@ -20,6 +20,7 @@ from tests.faults.names import FLOWS, Names
 from tests.faults.oracle import AmbiguousInputError, Scorer, Truth, expect
 from tests.faults.oracle_closing import expect_closing
 from tests.faults.oracle_joined import expect_joined
+from tests.faults.oracle_raw import expect_raw
 from tests.faults.oracle_rekeyed import expect_rekeyed
 from tests.faults.oracle_stateless import expect_stateless
 
@@ -141,6 +142,8 @@ def recompute(names: Names, logs: Logs, scorer: Scorer) -> Truth:
         return expect_closing(logs.inputs, scorer)
     if names.flow == "stateless":
         return expect_stateless(logs.inputs, scorer)
+    if names.flow == "raw":
+        return expect_raw(logs.inputs, scorer)
     return expect(logs.inputs, scorer)
 
 

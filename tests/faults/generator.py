@@ -36,6 +36,7 @@ SECOND_SHARE = 0.5
 DISORDER_MS = 400
 LATE_SHARE, LATE_MS = 0.02, 2_500
 GATES = 40
+NO_HEADERS_SHARE = 0.3
 SPIKE = 1e12
 # A transaction cut by a broker's death must not hide the input behind it for the default minute.
 SHORT = {"transaction.timeout.ms": 5_000, "message.timeout.ms": 4_000}
@@ -153,6 +154,15 @@ class Generator:
         """In the re-keyed flow the key of a record says where it came from."""
         return b"gate-%d" % self._dice.randrange(GATES) if self._names.flow == "rekeyed" else b""
 
+    def _headers(self) -> list[tuple[str, str | bytes | None]]:
+        """Where records are read as they are: none, or a number that counts, some of them twice, beside bytes that do not."""
+        if self._names.flow != "raw" or self._dice.random() < NO_HEADERS_SHARE:
+            return []
+        gains: list[tuple[str, str | bytes | None]] = [
+            ("gain", b"%d" % self._dice.randrange(-99, 99)) for _ in range(self._dice.randrange(1, 3))
+        ]
+        return [*gains, ("trace", self._dice.randbytes(8)), ("nothing", None)]
+
     def _back(self, ts: float) -> float:
         late = self._names.flow == "closing" and self._dice.random() < LATE_SHARE
         return (round(ts * 1000) - self._dice.randrange(DISORDER_MS) - late * LATE_MS) / 1000
@@ -195,7 +205,7 @@ class Generator:
         for draft in drafts:
             while True:
                 try:
-                    producer.produce(topic, key=self._gate() or draft.key, value=draft.value)
+                    producer.produce(topic, key=self._gate() or draft.key, value=draft.value, headers=self._headers())
                     break
                 except BufferError:
                     producer.poll(0.05)

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 PREFIX_VARIABLE = "TORTURE_PREFIX"
 SOURCE_VARIABLE = "TORTURE_SOURCE"
-Flow = Literal["rolling", "joined", "rekeyed", "closing", "stateless"]
+Flow = Literal["rolling", "joined", "rekeyed", "closing", "stateless", "raw"]
 FLOWS: tuple[Flow, ...] = get_args(Flow)
 PARTITIONS = 8
 WINDOW_COUNT = 16
@@ -68,7 +68,7 @@ class Names:
     @property
     def changelogs(self) -> tuple[str, ...]:
         """Where the windows are kept, if there are any."""
-        return () if self.flow == "stateless" else (f"{self.group}-torture-window-changelog",)
+        return () if self.flow in {"stateless", "raw"} else (f"{self.group}-torture-window-changelog",)
 
     @property
     def second(self) -> str:

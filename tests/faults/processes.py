@@ -24,6 +24,7 @@ TOPOLOGIES = {
     "closing": "tests/faults/topology_closing.py:torture",
     "rekeyed": "tests/faults/topology_rekeyed.py:torture",
     "stateless": "tests/faults/topology_stateless.py:torture",
+    "raw": "tests/faults/topology_raw.py:torture",
 }
 TAIL_LINES = 30
 STACKS_S = 10.0

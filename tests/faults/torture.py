@@ -81,15 +81,15 @@ def _kinds(text: str) -> tuple[Kind, ...]:
 
 
 def _faults(seed: int, flow: Flow) -> list[tuple[Kind, ...]]:
-    """What strikes in each run of a flow: processes and broker, then the network, if that is not broken by a later flow.
+    """What strikes in each run of a flow: processes and broker, then the network, if that is not broken by another flow.
 
     Every kind for the plain flow; of the first group half for each other one, so that a run stays within ten minutes.
     """
     if flow == "rolling":
         return [schedule.HOST, schedule.NETWORK]
-    can = [kind for kind in schedule.HOST if flow != "stateless" or kind != "kill-restoring"]
+    can = [kind for kind in schedule.HOST if flow not in {"stateless", "raw"} or kind != "kill-restoring"]
     some = tuple(random.Random(f"faults {seed} {flow}").sample(can, len(schedule.HOST) // 2))
-    return [some] if flow == "closing" else [some, schedule.NETWORK]
+    return [some] if flow in {"closing", "raw"} else [some, schedule.NETWORK]
 
 
 def _arguments() -> argparse.Namespace:
