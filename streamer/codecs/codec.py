@@ -5,7 +5,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import msgspec
 
-from streamer.rows.batch import Headers, Records
+from streamer.rows.records import Headers, Records
 from streamer.topology.event import Event
 
 Refusal = tuple[str, str]

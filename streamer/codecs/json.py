@@ -8,7 +8,7 @@ import msgspec
 
 from streamer.codecs.codec import NO_VALUE, UNUSABLE, Refusal, Written, each, too_large
 from streamer.errors import TopologyError
-from streamer.rows.batch import Records
+from streamer.rows.records import Records
 from streamer.topology.event import Event
 from streamer.topology.event_key import key_text
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, get_type_hints
 
 from streamer.codecs.codec import NO_VALUE, Refusal, Written, each, too_large
 from streamer.errors import TopologyError
-from streamer.rows.batch import Message, Records
+from streamer.rows.records import Message, Records
 from streamer.topology.event import Event
 
 FIELDS: dict[str, tuple[Any, Any]] = {

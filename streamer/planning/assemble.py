@@ -147,9 +147,7 @@ def _decode(plan: Plan, settings: Settings, look: Partitioners) -> Decode | Deco
     ahead_us = _ANY_TIME_US if plan.rekey else round(settings.max_ahead * 1e6)
     bytes_max = settings.record_bytes_max
     codec = codec_of(plan.event, plan.format, bytes_max)
-    source = Decode(
-        codec=codec, columns=plan.columns, max_ahead_us=ahead_us, keyed=plan.store is not None, key=plan.key
-    )
+    source = Decode(codec=codec, columns=plan.columns, max_ahead_us=ahead_us, keyed=plan.store is not None, key=plan.key)
     if plan.rekey:
         return Receive(plan.topics.source, source)
     if plan.joins is None:

@@ -231,7 +231,7 @@ def _trace(
     # Rows that wait for another input are state, and only numbers are kept there.
     fields = numeric_fields(event) if tracers else event.__struct_fields__
     kept, declared = windowed.window if windowed else None, declared_types(event)
-    window = TracingWindow(numeric_fields(event), fields, kept, tracers, declared, partial(example_of, event))
+    window = TracingWindow(numeric_fields(event), fields, kept, tracers, declared=declared, example_of=partial(example_of, event))
     try:
         with np.errstate(all="ignore"):
             columns = features.function(window)

@@ -360,6 +360,7 @@ class TracingWindow(Window):
         fields: Sequence[str],
         window: Rolling | Closing | None,
         joined: "Mapping[type[Event], TracingWindow] | None" = None,
+        *,
         declared: Mapping[str, str] | None = None,
         example_of: Callable[[str], Any] = lambda _: "",
     ) -> None:

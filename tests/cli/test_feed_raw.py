@@ -15,8 +15,8 @@ from streamer.feeding.pace import Pace
 from streamer.feeding.rows import FeedError
 from streamer.feeding.send import Feeder
 from streamer.feeding.whole import WholeFiles
-from tests.cli.test_feeding import FakeProducer
-from tests.cli.test_tail import FakeMessage
+from tests.kit.fed import FakeProducer
+from tests.kit.tailed import FakeMessage
 
 TOPOLOGY = """
 from streamer import Event, Model, Topology

@@ -1,6 +1,6 @@
 """Where rows come from, when they go, and that each delivery is accounted for; on a manual clock, without a broker."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from confluent_kafka import KafkaError, Producer
+from confluent_kafka import Producer
 
 from streamer import Event
 from streamer.clock import ManualClock
@@ -17,6 +17,7 @@ from streamer.feeding.generator import Generator
 from streamer.feeding.pace import Pace, shift_to_now_us
 from streamer.feeding.rows import FeedError, Row, row_of
 from streamer.feeding.send import Feeder
+from tests.kit.fed import FakeProducer
 
 
 class Reading(Event, topic="readings", key="sensor_id", time="ts"):
@@ -206,34 +207,6 @@ class TestPace:
 
     def test_nothing_to_move(self) -> None:
         assert shift_to_now_us([], Pace(), 5) == 0
-
-
-class FakeProducer:
-    """A producer with a small queue; time passes while it is polled."""
-
-    def __init__(self, clock: ManualClock, room: int = 10_000, refuse_every: int = 0) -> None:
-        self.clock, self.room, self.refuse_every = clock, room, refuse_every
-        self.waiting: list[tuple[Any, ...]] = []
-        self.sent: list[tuple[float, bytes | None, bytes | None]] = []
-        self.most_waiting = 0
-
-    def produce(self, topic: str, value: bytes | None, key: bytes | None, on_delivery: Callable[..., None]) -> None:
-        if len(self.waiting) >= self.room:
-            raise BufferError
-        self.waiting.append((value, key, on_delivery))
-        self.most_waiting = max(self.most_waiting, len(self.waiting))
-        self.sent.append((self.clock.monotonic(), key, value))
-
-    def poll(self, timeout: float) -> None:
-        self.clock.advance(timeout)
-        for number, (_, _, on_delivery) in enumerate(self.waiting, len(self.sent) - len(self.waiting) + 1):
-            refused = self.refuse_every and number % self.refuse_every == 0
-            on_delivery(KafkaError(KafkaError._MSG_TIMED_OUT) if refused else None, None)
-        self.waiting.clear()
-
-    def flush(self, timeout: float) -> int:
-        self.poll(timeout)
-        return 0
 
 
 class SilentProducer(FakeProducer):

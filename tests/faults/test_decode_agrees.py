@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from confluent_kafka import Message
 
-from streamer.rows.records import LOG_APPEND_TIME, Records
 from streamer.codecs.json import JsonCodec
+from streamer.rows.records import LOG_APPEND_TIME, Records
 from streamer.stages.decode.decode import Decode
 from streamer.topology.event import Event
 from tests.faults.log import Record

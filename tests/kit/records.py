@@ -6,9 +6,9 @@ import numpy as np
 from confluent_kafka import Message
 
 from streamer import Event
+from streamer.codecs.json import JsonCodec
 from streamer.rows.batch import Batch
 from streamer.rows.records import LOG_APPEND_TIME, Records
-from streamer.codecs.json import JsonCodec
 from streamer.stages.decode.decode import Decode
 from tests.kit.flows import Reading
 

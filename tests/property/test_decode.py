@@ -151,11 +151,11 @@ class Frame(Event, topic="frames"):
     st.booleans(),
 )
 def test_records_as_they_are_do_not_notice_their_neighbours(raw: list[Raw], keyed: bool) -> None:
-    stage = Decode(RawCodec(Frame, 10), ("value", "key"), HOUR_US, keyed=keyed)
+    stage = Decode(codec=RawCodec(Frame, 10), columns=("value", "key"), max_ahead_us=HOUR_US, keyed=keyed)
     batch = stage(records(raw))
     alone: dict[tuple[int, int], object] = {}
     for number in range(len(raw)):
-        alone |= outcomes(stage(records(raw).only(np.array([number]))))
+        alone |= outcomes(stage(records(raw).take(np.array([number]))))
     assert outcomes(batch) == alone
     good = [(key, value) for key, value in raw if value is not None and len(value) <= 10 and (not keyed or _is_text(key))]
     assert sorted(zip(batch.columns["key"], batch.columns["value"], strict=True), key=str) == sorted(good, key=str)

@@ -12,11 +12,11 @@ from streamer.codecs.raw import RawCodec
 from streamer.errors import TopologyError
 from streamer.inference.model import Features
 from streamer.planning.plan import bind
-from streamer.rows.batch import LOG_APPEND_TIME, Records
+from streamer.rows.records import LOG_APPEND_TIME, Records
 from streamer.settings.settings import Settings
 from streamer.stages.decode.decode import Decode
 from streamer.testing import TopologyTest, constant, stand_in, values
-from tests.unit.records import HOUR_US, NOW_S, NOW_US
+from tests.kit.records import HOUR_US, NOW_S, NOW_US
 
 BYTES_MAX = 1_000
 Raw = tuple[bytes | None, bytes | None, list[tuple[str, str | bytes | None]] | None]
@@ -68,13 +68,14 @@ def records(raw: list[Raw], *, misnamed: int = -1) -> Records:
     kinds = [Misnamed if row == misnamed else Message for row in range(n)]
     messages = [kind(timestamp=stamp, headers=headers) for kind, (_, _, headers) in zip(kinds, raw, strict=True)]
     return Records(
-        "frames", np.zeros(n, np.int32), np.arange(n), np.full(n, NOW_S * 1000), list(messages),
-        [key for key, _, _ in raw], [value for _, value, _ in raw], NOW_US,
+        topic="frames", partitions=np.zeros(n, np.int32), offsets=np.arange(n), timestamps_ms=np.full(n, NOW_S * 1000),
+        messages=list(messages), keys=[key for key, _, _ in raw], values=[value for _, value, _ in raw], polled_us=NOW_US,
     )  # fmt: skip
 
 
 def decoder(event: type[Event], *, keyed: bool = False) -> Decode:
-    return Decode(RawCodec(event, BYTES_MAX), event.__struct_fields__, HOUR_US, keyed=keyed)
+    codec = RawCodec(event, BYTES_MAX)
+    return Decode(codec=codec, columns=event.__struct_fields__, max_ahead_us=HOUR_US, keyed=keyed)
 
 
 def refused(event: type[Event], raw: list[Raw], *, keyed: bool = False, misnamed: int = -1) -> dict[int, tuple[str, str]]:
