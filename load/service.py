@@ -31,7 +31,7 @@ class Flow:
 
 
 # Room for a million keys: limits, not amounts taken.
-WIDE = Flow("wide", environment={"STREAMER_KEYS_MAX": "1100000", "STREAMER_MEMORY": "4GiB"})
+WIDE = Flow("wide", environment={"STREAMER_KEYS_MAX": "1100000", "STREAMER_STATE_MEMORY": "4GiB"})
 
 
 class Service(System):
@@ -59,7 +59,7 @@ class Service(System):
 
     def environment(self) -> dict[str, str]:
         """Topics of its own, and the settings of the flow."""
-        kinds = {"LOAD_PREDICTIONS": "predictions", "LOAD_ANOMALIES": "anomalies", "LOAD_REJECTED": "rejected"}
+        kinds = {"LOAD_PREDICTIONS": "predictions", "LOAD_ANOMALIES": "anomalies", "LOAD_DEAD_LETTERS": "dead"}
         topics = {name: f"{self.group}-{kind}" for name, kind in kinds.items()}
         return {**self.flow.environment, **topics, "LOAD_SOURCE": self.source}
 

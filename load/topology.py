@@ -1,7 +1,7 @@
 """What the benchmark runs: a rolling window of 64 readings per sensor (`wide`: of 16), six features, a small network.
 
 The topics come from the environment, so that every run can have fresh ones on the same broker:
-LOAD_SOURCE, LOAD_PREDICTIONS, LOAD_ANOMALIES, LOAD_REJECTED.
+LOAD_SOURCE, LOAD_PREDICTIONS, LOAD_ANOMALIES, LOAD_DEAD_LETTERS.
 """
 
 import os
@@ -14,7 +14,7 @@ from streamer import Event, Model, Topology, Window, rolling
 SOURCE = os.environ.get("LOAD_SOURCE", "load.readings")
 PREDICTIONS = os.environ.get("LOAD_PREDICTIONS", "load.predictions")
 ANOMALIES = os.environ.get("LOAD_ANOMALIES", "load.anomalies")
-REJECTED = os.environ.get("LOAD_REJECTED", "load.rejected")
+DEAD_LETTERS = os.environ.get("LOAD_DEAD_LETTERS", "load.dead")
 
 
 class Reading(Event, topic=SOURCE, key="sensor_id", time="ts"):
@@ -53,7 +53,7 @@ def features_and_work(w: Window) -> dict[str, NDArray[Any]]:
 
 bench = (
     Topology("bench")
-    .source(Reading, rejected=REJECTED)
+    .source(Reading, dead_letters=DEAD_LETTERS)
     .window(rolling(count=64))
     .features(features)
     .infer(Model("bench"), deadline="250ms", max_batch=1024)
@@ -63,7 +63,7 @@ bench = (
 
 wide = (
     Topology("wide")
-    .source(Reading, rejected=REJECTED)
+    .source(Reading, dead_letters=DEAD_LETTERS)
     .window(rolling(count=16))
     .features(features)
     .infer(Model("bench"), deadline="250ms", max_batch=1024)
@@ -73,7 +73,7 @@ wide = (
 
 slow = (
     Topology("slow")
-    .source(Job, rejected=REJECTED)
+    .source(Job, dead_letters=DEAD_LETTERS)
     .window(rolling(count=64))
     .features(features_and_work)
     .infer(Model("slow"), deadline="250ms", max_batch=1024)

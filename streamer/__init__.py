@@ -24,14 +24,17 @@ if TYPE_CHECKING:
     )
     from streamer.topology.closing import hopping, session, tumbling
     from streamer.topology.event import Event
-    from streamer.topology.joins import delayed, interval, latest
-    from streamer.topology.topology import Model, Topology
+    from streamer.topology.joins import as_of, interval, lagged
+    from streamer.topology.label_match import LabelMatch
+    from streamer.topology.steps import Model
+    from streamer.topology.topology import Topology
     from streamer.topology.view import Column, Look, Window, rolling
 
 __all__ = [
     "Column",
     "Event",
     "FencedError",
+    "LabelMatch",
     "Look",
     "LostOffsetsError",
     "MissingExtraError",
@@ -44,10 +47,10 @@ __all__ = [
     "Topology",
     "TopologyError",
     "Window",
-    "delayed",
+    "as_of",
     "hopping",
     "interval",
-    "latest",
+    "lagged",
     "rolling",
     "session",
     "tumbling",
@@ -57,10 +60,11 @@ _HOMES = {
     "Column": "streamer.topology.view",
     "Event": "streamer.topology.event",
     "FencedError": "streamer.errors",
+    "LabelMatch": "streamer.topology.label_match",
     "Look": "streamer.topology.view",
     "LostOffsetsError": "streamer.errors",
     "MissingExtraError": "streamer.errors",
-    "Model": "streamer.topology.topology",
+    "Model": "streamer.topology.steps",
     "ModelError": "streamer.errors",
     "SettingsError": "streamer.errors",
     "StateError": "streamer.errors",
@@ -69,10 +73,10 @@ _HOMES = {
     "Topology": "streamer.topology.topology",
     "TopologyError": "streamer.errors",
     "Window": "streamer.topology.view",
-    "delayed": "streamer.topology.joins",
+    "as_of": "streamer.topology.joins",
     "hopping": "streamer.topology.closing",
     "interval": "streamer.topology.joins",
-    "latest": "streamer.topology.joins",
+    "lagged": "streamer.topology.joins",
     "rolling": "streamer.topology.view",
     "session": "streamer.topology.closing",
     "tumbling": "streamer.topology.closing",
@@ -83,6 +87,7 @@ if not TYPE_CHECKING:  # to a type checker every name would exist
 
     def __getattr__(name: str) -> Any:
         if name not in _HOMES:
+            import_module("streamer.renamed").refuse_function(name)
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         globals()[name] = value = getattr(import_module(_HOMES[name]), name)
         return value

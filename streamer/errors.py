@@ -82,7 +82,9 @@ class DeadLetterFloodError(StreamerError):
     exit_code = 9
 
 
-def line_of_caller(depth: int) -> str:
-    """File and line `depth` frames above the function that asks: the user's line, for messages about a declaration."""
-    frame = sys._getframe(depth + 1)  # noqa: SLF001 - there is no public way that does not walk the whole stack
+def line_of_caller() -> str:
+    """File and line that called into this package: the user's, for messages about a declaration."""
+    frame = sys._getframe(1)  # noqa: SLF001 - there is no public way that does not walk the whole stack
+    while frame.f_back is not None and f"{frame.f_globals.get('__name__')}.".startswith(("streamer.", "importlib.")):
+        frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -33,8 +33,8 @@ from streamer.planning.assemble import Flow
 from streamer.planning.plan import plan_of
 from streamer.settings.settings import Settings
 from streamer.topology.event import Event
+from streamer.topology.steps import Declaration
 from streamer.topology.topics import inputs_of
-from streamer.topology.topology import Topology
 from streamer.units import parse_duration_s
 from streamer.worker.parts import parts_of
 from streamer.worker.worker import Worker
@@ -85,7 +85,7 @@ class TopologyTest:
 
     def __init__(
         self,
-        topology: Topology,
+        topology: Declaration,
         *,
         models: str | Path | ScoreFunction = "models",
         threshold: float = 0.5,

@@ -1,9 +1,13 @@
 """Durations and sizes as people write them: a number with its unit, "250ms" or "512MiB", never bare."""
 
 import re
+from datetime import timedelta
 from typing import Final
 
 from streamer.limits import SAMPLES_PER_KEY_MAX
+
+# How long something takes, as people write it.
+Duration = str | timedelta
 
 _SECONDS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _US_MAX: Final = 36_525 * 86_400_000_000
@@ -21,11 +25,15 @@ _QUANTITY: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", re.ASCII)
 
 
 def parse_duration_s(text: object) -> float:
-    """Seconds in `text`, such as "20ms", "1.5s" or "1h".
+    """Seconds in `text`, such as "20ms", "1.5s" or "1h"; a `timedelta` that is not negative says the same.
 
     Raises:
         ValueError: no unit, an unknown unit, or not a duration at all; the message shows how to write it.
     """
+    if isinstance(text, timedelta):
+        if text < timedelta(0):
+            raise ValueError(f"{text!r} is less than no time")
+        return text / timedelta(seconds=1)
     number, factor = _split(text, _SECONDS, "a duration", ("20ms", "10s", "1h"))
     # one division for the small units: 20 * 1e-3 is 0.02 exactly as a reader writes it
     return number * factor if factor >= 1 else number / round(1 / factor)

@@ -51,7 +51,7 @@ def log_ratio(part: Column, whole: Column) -> Column:
 
 sensor = (
     Topology("sensor-anomaly")
-    .source(Reading, rejected="sensor.rejected")
+    .source(Reading, dead_letters="sensor.dead")
     .window(rolling(count=SAMPLES))
     .features(features)
     .infer(Model("sensor-anomaly"), deadline="250ms", max_batch=1024)

@@ -25,7 +25,7 @@ from streamer.kafka.config import create_command, partitions_of, producer_config
 from streamer.settings.settings import Settings
 from streamer.topology.event_key import check_key
 from streamer.topology.loading import load_topology
-from streamer.topology.topology import Source, need
+from streamer.topology.steps import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +73,7 @@ def feed(  # noqa: PLR0913 - the options of a command
         raise typer.BadParameter("the generator goes alone, flat out or with --rate: it makes its own event times")
     settings = Settings.load(config, bootstrap=bootstrap)
     declared, _ = load_topology(topology)
-    read, settings = need(declared, Source), settings.named(declared.name, "feed")
+    read, settings = declared.need(Source), settings.named(declared.name, "feed")
     event, raw = read.event, read.format == "raw"
     check_key(event, None if raw else event.__event__.key, f"class {event.__name__}")
     if speed is not None and event.__event__.time is None:

@@ -12,6 +12,7 @@ from streamer.operators.explained import Explained
 from streamer.planning.plan import plan_of
 from streamer.planning.schema import schema_of
 from streamer.settings.settings import Settings
+from streamer.state.keyed_store import Shape
 from streamer.topology.loading import load_topology
 
 app = typer.Typer()
@@ -37,13 +38,17 @@ def plan(
         say(json.dumps(schema_of(bound, schema), indent=2))
         return
     flows = [flow.explain() for flow in bound.flows]
-    for line in drawn(flows) if mermaid else told(bound.name, flows, settings.keys_max):
+    for line in drawn(flows) if mermaid else told(bound.name, flows, _most(bound.store, settings)):
         say(line)
 
 
-def told(name: str, flows: list[Explained], keys_max: int) -> list[str]:
+def _most(store: Shape | None, settings: Settings) -> str:
+    return f"; {store.bounded_by} {getattr(settings, store.bounded_by):,} a partition" if store else ""
+
+
+def told(name: str, flows: list[Explained], most: str) -> list[str]:
     """Lines for people."""
-    lines = [f"topology {name}, {len(flows)} {'flow' if len(flows) == 1 else 'flows'}; keys_max {keys_max:,} a partition"]
+    lines = [f"topology {name}, {len(flows)} {'flow' if len(flows) == 1 else 'flows'}{most}"]
     for number, flow in enumerate(flows, 1):
         lines += ["", f"flow {number}, consumer group {flow.group}"]
         lines += [f"  reads   {topic}  {what}" for topic, what in flow.reads.items()]

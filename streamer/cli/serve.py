@@ -61,10 +61,10 @@ def _announce(plan: Plan | MatchPlan, settings: Settings, partitions: int) -> No
     if plan.model is not None:
         model = {"model": plan.model.file.name, "version": plan.model.file.version, "threshold": plan.threshold}
     per_key = plan.store.bytes_per_key if plan.store else 0
+    most = getattr(settings, plan.store.bounded_by) if plan.store else 0
     get_logger(__name__).info(
         "starting", topology=plan.name, group=plan.group, guarantee=settings.guarantee, source=plan.topics.source,
         rekeyed=plan.topics.rekeyed,
-        **model, new_group_starts=settings.start,
-        bytes_per_key=per_key, keys_max=settings.keys_max, partitions=partitions,
-        state_bytes_max=per_key * settings.keys_max * partitions,
+        **model, new_group_starts=settings.start_from,
+        bytes_per_key=per_key, keys_max=most, partitions=partitions, state_bytes_max=per_key * most * partitions,
     )  # fmt: skip

@@ -19,6 +19,7 @@ from streamer.settings.settings import Settings
 from streamer.telemetry.plain import plain, plain_json
 from streamer.topology.loading import load_topology
 from streamer.topology.topics import Topics, topics_of
+from streamer.units import format_duration
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -34,8 +35,13 @@ class What(StrEnum):
 
     PREDICTIONS = "predictions"
     ANOMALIES = "anomalies"
-    REJECTED = "rejected"
-    LATE = "late"
+    DEAD_LETTERS = "dead-letters"
+    LATE_EVENTS = "late-events"
+    MATCHED = "matched"
+    UNMATCHED = "unmatched"
+
+
+_LETTERS = (What.DEAD_LETTERS, What.LATE_EVENTS)
 
 
 class From(StrEnum):
@@ -59,14 +65,14 @@ def tail(
     """Show what a topology publishes (committed records only) until Ctrl-C."""
     settings = Settings.load(config, bootstrap=bootstrap)
     declared, _ = load_topology(topology)
-    topic, settings = _topic(topics_of(declared, settings.group), what), settings.named(declared.name, "tail")
-    show = (_dead_letter_json if what in (What.REJECTED, What.LATE) else _json_line) if as_json else _READABLE[what]
+    wanted, settings = _topics(topics_of(declared, settings.group), what), settings.named(declared.name, "tail")
+    show = (_dead_letter_json if what in _LETTERS else _json_line) if as_json else _READABLE[what]
     if start is From.LATEST and sys.stderr.isatty():
-        tell(f"waiting for new records in {topic}; --from earliest shows the old ones too")
+        tell(f"waiting for new records in {', '.join(wanted)}; --from earliest shows the old ones too")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a container's stop ends it as Ctrl-C does
     left = count if count is not None else sys.maxsize
     try:
-        for messages in read_committed(settings, topic, latest=start is From.LATEST):
+        for messages in read_committed(settings, *wanted, latest=start is From.LATEST):
             sys.stdout.writelines(show(message) + "\n" for message in messages[:left])
             sys.stdout.flush()
             left -= len(messages)
@@ -79,16 +85,23 @@ def tail(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _topic(topics: "Topics", what: What) -> str:
-    if what is What.ANOMALIES:
-        if topics.anomalies is None:
-            raise typer.BadParameter("this topology publishes no anomalies; name a topic in .publish(anomalies=...)")
-        return topics.anomalies
-    if what is What.LATE:
-        if topics.late is None:
-            raise typer.BadParameter("no window of this topology closes, so no event is late")
-        return topics.late
-    return topics.predictions if what is What.PREDICTIONS else topics.rejected
+def _topics(topics: "Topics", what: What) -> list[str]:
+    """Where an output lies; dead letters of all inputs are one.
+
+    Raises:
+        typer.BadParameter: the topology has no such output.
+    """
+    scored = topics.unmatched is None
+    known = {
+        What.PREDICTIONS: topics.predictions if scored else None, What.ANOMALIES: topics.anomalies,
+        What.LATE_EVENTS: topics.late_events, What.MATCHED: None if scored else topics.predictions,
+        What.UNMATCHED: topics.unmatched,
+    }  # fmt: skip
+    named = {name: [topic] for name, topic in known.items() if topic}
+    named[What.DEAD_LETTERS] = list(dict.fromkeys((topics.dead_letters, *topics.joined.values())))
+    if what not in named:
+        raise typer.BadParameter(f"this topology publishes no {what}; it has {', '.join(named)}")
+    return named[what]
 
 
 def _json_line(message: "Message") -> str:
@@ -133,6 +146,15 @@ def anomaly_line(value: dict[str, Any]) -> str:
     return plain(f"{_moment(value['time'])}  {_key(value['key'])}  {value['score']:>9.4g}  {drivers or '-'}")
 
 
+def matched_line(value: dict[str, Any]) -> str:
+    """One prediction that has its label, or whose time was over: event time, key, delay, label and prediction."""
+    delay = f"after {format_duration(value['delay_s'])}" if "delay_s" in value else "no label"
+    told = ((name, orjson.dumps(value[name]).decode()) for name in ("label", "prediction") if name in value)
+    return plain(
+        f"{_moment(value['time'])}  {_key(value['key'])}  {delay:<12}  {'  '.join(f'{name} {row}' for name, row in told)}"
+    )
+
+
 def dead_letter_line(headers: dict[str, str], value: bytes | None) -> str:
     """One dead letter: origin, reason, detail, and how the record begins."""
     origin = "/".join(headers.get(part, "?") for part in ("topic", "partition", "offset"))
@@ -159,8 +181,10 @@ def _readable_dead_letter(message: "Message") -> str:
 _READABLE: "dict[What, Callable[[Message], str]]" = {
     What.PREDICTIONS: _readable(prediction_line),
     What.ANOMALIES: _readable(anomaly_line),
-    What.REJECTED: _readable_dead_letter,
-    What.LATE: _readable_dead_letter,
+    What.DEAD_LETTERS: _readable_dead_letter,
+    What.LATE_EVENTS: _readable_dead_letter,
+    What.MATCHED: _readable(matched_line),
+    What.UNMATCHED: _readable(matched_line),
 }
 
 

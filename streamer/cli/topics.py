@@ -14,7 +14,7 @@ from streamer.topology.topics import Topics, topics_of
 app = typer.Typer(help="Plan or create the topics of a topology.", no_args_is_help=True)
 
 Partitions = Annotated[int, typer.Option(min=1, help="Partitions of each topic; replicas cannot exceed it.")]
-Replication = Annotated[int, typer.Option(min=1, help="Copies of each record.")]
+Replication = Annotated[int | None, typer.Option(min=1, help="Copies of each record; without it the brokers decide.")]
 
 
 @app.command()
@@ -22,7 +22,7 @@ def plan(
     topology: TopologyName,
     *,
     partitions: Partitions = 4,
-    replication: Replication = 1,
+    replication: Replication = None,
     group: Group = None,
     config: Config = None,
 ) -> None:
@@ -31,7 +31,7 @@ def plan(
     topics, group_name = _topics(topology, settings.group)
     for name, entries in configs(topics, settings.record_bytes_max).items():
         details = " ".join(f"{key}={value}" for key, value in entries.items())
-        say(f"topic {name} partitions={partitions} replication={replication} {details}")
+        say(f"topic {name} partitions={partitions} replication={replication or 'default'} {details}")
     for line in acls(topics, group_name):
         say(line)
 
@@ -41,7 +41,7 @@ def create(
     topology: TopologyName,
     *,
     partitions: Partitions = 4,
-    replication: Replication = 1,
+    replication: Replication = None,
     bootstrap: Bootstrap = None,
     group: Group = None,
     config: Config = None,

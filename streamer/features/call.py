@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamer.rows.batch import Batch
-    from streamer.topology.topology import FeatureFunction
+    from streamer.topology.steps import FeatureFunction
     from streamer.topology.view import Window
 
 _log = get_logger(__name__)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamer.errors import ModelError
-from streamer.topology.topology import Model
+from streamer.topology.steps import Model
 
 _FILE = "model.onnx"
 # More digits are no version, but a date with a time, or a hash.

@@ -9,11 +9,13 @@ from streamer.kafka.config import READERS, admin_config, partitions_of, rekeyed_
 from streamer.settings.settings import Settings
 from streamer.topology.topics import Topics
 
+# Copies of each record as `default.replication.factor` of the brokers says.
+_BROKERS_DEFAULT = -1
 # Of a changelog: Kafka's defaults, 1 GiB and a week, would keep a partition of a few megabytes a thousand times over.
 SEGMENTS = {"segment.bytes": str(64 * 2**20), "segment.ms": str(6 * 3600 * 1000)}
 
 
-def create_topics(settings: Settings, topics: Topics, *, partitions: int, replication: int = 1) -> dict[str, bool]:
+def create_topics(settings: Settings, topics: Topics, *, partitions: int, replication: int | None = None) -> dict[str, bool]:
     """Create what is missing; topic -> whether it was created.
 
     Raises:
@@ -23,7 +25,7 @@ def create_topics(settings: Settings, topics: Topics, *, partitions: int, replic
     # Inputs and state belong together partition by partition; outputs are as wide as asked for.
     alike = {*topics.sources, topics.changelog}
     new = [
-        NewTopic(name, existing if name in alike else partitions, replication, config=config)
+        NewTopic(name, existing if name in alike else partitions, replication or _BROKERS_DEFAULT, config=config)
         for name, config in configs(topics, settings.record_bytes_max).items()
     ]
     done = {}

@@ -61,7 +61,7 @@ def message_sizes(admin: AdminClient, settings: Settings, topics: Topics) -> Mes
         TopicError: a topic of dead letters or late records has no room for the headers that say why.
     """
     found = _asked(admin, topics.outputs())
-    for topic in (topics.rejected, *topics.joined.values(), topics.late):
+    for topic in (topics.dead_letters, *topics.joined.values(), topics.late_events):
         if topic and found[topic] < limits.LETTER_BYTES_MIN:
             raise TopicError(
                 f"{topic} takes records of {found[topic]:,} bytes ({SETTING}), and what a dead letter says of its record may "

@@ -26,19 +26,21 @@ def check_time(event: type[Event], where: str) -> None:
 
 
 def check_memory(store: Shape, settings: Settings, where: str, partitions: int | None = None) -> None:
-    """Whether the windows fit in the budget: bytes per key x keys_max x partitions of the source.
+    """Whether the state fits in the budget: bytes per key (or row that waits) x most of them x partitions of the source.
 
     One worker may have to hold them all. Before that number is known (None), one is counted.
 
     Raises:
-        TopologyError: they do not.
+        TopologyError: it does not.
     """
-    each = store.bytes_per_key * (partitions or 1)
-    total = each * settings.keys_max
-    if total > settings.memory:
+    each, setting = store.bytes_per_key * (partitions or 1), store.bounded_by
+    most = getattr(settings, setting)
+    total = each * most
+    if total > settings.state_memory:
         counted = "1 partition at the least" if partitions is None else f"{partitions} partition{'s'[: partitions > 1]}"
         raise TopologyError(
-            f"{where}: {store.bytes_per_key:,} bytes per key x {settings.keys_max:,} keys per partition (keys_max) x {counted} = "
-            f"{total:,} bytes, over the memory budget of {format_bytes(settings.memory)}. Lower keys_max to "
-            f"{settings.memory // each:,} (STREAMER_KEYS_MAX), raise memory (STREAMER_MEMORY), or keep fewer samples"
+            f"{where}: {store.bytes_per_key:,} bytes per key x {most:,} keys per partition ({setting}) x {counted} = "
+            f"{total:,} bytes, over the memory budget of {format_bytes(settings.state_memory)}. Lower {setting} to "
+            f"{settings.state_memory // each:,} (STREAMER_{setting.upper()}), raise state_memory (STREAMER_STATE_MEMORY), "
+            "or keep fewer samples"
         )

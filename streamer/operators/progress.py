@@ -36,14 +36,14 @@ class Reach:
         shifts: of each input, the source first: how much further than a row's time it must have been read before the row goes,
             microseconds.
         ahead_us: how long after its own time the last record may come that a row waits for.
-        late_us: how far out of order rows may be.
-        idle_s: how long each input is waited for without a record.
+        out_of_order_us: how far out of order rows may be.
+        idle_timeout_s: how long each input is waited for without a record.
     """
 
     shifts: tuple[int, ...]
     ahead_us: int
-    late_us: int
-    idle_s: tuple[float, ...]
+    out_of_order_us: int
+    idle_timeout_s: tuple[float, ...]
     _levels: dict[int, Levels] = field(default_factory=lambda: defaultdict(Levels))
 
     def forget(self, partition: int) -> None:
@@ -64,20 +64,20 @@ class Reach:
             now_s: monotonic time, seconds.
             last_until: event time of the last row of the source that may go at a time, or None.
         """
-        silent = [silence is not None and silence >= idle for silence, idle in zip(silence_s, self.idle_s, strict=True)]
+        silent = [silence is not None and silence >= idle for silence, idle in zip(silence_s, self.idle_timeout_s, strict=True)]
         if all(silent):
             # Nothing more is known than our clock: what may still be seen of each row had its time to come.
             last = last_until(now_us - self.ahead_us)
-            return NEVER if last is None else last + self.late_us + 1
+            return NEVER if last is None else last + self.out_of_order_us + 1
         live = [time for time, out in zip(newest, silent, strict=True) if not out]
         if NEVER in live:
             return NEVER
         levels = self._levels[partition]
-        levels.note(now_s, max(live), max(self.idle_s))
+        levels.note(now_s, max(live), max(self.idle_timeout_s))
         # A silent input is as far as the others were a while ago: its record may be on the way to us just now.
         reached = [
             max(time, levels.at(now_s - idle)) if out else time
-            for time, out, idle in zip(newest, silent, self.idle_s, strict=True)
+            for time, out, idle in zip(newest, silent, self.idle_timeout_s, strict=True)
         ]
         if NEVER in reached:
             return NEVER

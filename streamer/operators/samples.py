@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,7 @@ class SampleSpec:
     quantiles: tuple[tuple[float, ...], ...]
     keeps_time: bool
     own_time: bool = True
+    bounded_by: ClassVar[str] = "keys_max"
 
     @classmethod
     def of(cls, window: Any, needs: Needs) -> Self:

@@ -85,7 +85,7 @@ def stages_of(
         decode = Decode(codec=codec, columns=(), max_ahead_us=ahead_us, keyed=False, new_key=plan.field)
         return Stages(
             decode=decode,
-            window=Progress(align_us=plan.align_us, idle_s=plan.idle_s),
+            window=Progress(max_drift_us=plan.max_drift_us, idle_timeout_s=plan.idle_timeout_s),
             infer=Unscored(),
             flag=Flag(None, 0),
             encoding=forward,
@@ -127,7 +127,7 @@ def _matching(plan: MatchPlan, settings: Settings, sizes: MessageSizes, look: Pa
         spec=plan.store,
         events=events,
         waiting_max=settings.keys_max,
-        idle_s=plan.idle_s,
+        idle_timeout_s=plan.idle_timeout_s,
         changelog=changelog.topic,
         name_bytes_max=name_bytes_max,
     )
@@ -173,7 +173,7 @@ def _window(plan: Plan, settings: Settings) -> WindowStage | RekeyedWindows | Jo
             features=plan.features,
             keys_max=settings.keys_max,
             events=events,
-            idle_s=plan.joins.idle_s,
+            idle_timeout_s=plan.joins.idle_timeout_s,
         )
     assert not isinstance(plan.store, JoinSpec), "only joins have one"
     if plan.store is not None and isinstance(plan.store.window, Closing):

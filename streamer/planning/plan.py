@@ -30,23 +30,20 @@ from streamer.topology.closing import Closing, Emission
 from streamer.topology.event import Event, Format, declared_types, numeric_fields
 from streamer.topology.event_key import check_key, key_field
 from streamer.topology.examples import example_of
-from streamer.topology.topics import Topics, topics_of
-from streamer.topology.topology import (
+from streamer.topology.label_match import LabelMatch
+from streamer.topology.steps import (
+    Declaration,
     FeatureFunction,
     Features,
     Flag,
     Infer,
     Joined,
-    Match,
     Publish,
     Rekey,
     Source,
-    Topology,
     Windowed,
-    need,
-    step_of,
-    steps_of,
 )
+from streamer.topology.topics import Topics, topics_of
 from streamer.topology.view import Needs, Rolling, TracingWindow
 
 
@@ -125,8 +122,8 @@ class Plan:
         steps.append((named.infer, f"{what}, column {model.score_column} is the score"))
         steps.append((named.flag, "nothing" if self.threshold is None else f"scores above {self.threshold:g}"))
         written = {topics.predictions: "predictions", topics.anomalies: "flagged predictions with what drove them"}
-        written |= {topics.late: "records that came after their windows had closed"}
-        written |= {topics.rejected_of(source): f"dead letters of {source}" for source in topics.sources}
+        written |= {topics.late_events: "records that came after their windows had closed"}
+        written |= {topics.dead_letters_of(source): f"dead letters of {source}" for source in topics.sources}
         schemas = {topics.predictions: "prediction"} | ({topics.anomalies: "anomaly"} if topics.anomalies else {})
         return Explained(
             self.group, {topics.lead: fields_of(self.event, self.format)} | inputs, steps,
@@ -140,7 +137,7 @@ class Plan:
 
 
 def bind(
-    topology: Topology, settings: Settings, models: Path, *, model: LoadedModel | None = None, clock: Clock | None = None
+    topology: Declaration, settings: Settings, models: Path, *, model: LoadedModel | None = None, clock: Clock | None = None
 ) -> Plan:
     """Check a topology and bind it to its model: the one in the repository `models`, or the one given.
 
@@ -150,9 +147,9 @@ def bind(
         TopologyError: the declaration is wrong; the message starts with the line.
         ModelError: the model is missing, unreadable, does not take these features, or mixes rows.
     """
-    source, windowed, infer = need(topology, Source), step_of(topology, Windowed), need(topology, Infer)
-    features, publish = need(topology, Features), need(topology, Publish)
-    rekey, joined = step_of(topology, Rekey), steps_of(topology, Joined)
+    source, windowed, infer = topology.need(Source), topology.first(Windowed), topology.need(Infer)
+    features, publish = topology.need(Features), topology.need(Publish)
+    rekey, joined = topology.first(Rekey), topology.all(Joined)
     key = rekeyed_by(rekey, source.event, windowed, joined) if rekey else key_field(source.event, source.format)
     if windowed and key is None:
         raise TopologyError(f"{windowed.where}: windows are kept per key; give the event class a key, class R(..., key='field')")
@@ -182,7 +179,7 @@ def bind(
         features=features.function,
         feature_shapes=shapes,
         model=model,
-        threshold=_threshold(step_of(topology, Flag), publish, model),
+        threshold=_threshold(topology.first(Flag), publish, model),
         deadline_s=infer.deadline_s,
         publish_features=publish.features,
         emit=windowed.emit if windowed else "on_close",
@@ -196,13 +193,13 @@ def _spec_of(window: Rolling | Closing, needs: Needs, rekey: Rekey | None) -> Ro
     return replace(spec, own_time=False) if rekey else spec
 
 
-def windows_of(topology: Topology) -> RollingSpec | ClosingSpec | None:
+def windows_of(topology: Declaration) -> RollingSpec | ClosingSpec | None:
     """Shape of the windows of a topology, without its model; None where it keeps none, or rows of other kinds."""
-    windowed = step_of(topology, Windowed)
-    if windowed is None or steps_of(topology, Joined):
+    windowed = topology.first(Windowed)
+    if windowed is None or topology.all(Joined):
         return None
-    needs, _ = _trace(need(topology, Features), need(topology, Source).event, windowed, {})
-    return _spec_of(windowed.window, needs, step_of(topology, Rekey))
+    needs, _ = _trace(topology.need(Features), topology.need(Source).event, windowed, {})
+    return _spec_of(windowed.window, needs, topology.first(Rekey))
 
 
 def _joins(
@@ -285,15 +282,14 @@ def _threshold(flag: Flag | None, publish: Publish, model: LoadedModel) -> float
 
 
 def plan_of(
-    topology: Topology, settings: Settings, models: Path, *, model: LoadedModel | None = None, clock: Clock | None = None
+    declared: Declaration, settings: Settings, models: Path, *, model: LoadedModel | None = None, clock: Clock | None = None
 ) -> Plan | MatchPlan:
-    """What a topology becomes: `bind`, or without a model where labels are waited for.
+    """What a declaration becomes: `bind`, or without a model where labels are waited for.
 
     Raises:
         TopologyError: the declaration is wrong; the message starts with the line.
         ModelError: the model is missing, unreadable, or does not take these features.
     """
-    match = step_of(topology, Match)
-    if match is not None:
-        return bind_match(topology, match, settings)
-    return bind(topology, settings, models, model=model, clock=clock)
+    if isinstance(declared, LabelMatch):
+        return bind_match(declared, settings)
+    return bind(declared, settings, models, model=model, clock=clock)

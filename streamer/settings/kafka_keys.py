@@ -113,7 +113,7 @@ _OWNED: Final[Mapping[str, tuple[frozenset[str], str]]] = {
     "auto.offset.reset": (
         frozenset(),
         (
-            "a silent jump over lost records is not exactly-once; set `start` for a new group "
+            "a silent jump over lost records is not exactly-once; set `start_from` for a new group "
             "and `on_lost_offsets` for offsets lost to retention"
         ),
     ),

@@ -111,7 +111,7 @@ class Settings(_Part):
     slot: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     """This replica's fixed name in the group, so that a restart takes over at once. None: see `slot_name`."""
     guarantee: Literal["exactly-once", "at-least-once"] = "exactly-once"
-    start: Literal["earliest", "latest"] = "earliest"
+    start_from: Literal["earliest", "latest"] = "earliest"
     """Where a group without committed offsets begins."""
     on_lost_offsets: Literal["stop", "earliest", "latest"] = "stop"
     """What to do when retention removed records that were not processed yet."""
@@ -119,12 +119,14 @@ class Settings(_Part):
     """What to do when inputs that meet by key were put on their partitions by different rules."""
     models: Path | None = None
     """Model repository. None: the `models` folder beside the topology."""
-    memory: Annotated[Bytes, Field(ge=1024**2)] = parse_bytes("1GiB")
+    state_memory: Annotated[Bytes, Field(ge=1024**2)] = parse_bytes("1GiB")
     """Budget for window state; a topology that may need more is refused at start."""
     # A window of 256 samples by time, the default, takes 4.4 kB a key for one field: 30,000 keys on each of 8 partitions are
     # just within the budget of 1 GiB.
     keys_max: Annotated[int, Field(ge=1)] = 30_000
     """Live keys of one partition; when there are more, the key seen longest ago is forgotten."""
+    waiting_max: Annotated[int, Field(ge=1)] = 30_000
+    """Predictions and labels of one partition that wait for each other; what comes beyond is a dead letter."""
     commit_interval: Annotated[Seconds, Field(ge=0.001, le=10)] = parse_duration_s("20ms")
     """Age at which an open transaction commits; it bounds the latency a reader sees."""
     drain_timeout: Annotated[Seconds, Field(ge=0, le=600)] = parse_duration_s("10s")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from streamer.errors import SettingsError
+from streamer.renamed import SETTINGS, told
 from streamer.settings.kafka_keys import ENVIRONMENT, HOME, SECTIONS, canonical, did_you_mean, refusal
 
 SettingPath = tuple[str, ...]
@@ -65,6 +66,9 @@ def environment_layer(environment: Mapping[str, str], known: Set[SettingPath], m
             if (text := _read_secret(name, value, mistakes)) is not None:
                 layer["kafka", HOME[key], key] = (text, f"environment {name}")
         elif name.startswith(("STREAMER_", "KAFKA_")) and not _SERVICE_LINK.fullmatch(name):
+            if (setting := SETTINGS.get(name.removeprefix("STREAMER_").lower())) is not None:
+                mistakes.append(f"environment {told(name, f'STREAMER_{setting.upper()}')}")
+                continue
             known_names = frozenset(ours if name.startswith("STREAMER_") else ENVIRONMENT)
             mistakes.append(f"environment {name}: not a known name{did_you_mean(name, known_names)}")
     return layer
@@ -152,6 +156,8 @@ def _unknown(path: SettingPath, known: Set[SettingPath]) -> str | None:
     if path in known:
         return None
     name = ".".join(path)
+    if name in SETTINGS:
+        return told(repr(name), repr(SETTINGS[name]))
     inner = sorted(".".join(other) for other in known if other[: len(path)] == path)
     if inner:
         return f"{name!r} is a table; set {' or '.join(repr(leaf) for leaf in inner)}"

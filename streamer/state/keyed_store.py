@@ -36,6 +36,10 @@ class Shape(Protocol):
     def bytes_per_key(self) -> int:
         """Memory of one live key."""
 
+    @property
+    def bounded_by(self) -> str:
+        """The setting that says how many there are of a partition at most."""
+
     def check(self, delta: Delta) -> None:
         """Refuse what cannot be of this shape."""
 

@@ -49,7 +49,7 @@ class _EventMeta(msgspec.StructMeta):
         time_unit: TimeUnit = "s",
         **struct: Any,
     ) -> Any:
-        where = f"{line_of_caller(1)}: class {name}"
+        where = f"{line_of_caller()}: class {name}"
         for word in struct.keys() & {"codec", "format"}:
             said = f".source({name}, format={struct[word]!r}) instead of {word}="
             raise TopologyError(f"{where}: the format is the source's; write {said}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from streamer.errors import TopologyError, line_of_caller
 from streamer.topology.event import Event
-from streamer.units import parse_duration_us, parse_samples
+from streamer.units import Duration, parse_duration_us, parse_samples
 
 # Microseconds further apart than any two event times.
 # Stands for a field of a table where no field of it is read.
@@ -31,7 +31,7 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """How another stream is seen; made by `interval`, `latest` and `delayed`.
+    """How another stream is seen; made by `interval`, `as_of` and `lagged`.
 
     Attributes:
         event: its class.
@@ -51,7 +51,7 @@ class Join:
         return max(sight.end_us for sight in self.sights)
 
 
-def interval(event: type[Event], *, before: str = "0s", after: str = "0s", max_samples: int = 256) -> Join:
+def interval(event: type[Event], *, before: Duration = "0s", after: Duration = "0s", max_samples: int = 256) -> Join:
     """Events of the other stream from `before` an event until `after` it, both ends included.
 
     With `after` an event waits until both streams have passed that time.
@@ -70,10 +70,10 @@ def interval(event: type[Event], *, before: str = "0s", after: str = "0s", max_s
         sight = Sight("interval", -parse_duration_us(before), parse_duration_us(after))
         return _join(event, (sight,), max_samples)
     except ValueError as error:
-        raise TopologyError(f"{line_of_caller(1)}: interval(): {error}") from error
+        raise TopologyError(f"{line_of_caller()}: interval(): {error}") from error
 
 
-def latest(event: type[Event], *, max_age: str | None = None, max_samples: int = 1) -> Join:
+def as_of(event: type[Event], *, max_age: Duration | None = None, max_samples: int = 1) -> Join:
     """The newest event of the other stream that is not after an event, as of event time: a stream joined to a table.
 
     A record without a value (a tombstone) deletes the row of its key: events at or after the record's timestamp see none, until
@@ -82,7 +82,7 @@ def latest(event: type[Event], *, max_age: str | None = None, max_samples: int =
     Args:
         event: class of the other stream.
         max_age: what is older is not seen.
-        max_samples: with more than one, an event that comes later than `late` allows still meets an older version.
+        max_samples: with more than one, an event that comes later than `out_of_order` allows still meets an older version.
 
     Raises:
         TopologyError: a duration or number is out of range; the message starts with the line.
@@ -91,10 +91,10 @@ def latest(event: type[Event], *, max_age: str | None = None, max_samples: int =
         begin = -FAR if max_age is None else -parse_duration_us(max_age)
         return replace(_join(event, (Sight("latest", begin, 0, most=1),), max_samples), table=True)
     except ValueError as error:
-        raise TopologyError(f"{line_of_caller(1)}: latest(): {error}") from error
+        raise TopologyError(f"{line_of_caller()}: as_of(): {error}") from error
 
 
-def delayed(event: type[Event], *spans: str, delay: str, max_samples: int = 256) -> Join:
+def lagged(event: type[Event], *spans: str, delay: Duration, max_samples: int = 256) -> Join:
     """A window over what was known `delay` ago: events of the other stream in (t - delay - span, t - delay].
 
     Args:
@@ -110,13 +110,13 @@ def delayed(event: type[Event], *spans: str, delay: str, max_samples: int = 256)
         end = -parse_duration_us(delay)
         return _join(event, [Sight(span, end - width + 1, end) for span, width in _widths(spans).items()], max_samples)
     except ValueError as error:
-        raise TopologyError(f"{line_of_caller(1)}: delayed(): {error}") from error
+        raise TopologyError(f"{line_of_caller()}: lagged(): {error}") from error
 
 
 def _widths(spans: tuple[str, ...]) -> dict[str, int]:
     widths = {span: parse_duration_us(span) for span in spans}
     if not widths or 0 in widths.values() or len(set(widths.values())) < len(spans):
-        raise ValueError(f"give each span once, such as delayed(Label, '1d', '7d', delay='7d'), not {spans}")
+        raise ValueError(f"give each span once, such as lagged(Label, '1d', '7d', delay='7d'), not {spans}")
     return widths
 
 

@@ -10,12 +10,12 @@ from types import ModuleType
 from typing import TypeVar
 
 from streamer.errors import TopologyError
-from streamer.topology.topology import Topology
+from streamer.topology.steps import Declaration
 
 _Loaded = TypeVar("_Loaded")
 
 
-def load_topology(name: str) -> tuple[Topology, Path]:
+def load_topology(name: str) -> tuple[Declaration, Path]:
     """The topology and the folder of its file (where `models/` is looked for).
 
     Raises:
@@ -23,7 +23,7 @@ def load_topology(name: str) -> tuple[Topology, Path]:
     """
     place, _, wanted = name.partition(":")
     module = _from_file(Path(place)) if place.endswith(".py") else _from_package(place)
-    found = {key: value for key, value in vars(module).items() if isinstance(value, Topology)}
+    found = {key: value for key, value in vars(module).items() if isinstance(value, Declaration)}
     folder = Path(module.__file__ or ".").resolve().parent
     if not wanted and len(found) == 1:
         return next(iter(found.values())), folder

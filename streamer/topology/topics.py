@@ -5,38 +5,38 @@ from dataclasses import dataclass, field
 
 from streamer.errors import TopologyError
 from streamer.topology.event import Event, Format
-from streamer.topology.topology import (
+from streamer.topology.label_match import LabelMatch
+from streamer.topology.steps import (
     NAME_RULE,
+    Declaration,
     Joined,
-    Match,
+    Labels,
+    Predictions,
     Publish,
     PublishMatched,
     Rekey,
     Source,
-    Topology,
     Windowed,
     is_topic,
-    need,
-    step_of,
-    steps_of,
 )
+from streamer.topology.topology import Topology
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topics:
     """Topics of a topology; `changelog` is None without state, `anomalies` when nobody asked for them.
 
-    `late` is None where no window closes. `joined` are the further inputs, each with the topic of its dead letters; `rekeyed` is
-    the internal topic of `.rekey`, and `rekey_field` the field it names. `unmatched` is there where labels are waited for;
-    `predictions` are those that got one then.
+    `late_events` is None where no window closes. `joined` are the further inputs, each with the topic of its dead letters;
+    `rekeyed` is the internal topic of `.rekey`, and `rekey_field` the field it names. `unmatched` is there where labels are
+    waited for; `predictions` are those that got one then.
     """
 
     source: str
-    rejected: str
+    dead_letters: str
     predictions: str
     anomalies: str | None
     changelog: str | None
-    late: str | None = None
+    late_events: str | None = None
     joined: Mapping[str, str] = field(default_factory=dict)
     rekeyed: str | None = None
     rekey_field: str | None = None
@@ -52,14 +52,14 @@ class Topics:
         """Topics that the flow with the model reads, the lead first."""
         return [self.lead, *self.joined]
 
-    def rejected_of(self, source: str) -> str:
+    def dead_letters_of(self, source: str) -> str:
         """Where dead letters of an input go."""
-        return self.joined.get(source, self.rejected)
+        return self.joined.get(source, self.dead_letters)
 
     def outputs(self) -> list[str]:
         """Topics the workers write."""
-        results = (self.predictions, self.anomalies, self.late, self.unmatched)
-        named = (self.rejected, *self.joined.values(), self.rekeyed, *results, self.changelog)
+        results = (self.predictions, self.anomalies, self.late_events, self.unmatched)
+        named = (self.dead_letters, *self.joined.values(), self.rekeyed, *results, self.changelog)
         return [topic for topic in named if topic]
 
     def readers(self, group: str) -> dict[str, str]:
@@ -72,67 +72,65 @@ class Topics:
         return list(dict.fromkeys((self.source, *self.sources, *self.outputs())))
 
 
-def inputs_of(topology: Topology) -> dict[type[Event], tuple[str, Format]]:
+def inputs_of(declared: Declaration) -> dict[type[Event], tuple[str, Format]]:
     """Class of each input -> its topic and format; the source's for a class that is read twice."""
-    joined = {step.join.event: (step.topic, step.format) for step in steps_of(topology, Joined)}
-    labels: dict[type[Event], tuple[str, Format]] = {step.label: (step.topic, "json") for step in steps_of(topology, Match)}
-    return joined | labels | {step.event: (step.topic, step.format) for step in steps_of(topology, Source)}
+    joined = {step.join.event: (step.topic, step.format) for step in declared.all(Joined)}
+    labels: dict[type[Event], tuple[str, Format]] = {step.event: (step.topic, "json") for step in declared.all(Labels)}
+    return joined | labels | {step.event: (step.topic, step.format) for step in declared.all(Source)}
 
 
-def topics_of(topology: Topology, group: str | None) -> Topics:
-    """Topic names of a topology; needs no model.
+def topics_of(declared: Declaration, group: str | None) -> Topics:
+    """Topic names of a declaration; needs no model.
 
     Raises:
         TopologyError: a step is missing.
     """
-    if match := step_of(topology, Match):
-        return _matched(topology, match, group or topology.name)
-    source, publish = need(topology, Source), need(topology, Publish)
-    joined, windowed, rekey = steps_of(topology, Joined), step_of(topology, Windowed), step_of(topology, Rekey)
-    own = f"{group or topology.name}-{topology.name}"
+    return _TOPICS[type(declared)](declared, group or declared.name)
+
+
+def _scored(topology: Declaration, group: str) -> Topics:
+    source, publish = topology.need(Source), topology.need(Publish)
+    joined, windowed, rekey = topology.all(Joined), topology.first(Windowed), topology.first(Rekey)
+    own = f"{group}-{topology.name}"
     topics = Topics(
         source=source.topic,
-        rejected=source.rejected,
+        dead_letters=source.dead_letters,
         predictions=publish.predictions,
         anomalies=publish.anomalies,
         changelog=f"{own}-window-changelog" if joined or windowed else None,
-        late=publish.late,
-        joined={step.topic: step.rejected for step in joined},
+        late_events=publish.late_events,
+        joined={step.topic: step.dead_letters for step in joined},
         rekeyed=f"{own}-by-{rekey.field}" if rekey else None,
         rekey_field=rekey.field if rekey else None,
     )
     _check_names(
         {topics.changelog: "the changelog of the topology", topics.rekeyed: "the internal topic of .rekey()"},
-        ("topic", topics.source, source.where), ("rejected", topics.rejected, source.where),
+        ("topic", topics.source, source.where), ("dead_letters", topics.dead_letters, source.where),
         *(("topic", step.topic, step.where) for step in joined),
-        *(("rejected", step.rejected, step.where) for step in joined),
+        *(("dead_letters", step.dead_letters, step.where) for step in joined),
         ("predictions", topics.predictions, publish.where), ("anomalies", topics.anomalies, publish.where),
-        ("late", topics.late, publish.where),
+        ("late_events", topics.late_events, publish.where),
     )  # fmt: skip
     return topics
 
 
-def _matched(topology: Topology, match: Match, group: str) -> Topics:
-    source, publish = need(topology, Source), step_of(topology, PublishMatched)
-    if publish is None:
-        raise TopologyError(f"{topology.steps[-1].where}: .match() needs .publish(matched='...', unmatched='...') behind it")
-    label = match.topic
-    changelog = f"{group}-{topology.name}-match-changelog"
+def _matched(declared: Declaration, group: str) -> Topics:
+    predictions, labels, publish = declared.need(Predictions), declared.need(Labels), declared.need(PublishMatched)
+    source, label = predictions.topic, labels.topic
+    changelog = f"{group}-{declared.name}-match-changelog"
     _check_names(
         {changelog: "the changelog of the topology"},
-        ("topic", source.topic, source.where), ("rejected", source.rejected, source.where),
-        ("topic", label, match.where), ("rejected", match.rejected, match.where),
+        ("topic", source, predictions.where), ("dead_letters", predictions.dead_letters, predictions.where),
+        ("topic", label, labels.where), ("dead_letters", labels.dead_letters, labels.where),
         ("matched", publish.matched, publish.where), ("unmatched", publish.unmatched, publish.where),
     )  # fmt: skip
     return Topics(
-        source=source.topic,
-        rejected=source.rejected,
-        predictions=publish.matched,
-        anomalies=None,
-        changelog=changelog,
-        joined={label: match.rejected},
-        unmatched=publish.unmatched,
-    )
+        source=source, dead_letters=predictions.dead_letters, predictions=publish.matched, anomalies=None,
+        changelog=changelog, joined={label: labels.dead_letters}, unmatched=publish.unmatched,
+    )  # fmt: skip
+
+
+_TOPICS = {Topology: _scored, LabelMatch: _matched}
 
 
 def _check_names(internal: Mapping[str | None, str], *named: tuple[str, str | None, str]) -> None:

@@ -11,7 +11,7 @@ from streamer.errors import TopologyError, line_of_caller
 from streamer.limits import SAMPLES_PER_KEY_MAX
 from streamer.topology.closing import Closing
 from streamer.topology.event import Event
-from streamer.units import parse_duration_us, parse_samples
+from streamer.units import Duration, parse_duration_us, parse_samples
 
 Column = NDArray[np.float64]
 Aggregate = Literal["sum", "mean", "std", "min", "max", "first", "last", "delta", "rate", "distinct"]
@@ -51,10 +51,10 @@ def rolling(
     *spans: str,
     count: int | Sequence[int] | None = None,
     max_samples: int | None = None,
-    resolution: str | None = None,
-    ttl: str | None = None,
-    late: str | None = None,
-    idle: str | None = None,
+    resolution: Duration | None = None,
+    ttl: Duration | None = None,
+    grace: str | None = None,
+    idle_timeout: str | None = None,
 ) -> Rolling:
     """A window that moves with every event of its key.
 
@@ -70,22 +70,22 @@ def rolling(
             as they had been filled when it came.
         ttl: a key whose last sample is older than this before the watermark (the largest event time of its partition) starts
             anew, as "7d"; without it only a full store forgets keys.
-        late: refused, a rolling window never closes.
-        idle: refused as well.
+        grace: refused, a rolling window never closes.
+        idle_timeout: refused as well.
 
     Raises:
         TopologyError: neither or both of span and count, or a size out of range; the message starts with the line.
     """
     try:
-        if late is not None or idle is not None:
-            raise ValueError("a rolling window never closes; late= and idle= are for tumbling(), hopping() and session()")  # noqa: TRY301
+        if grace is not None or idle_timeout is not None:
+            raise ValueError("a rolling window never closes; leave grace= and idle_timeout= to windows that do")  # noqa: TRY301
         window = _rolling(spans, count, 256 if max_samples is None else max_samples, ttl)
         return window if resolution is None else _in_panes(window, resolution, max_samples)
     except ValueError as error:
-        raise TopologyError(f"{line_of_caller(1)}: rolling(): {error}") from error
+        raise TopologyError(f"{line_of_caller()}: rolling(): {error}") from error
 
 
-def _rolling(spans: tuple[str, ...], count: int | Sequence[int] | None, max_samples: int, ttl: str | None) -> Rolling:
+def _rolling(spans: tuple[str, ...], count: int | Sequence[int] | None, max_samples: int, ttl: Duration | None) -> Rolling:
     if bool(spans) == (count is not None):
         raise ValueError('give either a span, rolling("60s"), or a count, rolling(count=64)')
     counts = () if count is None else tuple(count) if isinstance(count, Sequence) else (count,)
@@ -98,7 +98,7 @@ def _rolling(spans: tuple[str, ...], count: int | Sequence[int] | None, max_samp
     return Rolling(max(counts, default=max_samples), spans or counts, looks, ttl_us)
 
 
-def _in_panes(window: Rolling, resolution: str, max_samples: int | None) -> Rolling:
+def _in_panes(window: Rolling, resolution: Duration, max_samples: int | None) -> Rolling:
     width_us = _span_us(resolution)
     if not window.by_time or max_samples is not None:
         raise ValueError("resolution= is for spans, and in place of max_samples=: it says how many summaries a key keeps")
@@ -111,14 +111,14 @@ def _in_panes(window: Rolling, resolution: str, max_samples: int | None) -> Roll
     return replace(window, samples=panes, resolution_us=width_us)
 
 
-def _span_us(span: str) -> int:
+def _span_us(span: Duration) -> int:
     span_us = parse_duration_us(span)
     if span_us < 1:
         raise ValueError(f"a window by time is at least a microsecond wide, not {span!r}")
     return span_us
 
 
-def _ttl_us(ttl: str | None, widest_us: int) -> int:
+def _ttl_us(ttl: Duration | None, widest_us: int) -> int:
     ttl_us = 0 if ttl is None else parse_duration_us(ttl)
     if ttl is not None and ttl_us < 1:
         raise ValueError(f"a ttl is at least a microsecond, not {ttl!r}")

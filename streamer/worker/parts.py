@@ -120,7 +120,7 @@ def parts_of(
         watch=watch,
         bases=bases,
         changelog=state.topic if state else None,
-        start=settings.start,
+        start=settings.start_from,
         on_lost=settings.on_lost_offsets,
         metrics=metrics,
         clock=clock,

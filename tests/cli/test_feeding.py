@@ -4,11 +4,10 @@ from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import pytest
-from confluent_kafka import Producer
 
 from streamer import Event
 from streamer.clock import ManualClock
@@ -18,6 +17,9 @@ from streamer.feeding.pace import Pace, shift_to_now_us
 from streamer.feeding.rows import FeedError, Row, row_of
 from streamer.feeding.send import Feeder
 from tests.kit.fed import FakeProducer
+
+if TYPE_CHECKING:
+    from confluent_kafka import Producer
 
 
 class Reading(Event, topic="readings", key="sensor_id", time="ts"):

@@ -4,9 +4,21 @@ from typing import Any, cast
 
 import orjson
 import pytest
+import typer
 from confluent_kafka import Message
 
-from streamer.cli.tail import _READABLE, What, _dead_letter_json, _json_line, anomaly_line, dead_letter_line, prediction_line
+from streamer.cli.tail import (
+    _READABLE,
+    What,
+    _dead_letter_json,
+    _json_line,
+    _topics,
+    anomaly_line,
+    dead_letter_line,
+    matched_line,
+    prediction_line,
+)
+from streamer.topology.topics import Topics
 from tests.kit.tailed import HEADERS, PREDICTION, FakeMessage
 
 
@@ -56,7 +68,7 @@ def test_truncated_dead_letter_tells_the_original_size() -> None:
 def test_readable_lines_come_from_messages() -> None:
     value = orjson.dumps(PREDICTION)
     assert _READABLE[What.PREDICTIONS](message(value)) == prediction_line(PREDICTION)
-    assert _READABLE[What.REJECTED](message(b"x", headers=HEADERS)) == dead_letter_line(HEADERS, b"x")
+    assert _READABLE[What.DEAD_LETTERS](message(b"x", headers=HEADERS)) == dead_letter_line(HEADERS, b"x")
 
 
 @pytest.mark.parametrize("value", [b"not json", b"[]", b"{}", None, b'{"time": 1e300}'])
@@ -71,3 +83,34 @@ def test_json_is_as_published() -> None:
 def test_json_of_dead_letters_has_both_sides() -> None:
     shown = orjson.loads(_dead_letter_json(message(b"\xffx", key=None, headers=HEADERS)))
     assert shown == HEADERS | {"key": None, "value": "\ufffdx"}
+
+
+def test_a_matched_pair_and_one_without_its_label() -> None:
+    row = {"id": "t/0/1", "key": "p1", "time": 1_700_000_000, "prediction": {"score": 0.5}}
+    pair = matched_line(row | {"label": {"fraud": True}, "delay_s": 3 * 86400.0})
+    assert pair.split() == [
+        "2023-11-14",
+        "22:13:20",
+        "p1",
+        "after",
+        "3d",
+        "label",
+        '{"fraud":true}',
+        "prediction",
+        '{"score":0.5}',
+    ]
+    assert "no label" in matched_line(row)
+
+
+def test_each_output_has_its_topics_and_what_is_not_there_is_refused() -> None:
+    scored = Topics(
+        source="in", dead_letters="dead", predictions="out", anomalies=None, changelog=None, joined={"b": "b.dead", "c": "dead"}
+    )
+    labelled = Topics(source="in", dead_letters="dead", predictions="m", anomalies=None, changelog=None, unmatched="u")
+    assert _topics(scored, What.PREDICTIONS) == ["out"]
+    assert _topics(scored, What.DEAD_LETTERS) == ["dead", "b.dead"]
+    assert (_topics(labelled, What.MATCHED), _topics(labelled, What.UNMATCHED)) == (["m"], ["u"])
+    with pytest.raises(typer.BadParameter, match="publishes no anomalies; it has predictions, dead-letters"):
+        _topics(scored, What.ANOMALIES)
+    with pytest.raises(typer.BadParameter, match="publishes no predictions; it has matched, unmatched, dead-letters"):
+        _topics(labelled, What.PREDICTIONS)

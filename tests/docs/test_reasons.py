@@ -22,7 +22,7 @@ class Reading(Event, topic="in", key="id", time="ts"):
 
 flow = (
     Topology("reasons")
-    .source(Reading, rejected="rejected")
+    .source(Reading, dead_letters="dead")
     .window(rolling(count=4))
     .features(lambda w: {"last": w.last("value"), "n": w.count})
     .infer(Model("any"))
@@ -82,7 +82,7 @@ def test_record_is_given_this_reason(reason: str) -> None:
         test.read("out")
         test.send_bytes("in", key, value)
         test.send_bytes("in", b"k", good())
-        (letter,) = test.read_records("rejected")
+        (letter,) = test.read_records("dead")
         neighbours = test.read("out")
     headers = dict(letter.headers)
     assert (headers["streamer.error.reason"], headers["streamer.error.stage"]) == (reason, DOCUMENTED[reason])

@@ -43,12 +43,12 @@ class Logs:
     ends: dict[Position, int]
     predictions: Sequence[Record]
     anomalies: Sequence[Record]
-    rejected: Sequence[Record]
+    dead_letters: Sequence[Record]
     committed: dict[Position, int]
     watched: Sequence[Watched]
     state: Sequence[Mapping[str, Any]] | None = None
     seconds: Sequence[Record] = ()
-    second_rejected: Sequence[Record] = ()
+    second_dead_letters: Sequence[Record] = ()
     forwarded: Sequence[Record] = ()
     late: Sequence[Record] = ()
 
@@ -78,9 +78,9 @@ def check(truth: Truth, logs: Logs, names: Names) -> invariants.Violations:
     predictions = invariants.parse_outputs(logs.predictions, names, bad)
     anomalies = invariants.parse_outputs(logs.anomalies, names, bad)
     invariants.check_predictions(truth, predictions, bad)
-    invariants.check_dead_letters(truth.dead_letters, truth.predictions, logs.rejected, names.input, bad)
+    invariants.check_dead_letters(truth.dead_letters, truth.predictions, logs.dead_letters, names.input, bad)
     if names.flow == "joined":
-        invariants.check_dead_letters(truth.second_letters, (), logs.second_rejected, names.second, bad)
+        invariants.check_dead_letters(truth.second_letters, (), logs.second_dead_letters, names.second, bad)
     if names.flow == "closing":
         invariants.check_dead_letters(truth.late, (), logs.late, names.input, bad)
         invariants.check_watermarks(truth.missed, logs.late, bad)
@@ -90,7 +90,7 @@ def check(truth: Truth, logs: Logs, names: Names) -> invariants.Violations:
     invariants.check_order(anomalies, truth.ranks, bad)
     invariants.check_anomalies(predictions, anomalies, bad)
     invariants.check_offsets([*logs.inputs, *logs.seconds, *logs.forwarded], logs.ends, logs.committed, bad)
-    outputs = [*logs.predictions, *logs.anomalies, *logs.rejected, *logs.second_rejected, *logs.late]
+    outputs = [*logs.predictions, *logs.anomalies, *logs.dead_letters, *logs.second_dead_letters, *logs.late]
     invariants.check_prefix(logs.watched, outputs, bad)
     if logs.state is not None:
         invariants.check_state(truth, logs.state, bad)
@@ -109,12 +109,12 @@ def read_logs(bootstrap: str, names: Names, watched: Path | None, state: Path | 
         ends,
         by_topic[names.predictions],
         by_topic[names.anomalies],
-        by_topic[names.rejected],
+        by_topic[names.dead_letters],
         committed_offsets(bootstrap, names),
         [((topic, partition), offset, digest) for topic, partition, offset, digest in seen],
         _lines(state) if state else None,
         [record for record in records if record.topic == names.second],
-        by_topic.get(names.second_rejected, ()),
+        by_topic.get(names.second_dead_letters, ()),
         [record for record in records if record.topic == names.forwarded],
         by_topic.get(names.late, ()),
     )
@@ -156,7 +156,7 @@ def verify(bootstrap: str, names: Names, model: Path, watched: Path | None, stat
     if not truth.predictions or not truth.dead_letters:
         bad.add("nothing_checked", "the input holds no good records or no bad ones: the run proves nothing")
     uncommitted = sum(len(read_topic(bootstrap, topic, "read_uncommitted")) for topic in names.outputs)
-    committed = sum(map(len, (logs.predictions, logs.anomalies, logs.rejected, logs.second_rejected, logs.late)))
+    committed = sum(map(len, (logs.predictions, logs.anomalies, logs.dead_letters, logs.second_dead_letters, logs.late)))
     return Verdict(
         inputs=len(logs.inputs) + len(logs.seconds),
         good=len(truth.predictions),
@@ -164,7 +164,7 @@ def verify(bootstrap: str, names: Names, model: Path, watched: Path | None, stat
         late=len(truth.late),
         predictions=len(logs.predictions),
         anomalies=len(logs.anomalies),
-        dead_letters=len(logs.rejected) + len(logs.second_rejected),
+        dead_letters=len(logs.dead_letters) + len(logs.second_dead_letters),
         watched=len(logs.watched),
         windows=len(logs.state or ()),
         aborted=uncommitted - committed,

@@ -58,8 +58,8 @@ class Names:
         return f"{self.prefix}.anomalies"
 
     @property
-    def rejected(self) -> str:
-        return f"{self.prefix}.rejected"
+    def dead_letters(self) -> str:
+        return f"{self.prefix}.dead"
 
     @property
     def group(self) -> str:
@@ -75,8 +75,8 @@ class Names:
         return f"{self.source or self.prefix}.second"
 
     @property
-    def second_rejected(self) -> str:
-        return f"{self.prefix}.second-rejected"
+    def second_dead_letters(self) -> str:
+        return f"{self.prefix}.second-dead"
 
     @property
     def late(self) -> str:
@@ -105,8 +105,8 @@ class Names:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        further: dict[str, tuple[str, ...]] = {"joined": (self.second_rejected,), "closing": (self.late,)}
-        return (self.predictions, self.anomalies, self.rejected, *further.get(self.flow, ()))
+        further: dict[str, tuple[str, ...]] = {"joined": (self.second_dead_letters,), "closing": (self.late,)}
+        return (self.predictions, self.anomalies, self.dead_letters, *further.get(self.flow, ()))
 
 
 def names_from_environment() -> Names:

@@ -65,7 +65,8 @@ class Scenario:
         session_ms = max(SESSION_MS, self._cluster.session_ms_min())
         speed = {"KAFKA_SESSION_TIMEOUT_MS": str(session_ms), "KAFKA_HEARTBEAT_INTERVAL_MS": str(session_ms // 4)}
         speed["KAFKA_FETCH_WAIT_MAX_MS"] = "50"
-        speed |= {JOIN_LATE_VARIABLE: "1s", IDLE_VARIABLE: f"{IDLE_S:g}s", "STREAMER_KEYS_MAX": "2000", "STREAMER_MEMORY": "8GiB"}
+        speed |= {JOIN_LATE_VARIABLE: "1s", IDLE_VARIABLE: f"{IDLE_S:g}s", "STREAMER_KEYS_MAX": "2000"}
+        speed["STREAMER_STATE_MEMORY"] = "8GiB"
         self._crew = Crew(bootstrap, self._names, folder, command, speed, http="127.0.0.1:0" if flow == "joined" else "off")
         self._fault = fault
         self._settle_s = SETTLE_S if mutant == "none" or flow == "closing" else SETTLE_WITH_A_BUG_S

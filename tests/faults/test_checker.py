@@ -75,7 +75,7 @@ def _letters(truth: Truth) -> list[Record]:
             facts |= {"truncated": str(len(value)), "digest": hashlib.sha256(value).hexdigest()}
             value = value[:65_536]
         headers = tuple((f"streamer.error.{name}", fact.encode()) for name, fact in facts.items())
-        letters.append(Record(NAMES.rejected, int(partition), row, source.key, value, 0, headers))
+        letters.append(Record(NAMES.dead_letters, int(partition), row, source.key, value, 0, headers))
     return letters
 
 
@@ -128,8 +128,8 @@ def _predictions(index: int, change: Callable[[Record], Record]) -> Change:
     return lambda logs: {"predictions": _at(list(logs.predictions), index, change(logs.predictions[index]))}
 
 
-def _rejected(index: int, change: Callable[[Record], Record]) -> Change:
-    return lambda logs: {"rejected": _at(list(logs.rejected), index, change(logs.rejected[index]))}
+def _letter_changed(index: int, change: Callable[[Record], Record]) -> Change:
+    return lambda logs: {"dead_letters": _at(list(logs.dead_letters), index, change(logs.dead_letters[index]))}
 
 
 def _anomaly(change: Callable[[Record], Record]) -> Change:
@@ -163,18 +163,18 @@ CHANGES: list[tuple[str, Change]] = [
     ("wrong_flag", _predictions(4, lambda r: _edit(r, flag=not json.loads(r.value or b"")["flag"]))),
     ("wrong_features", _predictions(4, lambda r: _edit(r, features=None))),
     *(("wrong_features", _predictions(9, partial(_feature, name=n, factor=1.00001))) for n in FEATURES),
-    ("lost_dead_letter", lambda logs: {"rejected": logs.rejected[1:]}),
-    ("duplicate_dead_letter", lambda logs: {"rejected": [*logs.rejected, _copy(logs.rejected[0])]}),
-    ("changed_bytes", _rejected(1, lambda r: replace(r, value=(r.value or b"") + b" "))),
-    ("changed_bytes", _rejected(0, lambda r: replace(r, key=None))),
+    ("lost_dead_letter", lambda logs: {"dead_letters": logs.dead_letters[1:]}),
+    ("duplicate_dead_letter", lambda logs: {"dead_letters": [*logs.dead_letters, _copy(logs.dead_letters[0])]}),
+    ("changed_bytes", _letter_changed(1, lambda r: replace(r, value=(r.value or b"") + b" "))),
+    ("changed_bytes", _letter_changed(0, lambda r: replace(r, key=None))),
     ("changed_bytes", lambda logs: _truncated(logs, "truncated", b"99")),
     ("changed_bytes", lambda logs: _truncated(logs, "digest", b"0" * 64)),
-    ("wrong_origin", _rejected(0, lambda r: _header(r, ".topic", b"elsewhere"))),
-    ("unreadable_dead_letter", _rejected(0, lambda r: _header(r, ".offset", b"?"))),
-    ("wrong_reason", _rejected(0, lambda r: _header(r, ".reason", b"time_negative"))),
-    ("unexplained_dead_letter", _rejected(0, lambda r: _header(r, ".detail", b""))),
-    ("rejected_good_input", _rejected(0, lambda r: _header(r, ".offset", b"0"))),
-    ("invented_dead_letter", _rejected(0, lambda r: _header(r, ".offset", b"77777"))),
+    ("wrong_origin", _letter_changed(0, lambda r: _header(r, ".topic", b"elsewhere"))),
+    ("unreadable_dead_letter", _letter_changed(0, lambda r: _header(r, ".offset", b"?"))),
+    ("wrong_reason", _letter_changed(0, lambda r: _header(r, ".reason", b"time_negative"))),
+    ("unexplained_dead_letter", _letter_changed(0, lambda r: _header(r, ".detail", b""))),
+    ("rejected_good_input", _letter_changed(0, lambda r: _header(r, ".offset", b"0"))),
+    ("invented_dead_letter", _letter_changed(0, lambda r: _header(r, ".offset", b"77777"))),
     ("lost_anomaly", lambda logs: {"anomalies": logs.anomalies[1:]}),
     ("duplicate_anomaly", lambda logs: {"anomalies": [*logs.anomalies, _copy(logs.anomalies[0])]}),
     ("invented_anomaly", lambda logs: {"anomalies": [_unflagged(logs), *logs.anomalies]}),
@@ -196,7 +196,7 @@ CHANGES: list[tuple[str, Change]] = [
 
 
 def _bad_input_predicted(logs: Logs) -> Record:
-    headers = dict(logs.rejected[0].headers)
+    headers = dict(logs.dead_letters[0].headers)
     offset = headers["streamer.error.offset"].decode()
     partition = headers["streamer.error.partition"].decode()
     return _edit(logs.predictions[0], id=f"{NAMES.input}/{partition}/{offset}")
@@ -210,8 +210,8 @@ def _swapped(records: Any) -> list[Record]:
 
 
 def _truncated(logs: Logs, name: str, value: bytes) -> dict[str, Any]:
-    index = next(i for i, r in enumerate(logs.rejected) if r.header("streamer.error.truncated"))
-    return {"rejected": _at(list(logs.rejected), index, _header(logs.rejected[index], name, value))}
+    index = next(i for i, r in enumerate(logs.dead_letters) if r.header("streamer.error.truncated"))
+    return {"dead_letters": _at(list(logs.dead_letters), index, _header(logs.dead_letters[index], name, value))}
 
 
 def _unflagged(logs: Logs) -> Record:
@@ -223,7 +223,7 @@ def test_a_perfect_run_is_clean(perfect: tuple[Truth, Logs]) -> None:
     truth, logs = perfect
     assert check(truth, logs, NAMES).first == []
     assert len(logs.predictions) == 150
-    assert len(logs.rejected) == 10
+    assert len(logs.dead_letters) == 10
     assert len(logs.anomalies) > 1
     assert {json.loads(r.value or b"")["window_n"] for r in logs.predictions} == set(range(1, 17))
 

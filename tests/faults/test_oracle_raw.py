@@ -54,7 +54,7 @@ def test_the_topology_says_the_same(tmp_path: Path) -> None:
         for key, value, headers in RECORDS:
             test.send_bytes(NAMES.input, key, value, headers=headers)
         found = {int(row["id"].rsplit("/", 1)[1]): row for row in test.read(NAMES.predictions)}
-        (letter,) = test.read_records(NAMES.rejected)
+        (letter,) = test.read_records(NAMES.dead_letters)
     assert found.keys() == BY_HAND.keys()
     for offset, row in found.items():
         assert tuple(row["features"][name] for name in FEATURES) == pytest.approx(BY_HAND[offset])

@@ -37,7 +37,7 @@ def features(w: Any) -> dict[str, Any]:
 
 torture = (
     Topology("torture")
-    .source(Reading, rejected=NAMES.rejected)
+    .source(Reading, dead_letters=NAMES.dead_letters)
     .window(rolling(count=WINDOW_COUNT))
     .features(features)
     .infer(Model(MODEL))

@@ -26,10 +26,12 @@ class Reading(Event, topic=NAMES.input, key="sensor_id", time="ts"):
 
 torture = (
     Topology("torture")
-    .source(Reading, rejected=NAMES.rejected)
-    .window(tumbling(f"{CLOSE_SIZE_S}s", late=f"{CLOSE_LATE_S}s", idle=f"{closing_idle_s():g}s", max_samples=CLOSE_SAMPLES))
+    .source(Reading, dead_letters=NAMES.dead_letters)
+    .window(
+        tumbling(f"{CLOSE_SIZE_S}s", grace=f"{CLOSE_LATE_S}s", idle_timeout=f"{closing_idle_s():g}s", max_samples=CLOSE_SAMPLES)
+    )
     .features(features)
     .infer(Model(MODEL))
     .flag(above="model.threshold")
-    .publish(predictions=NAMES.predictions, anomalies=NAMES.anomalies, late=NAMES.late, features=True)
+    .publish(predictions=NAMES.predictions, anomalies=NAMES.anomalies, late_events=NAMES.late, features=True)
 )

@@ -62,12 +62,12 @@ def features(w: Any) -> dict[str, Any]:
 
 torture = (
     Topology("torture")
-    .source(Reading, rejected=NAMES.rejected)
+    .source(Reading, dead_letters=NAMES.dead_letters)
     .join(
         interval(Second, before=f"{JOIN_BEFORE_S}s", after=f"{JOIN_AFTER_S}s", max_samples=JOIN_SAMPLES),
-        rejected=NAMES.second_rejected,
-        late=LATE,
-        idle=IDLE,
+        dead_letters=NAMES.second_dead_letters,
+        out_of_order=LATE,
+        idle_timeout=IDLE,
     )
     .window(rolling(count=WINDOW_COUNT))
     .features(features)

@@ -38,7 +38,7 @@ def features(w: Any) -> dict[str, Any]:
 
 torture = (
     Topology("torture")
-    .source(Frame, topic=NAMES.input, format="raw", rejected=NAMES.rejected)
+    .source(Frame, topic=NAMES.input, format="raw", dead_letters=NAMES.dead_letters)
     .features(features)
     .infer(Model(MODEL))
     .flag(above="model.threshold")

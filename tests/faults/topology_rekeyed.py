@@ -19,7 +19,7 @@ class Reading(Event, topic=NAMES.input, time="ts"):
 
 torture = (
     Topology("torture")
-    .source(Reading, rejected=NAMES.rejected)
+    .source(Reading, dead_letters=NAMES.dead_letters)
     .rekey(REKEY_FIELD)
     .window(rolling(count=WINDOW_COUNT))
     .features(features)

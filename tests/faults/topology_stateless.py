@@ -38,7 +38,7 @@ def features(w: Any) -> dict[str, Any]:
 
 torture = (
     Topology("torture")
-    .source(Reading, rejected=NAMES.rejected)
+    .source(Reading, dead_letters=NAMES.dead_letters)
     .features(features)
     .infer(Model(MODEL))
     .flag(above="model.threshold")

@@ -41,7 +41,7 @@ PROTOCOLS = ("classic", "consumer")
 def worker_environment(protocol: str) -> dict[str, str]:
     """Quick to notice deaths and rebalances, under either group protocol."""
     classic = {"KAFKA_SESSION_TIMEOUT_MS": str(SESSION_MS), "KAFKA_HEARTBEAT_INTERVAL_MS": "500"}
-    shared = {"KAFKA_GROUP_PROTOCOL": protocol, "STREAMER_KEYS_MAX": KEYS_MAX, "STREAMER_MEMORY": MEMORY}
+    shared = {"KAFKA_GROUP_PROTOCOL": protocol, "STREAMER_KEYS_MAX": KEYS_MAX, "STREAMER_STATE_MEMORY": MEMORY}
     return {**shared, **(classic if protocol == "classic" else {})}
 
 

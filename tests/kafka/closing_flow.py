@@ -5,9 +5,9 @@ from tests.kafka.service_flow import PREFIX, Reading, features
 
 flow = (
     Topology("closing-flow")
-    .source(Reading, rejected=f"{PREFIX}.rejected")
-    .window(tumbling("10s", late="2s", idle="1500ms"), emit="on_close")
+    .source(Reading, dead_letters=f"{PREFIX}.dead")
+    .window(tumbling("10s", grace="2s", idle_timeout="1500ms"), emit="on_close")
     .features(features)
     .infer(Model("torture"))
-    .publish(predictions=f"{PREFIX}.predictions", features=True, late=f"{PREFIX}.late")
+    .publish(predictions=f"{PREFIX}.predictions", features=True, late_events=f"{PREFIX}.late")
 )

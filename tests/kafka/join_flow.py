@@ -37,8 +37,8 @@ def features(w: Window) -> dict[str, Any]:
 
 flow = (
     Topology("joined")
-    .source(Payment, rejected=f"{PREFIX}.paid.rejected")
-    .join(interval(Login, before="8s", after="4s"), rejected=f"{PREFIX}.logins.rejected", idle="1s")
+    .source(Payment, dead_letters=f"{PREFIX}.paid.dead")
+    .join(interval(Login, before="8s", after="4s"), dead_letters=f"{PREFIX}.logins.dead", idle_timeout="1s")
     .window(rolling("10s", max_samples=64))
     .features(features)
     .infer(Model("torture"))

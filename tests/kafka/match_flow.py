@@ -2,7 +2,7 @@
 
 import os
 
-from streamer import Event, Topology
+from streamer import Event, LabelMatch
 
 PREFIX = os.environ.get("FLOW_PREFIX", "match")
 
@@ -25,8 +25,8 @@ class Label(Event, topic=f"{PREFIX}.labels", key="payment", time="at"):
 
 
 flow = (
-    Topology("labelled")
-    .source(Scored, rejected=f"{PREFIX}.scored.rejected")
-    .match(Label, within="1d", rejected=f"{PREFIX}.labels.rejected")
+    LabelMatch("labelled")
+    .predictions(Scored, dead_letters=f"{PREFIX}.scored.dead")
+    .labels(Label, within="1d", dead_letters=f"{PREFIX}.labels.dead")
     .publish(matched=f"{PREFIX}.matched", unmatched=f"{PREFIX}.unmatched")
 )

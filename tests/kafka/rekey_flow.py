@@ -14,7 +14,7 @@ class Reading(Event, topic=f"{PREFIX}.in", time="ts"):
 
 flow = (
     Topology("flow")
-    .source(Reading, rejected=f"{PREFIX}.rejected")
+    .source(Reading, dead_letters=f"{PREFIX}.dead")
     .rekey("site")
     .window(rolling(count=8))
     .features(features)

@@ -26,7 +26,7 @@ def features(w: Window) -> dict[str, Any]:
 
 flow = (
     Topology("flow")
-    .source(Reading, rejected=f"{PREFIX}.rejected")
+    .source(Reading, dead_letters=f"{PREFIX}.dead")
     .window(rolling(count=8))
     .features(features)
     .infer(Model("torture"))

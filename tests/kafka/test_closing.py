@@ -44,4 +44,4 @@ def test_silence_closes_windows_once_and_a_replay_repeats_it(kafka: str, models:
         flow.sent = 0
         flow.send(5)  # long closed, says a watermark that only the changelog remembers
         assert len(flow.committed(f"{flow.prefix}.late", 5)) == 5
-    assert flow.committed(f"{flow.prefix}.rejected", 0) == []
+    assert flow.committed(f"{flow.prefix}.dead", 0) == []

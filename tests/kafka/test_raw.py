@@ -39,6 +39,6 @@ def test_every_record_counts_once_as_it_is(kafka: str, tmp_path: Path) -> None:
     assert verdict.good > EVENTS / 2
     assert verdict.bad > 10
     assert verdict.anomalies > 0
-    letters = read_topic(kafka, names.rejected)
+    letters = read_topic(kafka, names.dead_letters)
     assert any(letter.header("gain") for letter in letters), "headers of the input stand in its dead letters too"
     cluster.delete_topics()

@@ -36,13 +36,13 @@ def test_a_result_too_large_for_its_topic_is_a_dead_letter_and_whole_batches_pas
     """The limit is on a batch of records: without a smaller one of ours those of short keys would be refused too."""
     flow = Flow({"bootstrap.servers": kafka}, models)
     limit(kafka, f"{flow.prefix}.predictions", 1_000)
-    limit(kafka, f"{flow.prefix}.rejected", 1_024)
+    limit(kafka, f"{flow.prefix}.dead", 1_024)
     value = json.dumps({"sensor_id": LONG, "ts": 1.7e9, "value": 1.0, "note": "n" * 2_000}).encode()
     flow.producer.produce(f"{flow.prefix}.in", value, LONG.encode())
     flow.send(500)
     with flow.running():
         assert same(seen(flow.predictions(500)), expected(500))
-        (letter,) = flow.committed(f"{flow.prefix}.rejected", 1)
+        (letter,) = flow.committed(f"{flow.prefix}.dead", 1)
         headers = dict(letter.headers() or [])
         assert headers["streamer.error.reason"] == b"too_large"
         assert f"{flow.prefix}.predictions takes" in str(headers["streamer.error.detail"])
@@ -70,14 +70,14 @@ def test_a_limit_that_is_lowered_makes_it_wait_and_name_the_record(kafka: str, m
 
 
 def test_a_topic_that_is_not_there_is_told_before_anything_is_read(kafka: str, topic: TopicFactory) -> None:
-    source, rejected, missing = topic("in", 1), topic("rejected", 1), f"missing-{uuid.uuid4().hex}"
+    source, letters, missing = topic("in", 1), topic("dead", 1), f"missing-{uuid.uuid4().hex}"
 
     class Reading(Event, topic=source, key="id"):
         id: str
         value: float
 
     flow = (
-        Topology("refused").source(Reading, rejected=rejected).features(lambda w: {"v": w.event("value")})
+        Topology("refused").source(Reading, dead_letters=letters).features(lambda w: {"v": w.event("value")})
         .infer(Model("any")).publish(predictions=missing)
     )  # fmt: skip
     settings = Settings.model_validate({"kafka": {"common": {"bootstrap.servers": kafka}}, "group": missing})

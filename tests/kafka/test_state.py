@@ -38,7 +38,7 @@ class Reading(Event, topic="{prefix}.in", key="sensor", time="ts"):
 
 flow = (
     Topology("{prefix}")
-    .source(Reading, rejected="{prefix}.rejected")
+    .source(Reading, dead_letters="{prefix}.dead")
     .window(rolling(count=50))
     .features(lambda w: {{"mean": w.mean("value"), "rate": w.rate("value")}})
     .infer(Model("torture"))
@@ -196,7 +196,7 @@ def test_doctor_says_what_run_ends_with(life: Life, mistake: str, tmp_path: Path
         store = life.plan.store
         assert store is not None
         # One partition would fit.
-        monkeypatch.setenv("STREAMER_KEYS_MAX", str(life.settings.memory // store.bytes_per_key))
+        monkeypatch.setenv("STREAMER_KEYS_MAX", str(life.settings.state_memory // store.bytes_per_key))
     (failed,) = [check for check in examine(f"{life.file}:flow", Settings.load(None, bootstrap=life.kafka)) if not check.ok]
     command = [sys.executable, "-m", "streamer", "run", f"{life.file}:flow", "--bootstrap", life.kafka, "--http", "off"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

@@ -36,7 +36,7 @@ class Running:
             ts: float
             value: float
 
-        flow = Topology(self.name).source(Reading, rejected=f"{self.name}.rejected")
+        flow = Topology(self.name).source(Reading, dead_letters=f"{self.name}.dead")
         if keyed:
             flow = flow.window(rolling(count=3))
         flow = flow.features(lambda w: {"value": w.event("value")}).infer(Model("m")).publish(predictions=f"{self.name}.out")

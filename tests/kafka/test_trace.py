@@ -37,7 +37,7 @@ def test_a_trace_goes_along(kafka: str, models: Path, topology: str, guarantee: 
     assert flow.producer.flush(20) == 0
     with flow.running("--guarantee", guarantee):
         predictions = flow.committed(f"{flow.prefix}.predictions", COUNT)
-        (letter,) = flow.committed(f"{flow.prefix}.rejected", 1)
+        (letter,) = flow.committed(f"{flow.prefix}.dead", 1)
     found = {int(json.loads(message.value() or b"")["features"]["last"]): seen(message) for message in predictions}
     carried = {number: [] if number % 5 == 0 else traced(number)[1:] for number in range(1, COUNT + 1)}
     assert found == carried

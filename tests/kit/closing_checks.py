@@ -30,7 +30,7 @@ def spec_of(window: Closing, *, own_time: bool = True) -> ClosingSpec:
 
 
 def oracle_of(window: Closing, keys_max: int, *, own_time: bool = True) -> Oracle:
-    return Oracle(window.size_us, window.every_us, window.gap_us, window.late_us, keys_max, own_time)
+    return Oracle(window.size_us, window.hop_us, window.gap_us, window.grace_us, keys_max, own_time)
 
 
 @dataclass(slots=True)
@@ -99,12 +99,12 @@ def us(number: int) -> str:
 
 
 windows_ = st.one_of(
-    st.builds(lambda size, late: tumbling(us(size), late=us(late), max_samples=SAMPLES), st.integers(1, 9), st.integers(0, 6)),
+    st.builds(lambda size, late: tumbling(us(size), grace=us(late), max_samples=SAMPLES), st.integers(1, 9), st.integers(0, 6)),
     st.builds(
-        lambda every, more, late: hopping(us(every + more), every=us(every), late=us(late), max_samples=SAMPLES),
+        lambda every, more, late: hopping(us(every + more), hop=us(every), grace=us(late), max_samples=SAMPLES),
         st.integers(1, 5), st.integers(0, 9), st.integers(0, 6),
     ),
-    st.builds(lambda gap, late: session(gap=us(gap), late=us(late), max_samples=SAMPLES), st.integers(1, 6), st.integers(0, 6)),
+    st.builds(lambda gap, late: session(gap=us(gap), grace=us(late), max_samples=SAMPLES), st.integers(1, 6), st.integers(0, 6)),
 )  # fmt: skip
 keys_ = st.sampled_from("aabbcdefg")
 times_ = st.integers(0, 60)
@@ -174,7 +174,7 @@ def prefixes_go_on_alike(window: Closing, steps: list[Step], cuts: list[int], ke
 def grace_gives_what_order_gives(window: Closing, moves: list[tuple[str, int]], cuts: list[int], dice: Any) -> None:
     """Sorted input and the same input shuffled by no more than the grace close the same windows with the same samples."""
     ordered = sorted(drift(moves), key=lambda step: step[1])
-    late = window.late_us
+    late = window.grace_us
     shuffled = sorted(ordered, key=lambda step: step[1] + dice.uniform(0, late))
     end = [("", max(time for _, time in ordered) + 100)]
 
@@ -211,8 +211,8 @@ def many_keys_close_by_their_deadlines() -> None:
     moment = np.sort(dice.integers(0, 4_000, 20_000))
     times = np.maximum(0, moment - dice.integers(0, 40, 20_000)).tolist()
     steps = [(f"k{key}", time) for key, time in zip(dice.integers(0, 700, 20_000).tolist(), times, strict=True)]
-    grid = hopping("40us", every="10us", late="20us", max_samples=SAMPLES)
-    for window in (session(gap="30us", late="20us", max_samples=SAMPLES), grid):
+    grid = hopping("40us", hop="10us", grace="20us", max_samples=SAMPLES)
+    for window in (session(gap="30us", grace="20us", max_samples=SAMPLES), grid):
         oracle = oracle_of(window, 500)
         want = expected(oracle, steps)
         live = Live(ClosingStore(spec_of(window), 500)).play(steps, list(range(0, 20_000, 2_048)))

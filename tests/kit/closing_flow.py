@@ -17,12 +17,12 @@ SECOND = 1_000_000
 def topology(window: Closing, emit: Emission = "both", name: str = "closing") -> Topology:
     return (
         Topology(name)
-        .source(flows.Reading, rejected=flows.REJECTED)
+        .source(flows.Reading, dead_letters=flows.DEAD_LETTERS)
         .window(window, emit=emit)
         .features(lambda w: {"n": w.count, "total": w.sum("value"), "newest": w.last("value")})
         .infer(Model("m"))
         .flag(above=1e9)
-        .publish(predictions=flows.PREDICTIONS, anomalies=flows.ANOMALIES, features=True, late=LATE)
+        .publish(predictions=flows.PREDICTIONS, anomalies=flows.ANOMALIES, features=True, late_events=LATE)
     )
 
 
@@ -39,7 +39,7 @@ def short(row: dict[str, Any]) -> tuple[str, float, float, bool, float]:
 
 
 # 1,700,000,000 is no multiple of 60: windows of ten seconds are cut at whole ones
-TEN = tumbling("10s", late="5s", idle="600s")
+TEN = tumbling("10s", grace="5s", idle_timeout="600s")
 
 
 def a_silent_partition_closes_its_windows_once() -> None:

@@ -15,7 +15,7 @@ from streamer.inference.model import Features
 from streamer.kafka.memory_log import MemoryLog, Stored
 from streamer.testing import TopologyTest
 
-SOURCE, REJECTED, PREDICTIONS, ANOMALIES = "readings", "readings.rejected", "readings.predictions", "readings.anomalies"
+SOURCE, DEAD_LETTERS, PREDICTIONS, ANOMALIES = "readings", "readings.dead", "readings.predictions", "readings.anomalies"
 COUNT = 3
 THRESHOLD = 50.0
 KEYS = ("a", "b", "c", "d", "e")
@@ -45,7 +45,7 @@ def topology(count: int = COUNT, name: str = "flow") -> Topology:
     """The flow with every output there is."""
     return (
         Topology(name)
-        .source(Reading, rejected=REJECTED)
+        .source(Reading, dead_letters=DEAD_LETTERS)
         .window(rolling(count=count))
         .features(features)
         .infer(Model("stand-in"))
@@ -133,7 +133,7 @@ def judge(log: MemoryLog, count: int = COUNT) -> Verdict:
     """Hold everything that a reader of committed records sees against the oracle."""
     outcomes = expected(log, count)
     predictions = [(record.key, json.loads(record.value or b"")) for record in log.committed_records(PREDICTIONS)]
-    letters = log.committed_records(REJECTED)
+    letters = log.committed_records(DEAD_LETTERS)
     anomalies = [json.loads(record.value or b"")["id"] for record in log.committed_records(ANOMALIES)]
     seen = [row["id"] for _, row in predictions] + [origin(letter) for letter in letters]
     wrong = [row["id"] for key, row in predictions if not _right(outcomes.get(row["id"]), key, row)]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from streamer import Event, Window, delayed, interval, latest, rolling
+from streamer import Event, Window, as_of, interval, lagged, rolling
 from streamer.operators.join.plan import Joins, tracers_of
 from streamer.operators.join.stage import JoinStage
 from streamer.operators.join.store import JoinStore
@@ -19,7 +19,7 @@ from streamer.rows.batch import Batch
 from streamer.rows.tally import Tally
 from streamer.state.delta import Delta
 from streamer.topology.joins import FAR, Join
-from streamer.topology.topology import Joined, Source, Windowed
+from streamer.topology.steps import Joined, Source, Windowed
 from streamer.topology.view import TracingWindow
 
 SECOND = 1_000_000
@@ -87,21 +87,28 @@ class Flow:
     _offsets: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def __post_init__(self) -> None:
-        third = delayed(C, *SPANS, delay=f"{DELAY_S}s", max_samples=8)
+        third = lagged(C, *SPANS, delay=f"{DELAY_S}s", max_samples=8)
         joined = [
             Joined(
-                join=join, topic=join.event.__event__.topic, format="json", rejected="dead",
-                late_us=self.late_s * SECOND, idle_s=1.0, where="",
+                join=join, topic=join.event.__event__.topic, format="json", dead_letters="dead",
+                out_of_order_us=self.late_s * SECOND, idle_timeout_s=1.0, where="",
             )
             for join in (self.second, third)
         ]  # fmt: skip
         tracers = tracers_of(joined)
-        windowed = Windowed(self.window or rolling("10s", max_samples=8), "")
+        windowed = Windowed(window=self.window or rolling("10s", max_samples=8), where="")
         tracing = TracingWindow(("x", "t"), ("x", "t"), windowed.window, tracers)
         looks(tracing)
-        joins = Joins.of(Source(A, "a", "json", "dead", ""), windowed, tracing.needs, joined, tracers)
+        joins = Joins.of(
+            Source(event=A, topic="a", format="json", dead_letters="dead", where=""), windowed, tracing.needs, joined, tracers
+        )
         self.stage = JoinStage(
-            spec=joins.spec, needs=tracing.needs, features=self.look, keys_max=100, events=(B, C), idle_s=joins.idle_s
+            spec=joins.spec,
+            needs=tracing.needs,
+            features=self.look,
+            keys_max=100,
+            events=(B, C),
+            idle_timeout_s=joins.idle_timeout_s,
         )
         self.stage.open(0)
 
@@ -208,9 +215,9 @@ joins = st.sampled_from(
         interval(B, before="7s", after="3s"),
         interval(B, before="7s", max_samples=3),
         interval(B, after="6s", max_samples=4),
-        latest(B),
-        latest(B, max_age="5s"),
-        delayed(B, "6s", delay="2s"),
+        as_of(B),
+        as_of(B, max_age="5s"),
+        lagged(B, "6s", delay="2s"),
     ]
 )
 

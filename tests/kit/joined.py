@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from streamer import Event, Model, Topology, Window, delayed, interval, latest, rolling
+from streamer import Event, Model, Topology, Window, as_of, interval, lagged, rolling
 from streamer.testing import TopologyTest
 
 PAID, LOGINS, CARDS, LABELS, SCORED = "paid", "logins", "cards", "labels", "paid.scored"
@@ -48,10 +48,10 @@ def features(w: Window) -> dict[str, Any]:
 
 FLOW = (
     Topology("joined")
-    .source(Payment, rejected="paid.rejected")
-    .join(interval(Login, before="10m", after="30s"), rejected="logins.rejected")
-    .join(latest(Card), rejected="cards.rejected")
-    .join(delayed(Label, "1d", "7d", delay="7d"), rejected="labels.rejected")
+    .source(Payment, dead_letters="paid.dead")
+    .join(interval(Login, before="10m", after="30s"), dead_letters="logins.dead")
+    .join(as_of(Card), dead_letters="cards.dead")
+    .join(lagged(Label, "1d", "7d", delay="7d"), dead_letters="labels.dead")
     .window(rolling("1h"))
     .features(features)
     .infer(Model("stand-in"))
@@ -66,8 +66,8 @@ def put(test: TopologyTest, event: Event) -> None:
 
 PAIR = (
     Topology("pair")
-    .source(Payment, rejected="paid.rejected")
-    .join(interval(Login, before="10m", after="30s"), rejected="logins.rejected")
+    .source(Payment, dead_letters="paid.dead")
+    .join(interval(Login, before="10m", after="30s"), dead_letters="logins.dead")
     .features(lambda w: {"logins": w.of(Login).count})
     .infer(Model("stand-in"))
     .publish(predictions=SCORED, features=True)

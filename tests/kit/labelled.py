@@ -1,6 +1,6 @@
 """A flow that waits for labels, and what feeds it."""
 
-from streamer import Event, Topology
+from streamer import Event, LabelMatch
 from streamer.testing import TopologyTest
 
 SCORED, LABELS, MATCHED, UNMATCHED = "payments.scored", "payments.labels", "payments.matched", "payments.unmatched"
@@ -23,9 +23,9 @@ class Label(Event, topic=LABELS, key="payment", time="at"):
 
 
 FLOW = (
-    Topology("labelled")
-    .source(Scored, rejected="scored.rejected")
-    .match(Label, within="14d", rejected="labels.rejected")
+    LabelMatch("labelled")
+    .predictions(Scored, dead_letters="scored.dead")
+    .labels(Label, within="14d", dead_letters="labels.dead")
     .publish(matched=MATCHED, unmatched=UNMATCHED)
 )
 

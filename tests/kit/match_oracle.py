@@ -68,7 +68,9 @@ class Flow:
 
     def __post_init__(self) -> None:
         spec = MatchSpec(("p", "l"), WITHIN_S * SECOND, self.late_s * SECOND, self.on)
-        self.stage = MatchStage(spec=spec, events=(P, L), waiting_max=1000, idle_s=1.0, changelog="c", name_bytes_max=1 << 20)
+        self.stage = MatchStage(
+            spec=spec, events=(P, L), waiting_max=1000, idle_timeout_s=1.0, changelog="c", name_bytes_max=1 << 20
+        )
         self.stage.open(0)
 
     @property

@@ -15,7 +15,7 @@ from streamer.inference.model import Features
 from streamer.kafka.memory_log import MemoryLog, Stored
 from tests.kit.flows import origin
 
-SOURCE, REJECTED, PREDICTIONS = "payments", "payments.rejected", "payments.predictions"
+SOURCE, DEAD_LETTERS, PREDICTIONS = "payments", "payments.dead", "payments.predictions"
 INTERNAL = "flow-flow-by-terminal"
 COUNT = 3
 # magic, version, partitions of the source, partition, length of the key, offset, timestamp, watermark
@@ -41,12 +41,12 @@ def score(columns: Features) -> NDArray[np.float32]:
     return np.asarray(columns["total"], np.float32)[:, None]
 
 
-def topology(ttl: str | None = None, align: str = "1m") -> Topology:
+def topology(ttl: str | None = None, max_drift: str = "1m") -> Topology:
     """The flow; with a ttl its windows know the time."""
     return (
         Topology("flow")
-        .source(Payment, rejected=REJECTED)
-        .rekey("terminal", align=align)
+        .source(Payment, dead_letters=DEAD_LETTERS)
+        .rekey("terminal", max_drift=max_drift)
         .window(rolling(count=COUNT, ttl=ttl))
         .features(features)
         .infer(Model("stand-in"))
@@ -88,9 +88,9 @@ def judge(log: MemoryLog, *, once: bool = True) -> list[str]:
     Unless `once`, outcomes and records of the internal topic may repeat; windows may not hold a record twice all the same.
     """
     wrong = []
-    letters = {origin(letter): letter for letter in log.committed_records(REJECTED)}
+    letters = {origin(letter): letter for letter in log.committed_records(DEAD_LETTERS)}
     rows = [json.loads(record.value or b"") for record in log.committed_records(PREDICTIONS)]
-    seen = Counter([row["id"] for row in rows] + [origin(letter) for letter in log.committed_records(REJECTED)])
+    seen = Counter([row["id"] for row in rows] + [origin(letter) for letter in log.committed_records(DEAD_LETTERS)])
     inputs = {f"{SOURCE}/{p}/{o}": log.record(SOURCE, p, o) for p in range(log.count(SOURCE)) for o in range(log.end(SOURCE, p))}
     count = seen if once else Counter(dict.fromkeys(seen, 1))
     wrong += [f"{name} has {seen[name]} outcomes" for name in {*inputs, *seen} if count[name] != (name in inputs)]

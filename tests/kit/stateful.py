@@ -8,6 +8,7 @@ import numpy as np
 from streamer import Event, Model, Topology, rolling, session, tumbling
 from streamer.testing import TopologyTest
 from streamer.topology.closing import Closing
+from streamer.topology.steps import Declaration
 from streamer.topology.view import Rolling
 from tests.kit import joined, labelled, rekeyed
 
@@ -25,9 +26,9 @@ class Reading(Event, topic=SOURCE, key="sensor", time="ts"):
 def windowed(window: Rolling | Closing) -> Topology:
     """A flow around a window."""
     return (
-        Topology("t").source(Reading, rejected="bad").window(window)
+        Topology("t").source(Reading, dead_letters="bad").window(window)
         .features(lambda w: {"mean": w.mean("value"), "low": w.min("value"), "n": w.count}).infer(Model("m"))
-        .publish(predictions="out", late="late" if isinstance(window, Closing) else None)
+        .publish(predictions="out", late_events="late" if isinstance(window, Closing) else None)
     )  # fmt: skip
 
 
@@ -65,12 +66,12 @@ def payments(test: TopologyTest, number: int) -> None:
 
 
 Feed = Callable[[TopologyTest, int], None]
-FLOWS: dict[str, tuple[Topology, Feed]] = {
+FLOWS: dict[str, tuple[Declaration, Feed]] = {
     "time": (windowed(rolling("20s", max_samples=5)), readings),
     "count": (windowed(rolling(count=3, ttl="60s")), readings),
     "panes": (windowed(rolling("20s", resolution="5s")), readings),
-    "tumbling": (windowed(tumbling("10s", idle="5s")), readings),
-    "session": (windowed(session(gap="3s", idle="5s")), readings),
+    "tumbling": (windowed(tumbling("10s", idle_timeout="5s")), readings),
+    "session": (windowed(session(gap="3s", idle_timeout="5s")), readings),
     "joined": (joined.FLOW, meetings),
     "labelled": (labelled.FLOW, labels),
     "rekeyed": (rekeyed.topology("160s"), payments),

@@ -67,7 +67,7 @@ def closing(window: Closing, *, early: bool, final: bool) -> Callable[[Run], Non
     def check(run: Run) -> None:
         wanted, late = [], 0
         for partition in range(run.flow.partitions):
-            oracle = Oracle(window.size_us, window.every_us, window.gap_us, window.late_us)
+            oracle = Oracle(window.size_us, window.hop_us, window.gap_us, window.grace_us)
             found = []
             for place, row in rows(run.log, flows.SOURCE):
                 if place.split("/")[1] == str(partition):
@@ -128,10 +128,10 @@ def rekeyed_(run: Run) -> None:
 ORACLES: dict[str, Callable[[Run], None]] = {
     "stateless": stateless,
     "count": count,
-    "tumbling": closing(tumbling("10s", late="5s"), early=False, final=True),
-    "hopping": closing(hopping("20s", every="5s", late="5s"), early=True, final=True),
-    "session": closing(session(gap="7s", late="5s"), early=True, final=True),
-    "early": closing(tumbling("10s", late="5s"), early=True, final=False),
+    "tumbling": closing(tumbling("10s", grace="5s"), early=False, final=True),
+    "hopping": closing(hopping("20s", hop="5s", grace="5s"), early=True, final=True),
+    "session": closing(session(gap="7s", grace="5s"), early=True, final=True),
+    "early": closing(tumbling("10s", grace="5s"), early=True, final=False),
     "interval": interval,
     "match": match,
     "rekeyed": rekeyed_,

@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 
-from streamer import Event, Model, Topology, Window, delayed, hopping, interval, latest, rolling, session, tumbling
+from streamer import Event, LabelMatch, Model, Topology, Window, as_of, hopping, interval, lagged, rolling, session, tumbling
 from streamer import operators as package
 from streamer.topology.closing import Closing, Emission
+from streamer.topology.steps import Declaration
 from streamer.topology.view import Rolling
 from tests.kit import flows, joined, labelled, rekeyed
 
@@ -47,7 +48,7 @@ class Flow:
     """
 
     operators: tuple[str, ...]
-    topology: Topology
+    topology: Declaration
     feed: Feed
     outputs: tuple[str, ...]
     steady: bool = True
@@ -79,23 +80,23 @@ def features(w: Window) -> dict[str, Any]:
 def reading(name: str, window: Rolling | Closing, emit: Emission = "both") -> Flow:
     """A flow of readings around a window."""
     closing = isinstance(window, Closing)
-    start = Topology(name).source(flows.Reading, rejected=flows.REJECTED)
+    start = Topology(name).source(flows.Reading, dead_letters=flows.DEAD_LETTERS)
     windowed = start.window(window, emit=emit) if closing else start.window(window)
     topology = (
         windowed.features(features).infer(Model("m")).flag(above=flows.THRESHOLD)
-        .publish(predictions=flows.PREDICTIONS, anomalies=flows.ANOMALIES, features=True, late=LATE if closing else None)
+        .publish(predictions=flows.PREDICTIONS, anomalies=flows.ANOMALIES, features=True, late_events=LATE if closing else None)
     )  # fmt: skip
     folder = "closing" if closing else "rolling"
     return Flow(operators=(folder, "infer", "flag"), topology=topology, feed=readings, outputs=(*OF_READINGS, LATE))
 
 
-OF_READINGS = (flows.PREDICTIONS, flows.ANOMALIES, flows.REJECTED)
+OF_READINGS = (flows.PREDICTIONS, flows.ANOMALIES, flows.DEAD_LETTERS)
 
 
 def stateless() -> Flow:
     """A flow that keeps nothing."""
     topology = (
-        Topology("stateless").source(flows.Reading, rejected=flows.REJECTED)
+        Topology("stateless").source(flows.Reading, dead_letters=flows.DEAD_LETTERS)
         .features(lambda w: {"value": w.event("value"), "load": w.event("load")}).infer(Model("m")).flag(above=20.0)
         .publish(predictions=flows.PREDICTIONS, anomalies=flows.ANOMALIES, features=True)
     )  # fmt: skip
@@ -146,15 +147,15 @@ def join(name: str, *streams: Any) -> Flow:
             found |= {"frauds": w.of(joined.Label).over("1d").sum("fraud"), "labels": w.of(joined.Label).over("7d").count}
         return found
 
-    topology = Topology(name).source(joined.Payment, rejected="paid.rejected")
+    topology = Topology(name).source(joined.Payment, dead_letters="paid.dead")
     for stream in streams:
-        topic = f"{stream.event.__event__.topic}.rejected"
-        topology = topology.join(stream, rejected=topic, late="5s", idle=f"{IDLE_S}s")
+        topic = f"{stream.event.__event__.topic}.dead"
+        topology = topology.join(stream, dead_letters=topic, out_of_order="5s", idle_timeout=f"{IDLE_S}s")
     topology = (
         topology.window(rolling("1h")).features(looks).infer(Model("m")).flag(above=flows.THRESHOLD)
         .publish(predictions=joined.SCORED, features=True)
     )  # fmt: skip
-    rejected = ("paid.rejected", *(f"{stream.event.__event__.topic}.rejected" for stream in streams))
+    rejected = ("paid.dead", *(f"{stream.event.__event__.topic}.dead" for stream in streams))
     inputs = {joined.PAID, *(stream.event.__event__.topic for stream in streams)}
 
     def feed(random: Random) -> list[Sent]:
@@ -182,11 +183,11 @@ def labels(random: Random) -> list[Sent]:
 def match() -> Flow:
     """A flow that waits for labels."""
     topology = (
-        Topology("matching").source(labelled.Scored, rejected="scored.rejected")
-        .match(labelled.Label, within="30s", rejected="labels.rejected", late="5s", idle=f"{IDLE_S}s")
+        LabelMatch("matching").predictions(labelled.Scored, dead_letters="scored.dead")
+        .labels(labelled.Label, within="30s", dead_letters="labels.dead", out_of_order="5s", idle_timeout=f"{IDLE_S}s")
         .publish(matched=labelled.MATCHED, unmatched=labelled.UNMATCHED)
     )  # fmt: skip
-    outputs = (labelled.MATCHED, labelled.UNMATCHED, "scored.rejected", "labels.rejected")
+    outputs = (labelled.MATCHED, labelled.UNMATCHED, "scored.dead", "labels.dead")
     return Flow(operators=("match",), topology=topology, feed=labels, outputs=outputs, steady=False)
 
 
@@ -215,12 +216,13 @@ def rekey(window: Rolling | Closing, *, partitions: int) -> Flow:
     """Both flows of a topology with another key."""
     closing = isinstance(window, Closing)
     topology = (
-        Topology("flow").source(rekeyed.Payment, rejected=rekeyed.REJECTED).rekey("terminal", align="10h").window(window)
+        Topology("flow").source(rekeyed.Payment, dead_letters=rekeyed.DEAD_LETTERS).rekey("terminal", max_drift="10h")
+        .window(window)
         .features(rekeyed.features).infer(Model("m"))
-        .publish(predictions=rekeyed.PREDICTIONS, features=True, late=LATE if closing else None)
+        .publish(predictions=rekeyed.PREDICTIONS, features=True, late_events=LATE if closing else None)
     )  # fmt: skip
     folders = ("rekey", "closing" if closing else "rolling", "infer", "flag")
-    outputs = (rekeyed.PREDICTIONS, rekeyed.REJECTED, LATE)
+    outputs = (rekeyed.PREDICTIONS, rekeyed.DEAD_LETTERS, LATE)
     return Flow(
         operators=folders, topology=topology, feed=payments, outputs=outputs, steady=partitions == 1, partitions=partitions
     )
@@ -235,17 +237,17 @@ FLOWS: dict[str, Flow] = {
     "time": reading("time", rolling("20s", max_samples=4)),
     "forgetful": reading("forgetful", rolling(count=3, ttl="15s")),
     "panes": reading("panes", rolling("20s", resolution="5s")),
-    "tumbling": reading("tumbling", tumbling("10s", late="5s", idle=IDLE), "on_close"),
-    "hopping": reading("hopping", hopping("20s", every="5s", late="5s", idle=IDLE), "both"),
-    "session": reading("session", session(gap="7s", late="5s", idle=IDLE), "both"),
-    "early": reading("early", tumbling("10s", late="5s"), "each"),
+    "tumbling": reading("tumbling", tumbling("10s", grace="5s", idle_timeout=IDLE), "on_close"),
+    "hopping": reading("hopping", hopping("20s", hop="5s", grace="5s", idle_timeout=IDLE), "both"),
+    "session": reading("session", session(gap="7s", grace="5s", idle_timeout=IDLE), "both"),
+    "early": reading("early", tumbling("10s", grace="5s"), "each"),
     "interval": join("interval", interval(joined.Login, before="10m", after="30s")),
-    "as-of": join("as-of", latest(joined.Card)),
-    "lagged": join("lagged", delayed(joined.Label, "1d", "7d", delay="7d"), latest(joined.Card)),
+    "as-of": join("as-of", as_of(joined.Card)),
+    "lagged": join("lagged", lagged(joined.Label, "1d", "7d", delay="7d"), as_of(joined.Card)),
     "match": match(),
     "rekeyed": rekey(rolling(count=3, ttl="160s"), partitions=1),
     "rekeyed apart": rekey(rolling(count=3), partitions=3),
-    "rekeyed closing": rekey(tumbling("10s", late="6s", idle=IDLE), partitions=3),
+    "rekeyed closing": rekey(tumbling("10s", grace="6s", idle_timeout=IDLE), partitions=3),
 }
 
 

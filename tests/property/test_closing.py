@@ -66,7 +66,7 @@ def test_nothing_stays_of_a_key_whose_windows_have_closed() -> None:
     assert found[0].tolist() == []
 
 
-@pytest.mark.parametrize("window", [tumbling("10us", late="5us", max_samples=4_096), session(gap="5us", max_samples=4_096)])
+@pytest.mark.parametrize("window", [tumbling("10us", grace="5us", max_samples=4_096), session(gap="5us", max_samples=4_096)])
 def test_a_busy_key_takes_no_more_of_its_ring_than_it_needs(window: Closing) -> None:
     """A ring is large, for the one key that may need it; samples that wander through it would cost all of it for each key."""
     times = np.array([time for begin in range(0, 20_000, 20) for time in range(begin, begin + 10)])

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer import latest
+from streamer import as_of
 from streamer.operators.join.store import JoinStore
 from streamer.state.delta import Delta, merge
 from streamer.state.names import Names
@@ -59,11 +59,11 @@ def tables(draw: st.DrawFn) -> list[Row]:
     return [replace(row, number=math.nan) if n in gone and row.topic == "b" else row for n, row in enumerate(rows)]
 
 
-as_of = st.sampled_from([latest(B), latest(B, max_age="5s"), latest(B, max_samples=8)])
+tables_ = st.sampled_from([as_of(B), as_of(B, max_age="5s"), as_of(B, max_samples=8)])
 
 
 @settings(max_examples=150, deadline=None)
-@given(tables(), as_of, cuts_)
+@given(tables(), tables_, cuts_)
 def test_a_deleted_row_is_seen_by_nobody_and_survives_a_replay_and_a_dump(rows: list[Row], join: Join, cuts: list[int]) -> None:
     flow = run(rows, join, cuts)
     agree(flow.seen, expected(rows, flow))

@@ -115,8 +115,8 @@ def time_is_right(test: TopologyTest) -> bool:
 @settings(max_examples=60)
 @given(steps_of)
 def test_one_outcome_and_the_right_time_whatever_fails(steps: list[Step]) -> None:
-    # A model that leaves no time to align, so that partitions run ahead as they like.
-    with FaultTest(rekeyed.topology(TTL, align="10h"), models=rekeyed.score, partitions=3) as test:
+    # A model that leaves no time to max_drift, so that partitions run ahead as they like.
+    with FaultTest(rekeyed.topology(TTL, max_drift="10h"), models=rekeyed.score, partitions=3) as test:
         play(test, steps)
         test.settle(fail=True)
         assert rekeyed.judge(test.log) == []
@@ -130,7 +130,7 @@ def test_one_outcome_and_the_right_time_whatever_fails(steps: list[Step]) -> Non
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(-2_000, 2_000)), min_size=1, max_size=60), st.integers(1, 4))
 def test_what_a_record_carries_is_no_more_than_what_came_before_it(sent: list[tuple[int, int]], every: int) -> None:
     """In the order of its source partition: else an event within grace there could be late here."""
-    with TopologyTest(rekeyed.topology(align="10h"), models=rekeyed.score, partitions=3) as test:
+    with TopologyTest(rekeyed.topology(max_drift="10h"), models=rekeyed.score, partitions=3) as test:
         for number, (card, move) in enumerate(sent):
             ts = START_S + 10 * number + move
             test.send_bytes(rekeyed.SOURCE, f"card{card}".encode(), payment(f"t{card % 3}", 1.0, ts))

@@ -19,9 +19,9 @@ IDLE_S, GRACE_S, SIZE_S, EVERY_S, GAP_S = 30, 5, 60, 20, 25
 START_S = 1_700_000_040
 PARTITIONS = 3
 KINDS = {
-    "tumbling": tumbling(f"{SIZE_S}s", late=f"{GRACE_S}s", idle=f"{IDLE_S}s"),
-    "hopping": hopping(f"{SIZE_S}s", every=f"{EVERY_S}s", late=f"{GRACE_S}s", idle=f"{IDLE_S}s"),
-    "session": session(gap=f"{GAP_S}s", late=f"{GRACE_S}s", idle=f"{IDLE_S}s"),
+    "tumbling": tumbling(f"{SIZE_S}s", grace=f"{GRACE_S}s", idle_timeout=f"{IDLE_S}s"),
+    "hopping": hopping(f"{SIZE_S}s", hop=f"{EVERY_S}s", grace=f"{GRACE_S}s", idle_timeout=f"{IDLE_S}s"),
+    "session": session(gap=f"{GAP_S}s", grace=f"{GRACE_S}s", idle_timeout=f"{IDLE_S}s"),
 }
 Window = tuple[str, float, float]
 
@@ -29,12 +29,12 @@ Window = tuple[str, float, float]
 def topology(window: Closing) -> Topology:
     return (
         Topology("flow")
-        .source(Payment, rejected=rekeyed.REJECTED)
-        .rekey("terminal", align="10h")
+        .source(Payment, dead_letters=rekeyed.DEAD_LETTERS)
+        .rekey("terminal", max_drift="10h")
         .window(window)
         .features(lambda w: {"n": w.count, "total": w.sum("amount"), "first": w.first("amount")})
         .infer(Model("stand-in"))
-        .publish(predictions=rekeyed.PREDICTIONS, features=True, late=LATE)
+        .publish(predictions=rekeyed.PREDICTIONS, features=True, late_events=LATE)
     )
 
 

@@ -39,7 +39,7 @@ def committed(test: TopologyTest, topic: str, partition: int = 0, worker: int = 
 def topologies() -> Iterator[tuple[str, Topology]]:
     yield "rolling", flows.topology()
     yield "stateless", (
-        Topology("flow").source(flows.Reading, rejected=flows.REJECTED).features(lambda w: {"v": w.event("value")})
+        Topology("flow").source(flows.Reading, dead_letters=flows.DEAD_LETTERS).features(lambda w: {"v": w.event("value")})
         .infer(Model("any")).publish(predictions=flows.PREDICTIONS)
     )  # fmt: skip
 

@@ -57,7 +57,7 @@ def test_the_message_names_the_record_and_the_setting() -> None:
         with pytest.raises(RefusedError, match=rf"id '{flows.SOURCE}/0/0', \d+ bytes, of .* raise max.message.bytes"):
             test.run()
     with flow() as test:
-        test.log.refusals[flows.REJECTED] = KafkaError.TOPIC_AUTHORIZATION_FAILED
+        test.log.refusals[flows.DEAD_LETTERS] = KafkaError.TOPIC_AUTHORIZATION_FAILED
         test.send_bytes(flows.SOURCE, b"bad one", b"{")
         with pytest.raises(RefusedError, match=r"key b'bad one', \d+ bytes.* grant write on the topic"):
             test.run()
@@ -112,7 +112,7 @@ def test_a_refusal_that_the_client_keeps_to_itself_is_found_out() -> None:
 def test_commits_of_other_partitions_do_not_help_the_record_that_is_refused() -> None:
     """A poisoned partition beside one that is always busy would otherwise be tried for ever."""
     with FaultTest(flows.topology(), models=flows.score, partitions=2) as test:
-        test.log.refusals[flows.REJECTED] = KafkaError.TOPIC_AUTHORIZATION_FAILED
+        test.log.refusals[flows.DEAD_LETTERS] = KafkaError.TOPIC_AUTHORIZATION_FAILED
         poison = test.log.append(flows.SOURCE, b"a", b"{", partition=0)
 
         def busy() -> None:

@@ -68,7 +68,7 @@ def test_what_is_sent(emit: Emission, rows: list[bool]) -> None:
 
 def test_a_stall_of_ours_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamer.testing._MemoryClients.silence_between_polls_s", SILENCE_BETWEEN_POLLS_S)
-    with closing(tumbling("10s", idle="5s"), "on_close") as test:
+    with closing(tumbling("10s", idle_timeout="5s"), "on_close") as test:
         send(test, "a", 1)
         test.run()
         test.clock.advance(30.0)  # nobody turned: we were stopped
@@ -112,15 +112,17 @@ def test_one_record_from_2099_changes_nothing_for_any_other_key() -> None:
         test.clock.advance(650.0)
         return [short(row) for row in test.read(flows.PREDICTIONS)]
 
-    for window in (TEN, hopping("20s", every="5s", late="5s"), session(gap="7s", late="5s")):
+    for window in (TEN, hopping("20s", hop="5s", grace="5s"), session(gap="7s", grace="5s")):
         with closing(window) as clean, closing(window) as poisoned:
             assert play(clean, poisoned=False) == play(poisoned, poisoned=True)
             assert clean.read_records(LATE) == poisoned.read_records(LATE) == []
-            (letter,) = poisoned.read_records(flows.REJECTED)
+            (letter,) = poisoned.read_records(flows.DEAD_LETTERS)
             assert headers(letter)["streamer.error.reason"] == "time_too_far_ahead"
 
 
-@pytest.mark.parametrize("window", [TEN, hopping("20s", every="5s", late="3s"), session(gap="6s", late="4s", idle="600s")])
+@pytest.mark.parametrize(
+    "window", [TEN, hopping("20s", hop="5s", grace="3s"), session(gap="6s", grace="4s", idle_timeout="600s")]
+)
 def test_the_service_says_what_the_oracle_says(window: Closing) -> None:
     """Several partitions and keys, out of order, with crashes; every admitted record is late or in its windows."""
     with closing(window, partitions=3, keys_max=6) as test:
@@ -135,13 +137,13 @@ def test_the_service_says_what_the_oracle_says(window: Closing) -> None:
         assert sorted(map(short, found)) == sorted(want)
         assert len(test.read_records(LATE)) == late
         early = sum(not row["final"] for row in found)
-        assert early + late + len(test.read_records(flows.REJECTED)) == 400
+        assert early + late + len(test.read_records(flows.DEAD_LETTERS)) == 400
 
 
 def expected(test: TopologyTest, window: Closing) -> tuple[list[tuple[Any, ...]], int]:
     rows, late = [], 0
     for partition in range(test.log.partitions):
-        oracle = Oracle(window.size_us, window.every_us, window.gap_us, window.late_us, 6)
+        oracle = Oracle(window.size_us, window.hop_us, window.gap_us, window.grace_us, 6)
         for offset in range(test.log.end(flows.SOURCE, partition)):
             event = json.loads(test.log.record(flows.SOURCE, partition, offset).value or b"")
             for kind, key, start, end, values in oracle.row(event["sensor"], round(event["ts"] * 1e6), event["value"]):
@@ -156,7 +158,7 @@ def test_a_full_store_refuses_new_keys_only_while_all_have_open_windows() -> Non
         for key, second in (("a", 1), ("b", 2), ("c", 3), ("c", 11), ("a", 12)):
             send(test, key, second)
         test.run()
-        (letter,) = test.read_records(flows.REJECTED)
+        (letter,) = test.read_records(flows.DEAD_LETTERS)
         assert (headers(letter)["streamer.error.reason"], headers(letter)["streamer.error.offset"]) == ("too_many_keys", "2")
         assert problems("dead_letter", headers(letter)) == []
         assert [short(row)[:4] for row in test.read(flows.PREDICTIONS)][-2:] == [("c", 10, 20, False), ("a", 10, 20, False)]
@@ -172,7 +174,7 @@ def test_a_row_that_the_model_refuses_is_a_dead_letter_with_its_window() -> None
         for second in (1, 2, 11, 21):
             send(test, "a", second)
         assert [short(row)[:3] for row in test.read(flows.PREDICTIONS)] == [("a", 10, 20)]
-        (letter,) = test.read_records(flows.REJECTED)
+        (letter,) = test.read_records(flows.DEAD_LETTERS)
         told = headers(letter)
         assert told["streamer.error.reason"] == "score_not_finite"
         assert told["streamer.error.detail"].startswith(f"the window from {START * SECOND} to ")
@@ -220,7 +222,7 @@ def test_at_least_once_closes_windows_too() -> None:
 
 def test_a_silent_partition_without_open_windows_costs_no_look_at_its_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = 500
-    with closing(tumbling("10s", idle="5s"), "on_close") as test:
+    with closing(tumbling("10s", idle_timeout="5s"), "on_close") as test:
         for n in range(keys):
             send(test, f"k{n}", 1)
         test.run()

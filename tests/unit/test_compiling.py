@@ -30,14 +30,14 @@ class Other(Reading, topic="o", key="k", time="ts"):
 
 kind = sys.argv[1]
 windows = {"panes": rolling("1h", resolution="1m"), "closing": tumbling("5s")}
-flow = Topology("t").source(Reading, rejected="d")
+flow = Topology("t").source(Reading, dead_letters="d")
 if kind == "joined":
-    flow = flow.join(interval(Other, before="10s"), rejected="od")
+    flow = flow.join(interval(Other, before="10s"), dead_letters="od")
 if kind == "rekeyed":
     flow = flow.rekey("n")
 flow = flow.window(windows.get(kind, rolling("10s")))
 see = (lambda w: {"m": w.of(Other).mean("v")}) if kind == "joined" else lambda w: {"m": w.mean("v")}
-flow = flow.features(see).infer(Model("m")).publish(predictions="p", late="late" if kind == "closing" else None)
+flow = flow.features(see).infer(Model("m")).publish(predictions="p", late_events="late" if kind == "closing" else None)
 with TopologyTest(flow, models=constant(1.0), partitions=1) as test:
     before = len(made)
     test.send(Reading("a", test.now, 1.0), times=30)

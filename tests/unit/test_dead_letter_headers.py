@@ -46,7 +46,7 @@ def test_headers_and_timestamp_survive(key: bytes, value: bytes | None, reason: 
         test.send_bytes(flows.SOURCE, key, value, headers=TRACE, created_ms=stamp if created else None)
         test.clock.advance(1.0)
         test.send_bytes(flows.SOURCE, b"good", flows.value_of("good", 1.0, 1.0))
-        (letter,) = test.read_records(flows.REJECTED)
+        (letter,) = test.read_records(flows.DEAD_LETTERS)
     assert originals(letter) == TRACE
     assert (ours(letter)["reason"], ours(letter)["timestamp"]) == (reason, str(stamp))
 
@@ -54,7 +54,7 @@ def test_headers_and_timestamp_survive(key: bytes, value: bytes | None, reason: 
 def test_without_headers_there_are_none() -> None:
     with TopologyTest(flows.topology(), models=flows.score, partitions=1) as test:
         test.send_bytes(flows.SOURCE, b"s", b"{")
-        (letter,) = test.read_records(flows.REJECTED)
+        (letter,) = test.read_records(flows.DEAD_LETTERS)
     assert originals(letter) == []
     assert problems("dead_letter", dict(letter.headers)) == []
 
@@ -62,11 +62,11 @@ def test_without_headers_there_are_none() -> None:
 def test_a_dead_letter_that_is_fed_again_is_not_mistaken_for_ours() -> None:
     with TopologyTest(flows.topology(), models=flows.score, partitions=1) as test:
         test.send_bytes(flows.SOURCE, b"s", b"{", headers=[("a", b"1")])
-        (first,) = test.read_records(flows.REJECTED)
+        (first,) = test.read_records(flows.DEAD_LETTERS)
         test.send_bytes(
             flows.SOURCE, b"s", b"[", headers=[(n, v if isinstance(v, bytes) else v.encode()) for n, v in first.headers]
         )
-        (second,) = test.read_records(flows.REJECTED)
+        (second,) = test.read_records(flows.DEAD_LETTERS)
     assert ours(second)["offset"] == "1"
     assert dict(second.headers)["original.streamer.error.offset"] == b"0"
     assert dict(second.headers)["a"] == b"1"
@@ -78,7 +78,7 @@ def test_a_dead_letter_that_is_fed_again_is_not_mistaken_for_ours() -> None:
 def test_headers_are_bounded(value: bytes, headers: list[tuple[str, bytes | None]]) -> None:
     with TopologyTest(flows.topology(), models=flows.score, partitions=1) as test:
         test.send_bytes(flows.SOURCE, b"s", value, headers=[("first", b"1"), *headers])
-        (letter,) = test.read_records(flows.REJECTED)
+        (letter,) = test.read_records(flows.DEAD_LETTERS)
     kept = [(name, size) for name, size in originals(letter)]
     assert kept[0] == ("first", b"1")
     assert sum(len(name) + len(str(text)) for name, text in kept) <= DEAD_LETTER_HEADERS_BYTES_MAX
@@ -92,8 +92,8 @@ def test_late_records_keep_them() -> None:
         ts: float
 
     flow = (
-        Topology("late").source(Sample, rejected="bad").window(tumbling("10s"))
-        .features(lambda w: {"n": w.count}).infer(Model("m")).publish(predictions="out", late="too.late")
+        Topology("late").source(Sample, dead_letters="bad").window(tumbling("10s"))
+        .features(lambda w: {"n": w.count}).infer(Model("m")).publish(predictions="out", late_events="too.late")
     )  # fmt: skip
     with TopologyTest(flow, models=constant(0.0), partitions=1) as test:
         for ts in (1.0, 100.0):
@@ -112,7 +112,7 @@ def test_behind_a_rekey_the_timestamp_is_that_of_the_source() -> None:
         test.send_bytes(rekeyed.SOURCE, b"c", rekeyed.payment("t", 1.0, test.now), headers=TRACE, created_ms=1_600_000_000_000)
         test.send_bytes(rekeyed.SOURCE, b"c", b"{", headers=TRACE, created_ms=5)
         test.send_bytes(rekeyed.INTERNAL, b"c", b"{", headers=TRACE)
-        letters = {ours(letter)["reason"]: letter for letter in test.read_records(rekeyed.REJECTED)}
+        letters = {ours(letter)["reason"]: letter for letter in test.read_records(rekeyed.DEAD_LETTERS)}
     assert (originals(letters["model_failed"]), ours(letters["model_failed"])["timestamp"]) == ([], "1600000000000")
     assert (originals(letters["invalid_json"]), ours(letters["invalid_json"])["timestamp"]) == (TRACE, "5")
     assert originals(letters["not_rekeyed"]) == TRACE

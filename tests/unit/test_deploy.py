@@ -82,7 +82,7 @@ class TestCompose:
         settings = self.settings_in("streamer", monkeypatch)
         grace_s = parse_duration_s(SERVICES["streamer"]["stop_grace_period"])
         assert grace_s > settings.drain_timeout
-        room = parse_bytes(SERVICES["streamer"]["mem_limit"].replace("m", "MiB")) - settings.memory
+        room = parse_bytes(SERVICES["streamer"]["mem_limit"].replace("m", "MiB")) - settings.state_memory
         assert room >= parse_bytes("512MiB")
 
     @pytest.mark.parametrize("name", sorted(OURS))

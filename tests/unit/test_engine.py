@@ -56,7 +56,7 @@ def test_an_ill_engine_costs_no_row_and_is_tried_again_at_growing_intervals(illn
         assert all(after >= 1.5 * before for before, after in pairwise(tries)), tries
         assert 0.05 <= tries[1] <= 0.2
         assert engine.calls < 60, "an ill engine is asked about the batch and the row it knows, not about every row"
-        assert test.log.committed_records(flows.REJECTED) == []
+        assert test.log.committed_records(flows.DEAD_LETTERS) == []
         test.worker.turn()  # rolls back, and only then pauses: nothing is left open meanwhile
         ready = test.worker.ready()
         assert ready is not None
@@ -89,7 +89,7 @@ def test_rows_that_are_bad_all_together_are_not_the_engines_illness() -> None:
         for value in (1.0, -9.0, -9.0, -9.0):
             test.send(flows.Reading("a", test.now, value))
             test.run()
-        assert len(test.log.committed_records(flows.REJECTED)) == 3
+        assert len(test.log.committed_records(flows.DEAD_LETTERS)) == 3
         assert test.worker.ready() is None
 
 
@@ -104,7 +104,7 @@ def test_a_stop_does_not_wait_for_the_pause_after_a_refusal() -> None:
         test.worker.stop()
         test.worker.run()
     assert flows.judge(test.log).missing, "what could not be scored is left to the next start"
-    assert test.log.committed_records(flows.REJECTED) == []
+    assert test.log.committed_records(flows.DEAD_LETTERS) == []
 
 
 class Hanging:

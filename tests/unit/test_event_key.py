@@ -9,6 +9,7 @@ import pytest
 from streamer import Event, Model, Topology, TopologyError, rolling
 from streamer.feeding.rows import row_of
 from streamer.testing import TopologyTest, constant
+from streamer.topology.steps import Source
 from tests.kit.schemas import headers
 
 
@@ -33,7 +34,7 @@ def flow(kind: Any) -> Topology:
         v: float
 
     return (
-        Topology("keyed").source(Keyed, rejected="bad").window(rolling(count=3))
+        Topology("keyed").source(Keyed, dead_letters="bad").window(rolling(count=3))
         .features(lambda w: {"n": w.count}).infer(Model("m")).publish(predictions="out")
     )  # fmt: skip
 
@@ -87,7 +88,7 @@ def test_a_type_with_several_texts_is_refused_at_start(kind: Any) -> None:
 @pytest.mark.parametrize(("kind", "value", "key"), [(str | None, None, None), (Colour, Colour.RED, b"red"), (int, 7, b"7")])
 def test_who_makes_records_makes_the_same_key(kind: Any, value: object, key: bytes | None) -> None:
     topology = flow(kind)
-    event = topology.steps[0].event(value, 1.0)
+    event = topology.need(Source).event(value, 1.0)
     assert row_of(event).key == key
     with TopologyTest(topology, models=constant(0.0), partitions=1) as test:
         test.send(event)

@@ -33,7 +33,7 @@ def picky(w: Window) -> dict[str, Any]:
 
 def flow(features: Callable[[Window], dict[str, Any]] = picky) -> Topology:
     return (
-        Topology("t").source(Reading, rejected="rejected").window(rolling(count=3)).features(features)
+        Topology("t").source(Reading, dead_letters="dead").window(rolling(count=3)).features(features)
         .infer(Model("any")).publish(predictions="out")
     )  # fmt: skip
 
@@ -98,8 +98,8 @@ def test_columns_of_another_length_are_told_in_the_same_way(answer: Any, caplog:
 
 def test_windows_that_close_say_which_one(caplog: pytest.LogCaptureFixture) -> None:
     topology = (
-        Topology("t").source(Reading, rejected="rejected").window(tumbling("1s")).features(picky)
-        .infer(Model("any")).publish(predictions="out", late="late")
+        Topology("t").source(Reading, dead_letters="dead").window(tumbling("1s")).features(picky)
+        .infer(Model("any")).publish(predictions="out", late_events="late")
     )  # fmt: skip
     with TopologyTest(topology, models=constant(0.0), partitions=1, start=1000.0) as test:
         for n, value in enumerate([1.0, 13.0, 2.0, 3.0]):
@@ -116,7 +116,7 @@ def test_joined_streams_are_cut_with_the_rest() -> None:
         return {"load": w.of(Other).sum("load"), "value": w.event("value")}
 
     topology = (
-        Topology("t").source(Reading, rejected="rejected").join(interval(Other, before="1m"), rejected="others.rejected")
+        Topology("t").source(Reading, dead_letters="dead").join(interval(Other, before="1m"), dead_letters="others.dead")
         .features(both).infer(Model("any")).publish(predictions="out")
     )  # fmt: skip
     with TopologyTest(topology, models=constant(0.0), partitions=1) as test:
@@ -136,7 +136,7 @@ def test_behind_a_new_key_the_places_are_those_of_the_source() -> None:
         return {"last": w.last("amount")}
 
     topology = (
-        Topology("flow").source(rekeyed.Payment, rejected="rejected").rekey("terminal").window(rolling(count=3)).features(wrong)
+        Topology("flow").source(rekeyed.Payment, dead_letters="bad").rekey("terminal").window(rolling(count=3)).features(wrong)
         .infer(Model("any")).publish(predictions="out")
     )  # fmt: skip
     with TopologyTest(topology, models=constant(0.0), partitions=1) as test:

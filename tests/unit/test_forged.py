@@ -69,7 +69,7 @@ def test_a_header_that_counts_beyond_all_there_is_is_none_of_ours(field: str, nu
         head[field] = number
         test.log.append(rekeyed.INTERNAL, record.key, forging.with_head(record, head), 0)
         payments(test, 1)
-        (letter,) = test.read_records(rekeyed.REJECTED)
+        (letter,) = test.read_records(rekeyed.DEAD_LETTERS)
         assert reasons([letter]) == ["not_rekeyed"]
         assert len(test.read(rekeyed.PREDICTIONS)) == 12
 

@@ -15,6 +15,7 @@ GROUND: dict[str, set[str]] = {
     "errors": set(),
     "units": {"errors", "limits"},
     "limits": set(),
+    "renamed": {"errors"},
     "clock": set(),
     "first_instant": set(),
 }
@@ -27,8 +28,8 @@ _WORKER_MAY = _PLANNING_MAY | {"planning"}
 LAW: dict[str, set[str]] = {
     "state": set(),
     "rows": {"state"},
-    "settings": {"errors", "units", "limits"},
-    "topology": {"errors", "limits", "units"},
+    "settings": {"errors", "renamed", "units", "limits"},
+    "topology": {"errors", "limits", "renamed", "units"},
     "features": {"topology", "rows", "telemetry", "settings"} | _ALL_GROUND,
     "codecs": {"topology", "rows", "errors", "limits"},
     "telemetry": {"rows", "settings"} | _ALL_GROUND,

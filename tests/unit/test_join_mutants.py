@@ -16,7 +16,7 @@ from streamer.stages.commit.commit import Commit
 from streamer.stages.commit.transaction import Step
 from streamer.state.keys import Keys
 from streamer.testing import TopologyTest, constant
-from streamer.topology.joins import interval, latest
+from streamer.topology.joins import as_of, interval
 from tests.kit.join_oracle import LATE_S, SECOND, START_S, B, Flow, Row, agree, expected, run
 from tests.kit.joined import PAID, PAIR, SCORED, Login, Payment, put
 
@@ -40,7 +40,7 @@ def any_order() -> None:
     """What rows see does not depend on who is read first."""
     random = Random(7)
     for late_s in (0, 0, LATE_S) * 30:
-        rows, join = some_log(random, late_s), random.choice([interval(B, before="7s", after="3s"), latest(B)])
+        rows, join = some_log(random, late_s), random.choice([interval(B, before="7s", after="3s"), as_of(B)])
         flow = run(rows, join, [random.randrange(50) for _ in range(20)], late_s)
         agree(flow.seen, expected(rows, flow))
 
@@ -91,7 +91,7 @@ def too_late() -> None:
 
 def on_the_way() -> None:
     """An input was silent for long; its record and those of the source come at once, and the source is read first."""
-    flow = Flow(latest(B), late_s=0)
+    flow = Flow(as_of(B), late_s=0)
     quiet = (None, 50.0, 50.0)
     flow.feed([Row("a", "k", START_S * SECOND, 1.0)])
     flow.release(quiet)
@@ -138,7 +138,7 @@ def not_later_but_as_late(patch: Patch) -> None:
 def late_is_forgotten(patch: Patch) -> None:
     """The watermark is not held back for records out of order."""
     tick = JoinStore.tick
-    patch.setattr(JoinStore, "tick", lambda self, watermark: tick(self, watermark + self.spec.late_us))
+    patch.setattr(JoinStore, "tick", lambda self, watermark: tick(self, watermark + self.spec.out_of_order_us))
 
 
 def only_the_lead_committed(patch: Patch) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from streamer import Event, Model, Topology, TopologyError, Window, delayed, interval, latest, rolling
+from streamer import Event, Model, Topology, TopologyError, Window, as_of, interval, lagged, rolling
 from streamer.limits import ROWS_PER_BATCH_MAX
 from streamer.operators.join.stage import JoinStage
 from streamer.testing import TopologyTest, constant
@@ -53,8 +53,8 @@ def test_an_event_without_others_sees_nothing(test: TopologyTest) -> None:
 def test_look_backs_by_count_keep_their_names() -> None:
     topology = (
         Topology("counts")
-        .source(Payment, rejected="counts.rejected")
-        .join(latest(Login), rejected="counts.logins.rejected")
+        .source(Payment, dead_letters="counts.dead")
+        .join(as_of(Login), dead_letters="counts.logins.dead")
         .window(rolling(count=(2, 8)))
         .features(lambda w: {"two": w.over(2).sum("amount"), "all": w.over(8).sum("amount"), "n": w.of(Login).count})
         .infer(Model("stand-in"))
@@ -86,16 +86,16 @@ def test_bad_records_go_to_the_topic_of_their_input(test: TopologyTest) -> None:
     test.send_bytes(LOGINS, b"a", b"{}")
     test.send_bytes(PAID, b"a", b"{}")
     test.send_bytes(CARDS, None, b"{}")
-    assert len(test.read_records("logins.rejected")) == 1
-    assert len(test.read_records("paid.rejected")) == 1
-    assert len(test.read_records("cards.rejected")) == 1
+    assert len(test.read_records("logins.dead")) == 1
+    assert len(test.read_records("paid.dead")) == 1
+    assert len(test.read_records("cards.dead")) == 1
 
 
 def mistaken(*joins: Join, reads: Callable[[Window], dict[str, Any]] = lambda w: {"n": w.of(Login).count}) -> str:
     """What is said of these joins."""
-    flow = Topology("mistaken").source(Payment, rejected="paid.rejected")
+    flow = Topology("mistaken").source(Payment, dead_letters="paid.dead")
     for number, join in enumerate(joins):
-        flow = flow.join(join, rejected=f"rejected.{number}")
+        flow = flow.join(join, dead_letters=f"rejected.{number}")
     flow = flow.features(reads).infer(Model("m")).publish(predictions=SCORED)
     with pytest.raises(TopologyError) as caught:
         TopologyTest(flow, models=constant(0.5))
@@ -108,19 +108,19 @@ class Keyless(Event, topic="keyless", time="ts"):
 
 def test_mistakes_name_the_line() -> None:
     both = interval(Login, before="1m")
-    assert "is taken by topic=" in mistaken(both, latest(Login))
-    assert "give Keyless one" in mistaken(latest(Keyless), reads=lambda w: {"n": w.of(Keyless).count})
-    assert "of(Login) needs a join" in mistaken(latest(Card))
+    assert "is taken by topic=" in mistaken(both, as_of(Login))
+    assert "give Keyless one" in mistaken(as_of(Keyless), reads=lambda w: {"n": w.of(Keyless).count})
+    assert "of(Login) needs a join" in mistaken(as_of(Card))
     assert "the field 'user' is str, and only float" in mistaken(both, reads=lambda w: {"n": w.event("user")})
     assert "the field 'user' is str, and only float" in mistaken(both, reads=lambda w: {"n": w.of(Login).last("user")})
     assert "no such field 'use' here" in mistaken(both, reads=lambda w: {"n": w.of(Login).last("use")})
     mistakes: list[Callable[[], Join]] = [
         lambda: interval(Login, before="10"),
-        lambda: latest(Login, max_age="-1s"),
-        lambda: delayed(Login, delay="1d"),
-        lambda: delayed(Login, "1d", "24h", delay="1d"),
-        lambda: latest(Login, max_samples=0),
-        lambda: latest(Login, max_samples="3"),  # type: ignore[arg-type]
+        lambda: as_of(Login, max_age="-1s"),
+        lambda: lagged(Login, delay="1d"),
+        lambda: lagged(Login, "1d", "24h", delay="1d"),
+        lambda: as_of(Login, max_samples=0),
+        lambda: as_of(Login, max_samples="3"),  # type: ignore[arg-type]
         lambda: interval(Login, before="99999999d"),
         lambda: interval(Event),
     ]
@@ -128,14 +128,14 @@ def test_mistakes_name_the_line() -> None:
         with pytest.raises(TopologyError, match=r"test_joins.py:\d+: "):
             wrong()
     with pytest.raises(TopologyError, match="takes interval"):
-        Topology("t").source(Payment, rejected="r").join(Login, rejected="l")  # type: ignore[arg-type]
+        Topology("t").source(Payment, dead_letters="r").join(Login, dead_letters="l")  # type: ignore[arg-type]
 
 
 def test_what_finds_no_place_is_a_dead_letter(test: TopologyTest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamer.operators.join.stage.JOIN_ROWS_WAITING_MAX", 3)
     for n in range(8):
         put(test, Payment("a", test.now + n, 5.0))
-    reasons = [dict(record.headers)["streamer.error.reason"] for record in test.read_records("paid.rejected")]
+    reasons = [dict(record.headers)["streamer.error.reason"] for record in test.read_records("paid.dead")]
     assert reasons == ["too_many_waiting"] * 5
     test.clock.advance(60)
     assert len(test.read(SCORED)) == 3
@@ -147,7 +147,7 @@ def test_a_key_with_rows_that_wait_keeps_its_place() -> None:
         put(test, Payment("b", test.now, 5.0))
         put(test, Payment("c", test.now, 5.0))
         put(test, Login("b", test.now, 0.2))
-        (letter,) = test.read_records("paid.rejected")
+        (letter,) = test.read_records("paid.dead")
         assert (dict(letter.headers)["streamer.error.reason"], letter.key) == ("too_many_keys", b"c")
         test.clock.advance(31)
         scored = test.read(SCORED)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from streamer import Event, Model, Topology, TopologyError
+from streamer import Event, LabelMatch, Topology, TopologyError
 from streamer.limits import ROWS_PER_BATCH_MAX
 from streamer.operators.match.stage import MatchStage
 from streamer.planning.plan import plan_of
@@ -17,7 +17,7 @@ from tests.kit.schemas import headers, problems
 
 @pytest.fixture(name="test")
 def _test() -> Iterator[TopologyTest]:
-    with TopologyTest(FLOW, partitions=2, settings={"keys_max": 1000}) as test:
+    with TopologyTest(FLOW, partitions=2, settings={"waiting_max": 1000}) as test:
         yield test
 
 
@@ -97,18 +97,18 @@ def test_many_whose_time_is_over_leave_batch_by_batch() -> None:
 
 
 def test_bad_records_and_a_full_store() -> None:
-    with TopologyTest(FLOW, partitions=1, settings={"keys_max": 2}) as test:
+    with TopologyTest(FLOW, partitions=1, settings={"waiting_max": 2}) as test:
         test.send_bytes(LABELS, b"p1", b"{}")
         for n in range(3):
             scored(test, f"p{n}", test.now)
-        (label,) = test.read_records("labels.rejected")
-        (late,) = test.read_records("scored.rejected")
+        (label,) = test.read_records("labels.dead")
+        (late,) = test.read_records("scored.dead")
         assert headers(label)["streamer.error.reason"] == "missing_field"
         assert headers(late)["streamer.error.reason"] == "too_many_waiting"
         put(test, Label("p0", test.now, True))
         assert len(test.read(MATCHED)) == 1
         scored(test, "p3", test.now)
-        assert test.read_records("scored.rejected") == []
+        assert test.read_records("scored.dead") == []
 
 
 class Sale(Event, topic="sales.scored", key="card", time="time"):
@@ -127,9 +127,9 @@ class Chargeback(Event, topic="chargebacks", key="card", time="at"):
 
 def test_a_second_field_must_be_equal() -> None:
     flow = (
-        Topology("chargebacks")
-        .source(Sale, rejected="a")
-        .match(Chargeback, within="1d", rejected="b", on="payment")
+        LabelMatch("chargebacks")
+        .predictions(Sale, dead_letters="a")
+        .labels(Chargeback, within="1d", dead_letters="b", on="payment")
         .publish(matched="c", unmatched="d")
     )
     with TopologyTest(flow, partitions=1) as test:
@@ -149,9 +149,9 @@ class Anonymous(Event, topic="anonymous.scored", key="key", time="time"):
 
 def test_a_null_id_and_a_null_key_are_no_text() -> None:
     flow = (
-        Topology("nulls")
-        .source(Anonymous, rejected="a")
-        .match(Label, within="1d", rejected="b")
+        LabelMatch("nulls")
+        .predictions(Anonymous, dead_letters="a")
+        .labels(Label, within="1d", dead_letters="b")
         .publish(matched="c", unmatched="d")
     )
     with TopologyTest(flow, partitions=1) as test:
@@ -170,29 +170,28 @@ class Keyless(Event, topic="keyless", time="at"):
 
 
 def test_mistakes_name_the_line() -> None:
-    start = Topology("mistaken").source(Scored, rejected="a")
-    good = start.match(Label, within="14d", rejected="b")
+    start = LabelMatch("mistaken").predictions(Scored, dead_letters="a")
+    good = start.labels(Label, within="14d", dead_letters="b")
 
-    def said(flow: Topology) -> str:
+    def said(flow: LabelMatch) -> str:
         with pytest.raises(TopologyError) as caught:
             TopologyTest(flow)
         return str(caught.value)
 
-    assert "needs .publish(matched=" in said(good)
+    assert "has no .publish() step" in said(good)
+    assert "has no .labels() step" in said(start.publish(matched="c", unmatched="d"))
     assert "is taken by" in said(good.publish(matched="c", unmatched="c"))
-    assert "give Keyless one" in said(start.match(Keyless, within="1d", rejected="b").publish(matched="c", unmatched="d"))
-    mixed = good.features(lambda w: {"n": w.count}).infer(Model("m")).publish(matched="c", unmatched="d")
-    assert "and nothing else" in said(mixed)
-    odd = start.match(Label, within="1d", rejected="b", on="score").publish(matched="c", unmatched="d")
+    assert "give Keyless one" in said(start.labels(Keyless, within="1d", dead_letters="b").publish(matched="c", unmatched="d"))
+    odd = start.labels(Label, within="1d", dead_letters="b", on="score").publish(matched="c", unmatched="d")
     assert "must be a field of Scored and Label" in said(odd)
-    with pytest.raises(TopologyError, match=r"behind \.match"):
-        good.publish(predictions="c")
-    with pytest.raises(TopologyError, match=r"come behind \.match"):
-        start.publish(matched="c", unmatched="d")
-    with pytest.raises(TopologyError, match="match"):
-        start.match(Label, within="14", rejected="b")
+    with pytest.raises(TopologyError, match=r"comes after \.predictions.*predictions -> labels -> publish, each once"):
+        good.predictions(Scored, dead_letters="c")
+    with pytest.raises(TopologyError, match=r"test_match.py:\d+: \.match\(\) is called LabelMatch\(name\)"):
+        Topology("old").source(Scored, dead_letters="a").match(Label)  # type: ignore[attr-defined]  # its name of once
+    with pytest.raises(TopologyError, match=r"\.labels\(\): '14'"):
+        start.labels(Label, within="14", dead_letters="b")
 
 
 def test_memory_is_checked_before_the_start() -> None:
     with pytest.raises(TopologyError, match="over the memory budget"):
-        plan_of(FLOW, Settings.model_validate({"keys_max": 10_000_000}), Path())
+        plan_of(FLOW, Settings.model_validate({"waiting_max": 10_000_000}), Path())

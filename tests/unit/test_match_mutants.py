@@ -39,7 +39,7 @@ def crashes(guarantee: str = "exactly-once") -> None:
     """Workers die again and again; each prediction has one result: its label, or that it has none."""
     for seed in range(6):
         random, start_at, labelled = Random(seed), list[float](), set[int]()
-        with TopologyTest(FLOW, partitions=1, settings={"keys_max": 100, "guarantee": guarantee}) as test:
+        with TopologyTest(FLOW, partitions=1, settings={"waiting_max": 100, "guarantee": guarantee}) as test:
             for step in range(60):
                 kind = random.choice(["scored", "scored", "label", "turns", "crash", "run", "day"])
                 if kind == "scored":
@@ -128,8 +128,8 @@ def the_newest_label_counts(patch: Patch) -> None:
 def late_is_forgotten(patch: Patch) -> None:
     """The watermark is not held back for records out of order."""
     due, tick = MatchStore.due, MatchStore.tick
-    patch.setattr(MatchStore, "due", lambda self, watermark: due(self, watermark + self.spec.late_us))
-    patch.setattr(MatchStore, "tick", lambda self, watermark, most: tick(self, watermark + self.spec.late_us, most))
+    patch.setattr(MatchStore, "due", lambda self, watermark: due(self, watermark + self.spec.out_of_order_us))
+    patch.setattr(MatchStore, "tick", lambda self, watermark, most: tick(self, watermark + self.spec.out_of_order_us, most))
 
 
 def the_end_is_not_inside(patch: Patch) -> None:

@@ -47,7 +47,7 @@ def test_a_result_that_its_topic_would_not_take_is_a_dead_letter_and_its_neighbo
     with flow({topic: 900}, guarantee=guarantee) as test:
         for key in (SHORT, LONG, SHORT):
             send(test, range(3), key)
-        predictions, letters = test.read(flows.PREDICTIONS), test.read_records(flows.REJECTED)
+        predictions, letters = test.read(flows.PREDICTIONS), test.read_records(flows.DEAD_LETTERS)
         anomalies = test.read(flows.ANOMALIES)
         assert fits(test.log, topic)
         # Its sample is in the window all the same, as that of every row that is refused behind it.
@@ -80,12 +80,12 @@ def test_what_just_fits_is_sent() -> None:
 @pytest.mark.parametrize("key", [SHORT, LONG, "k" * 5_000])
 def test_a_dead_letter_is_cut_to_what_its_topic_takes(most: int, key: str) -> None:
     value = b"{" + b"x" * 100_000
-    with flow({flows.REJECTED: most}) as test:
+    with flow({flows.DEAD_LETTERS: most}) as test:
         test.send_bytes(flows.SOURCE, key.encode(), value)
         send(test, range(1))
-        (letter,) = test.read_records(flows.REJECTED)
+        (letter,) = test.read_records(flows.DEAD_LETTERS)
         assert len(test.read(flows.PREDICTIONS)) == 1
-        assert fits(test.log, flows.REJECTED)
+        assert fits(test.log, flows.DEAD_LETTERS)
         assert test.worker.metrics.value("streamer_recoveries_total") == 0
     assert said(letter) == ("decode", "invalid_json")
     found, kept, key_kept = headers(letter), letter.value or b"", letter.key or b""
@@ -97,8 +97,8 @@ def test_a_dead_letter_is_cut_to_what_its_topic_takes(most: int, key: str) -> No
 
 
 def test_a_topic_without_room_for_the_reason_is_refused_at_the_start() -> None:
-    with pytest.raises(TopicError, match=f"{flows.REJECTED} takes records of 500 bytes"):
-        flow({flows.REJECTED: 500})
+    with pytest.raises(TopicError, match=f"{flows.DEAD_LETTERS} takes records of 500 bytes"):
+        flow({flows.DEAD_LETTERS: 500})
 
 
 @GUARANTEES
@@ -110,8 +110,8 @@ def test_a_late_record_is_cut_to_what_its_topic_takes(guarantee: str) -> None:
         note: str = ""
 
     topology = (
-        Topology("late").source(Noted, rejected="rejected").window(tumbling("10s")).features(lambda w: {"m": w.mean("value")})
-        .infer(Model("any")).publish(predictions="out", late="late")
+        Topology("late").source(Noted, dead_letters="dead").window(tumbling("10s")).features(lambda w: {"m": w.mean("value")})
+        .infer(Model("any")).publish(predictions="out", late_events="late")
     )  # fmt: skip
     sizes = {"late": 2_000}
     given = dict[str, object](guarantee=guarantee)
@@ -137,7 +137,7 @@ def test_a_record_too_large_for_the_internal_topic_is_a_dead_letter(guarantee: s
         for value in (rekeyed.payment("t1", 2.0, test.now), padded, rekeyed.payment("t2", 3.0, test.now)):
             test.send_bytes(rekeyed.SOURCE, b"c", value)
         assert len(test.read(rekeyed.PREDICTIONS)) == 2
-        (letter,) = test.read_records(rekeyed.REJECTED)
+        (letter,) = test.read_records(rekeyed.DEAD_LETTERS)
         assert said(letter) == ("produce", "too_large")
         assert (letter.key, letter.value) == (b"c", padded)
         assert [worker.metrics.value("streamer_recoveries_total") for worker in test.workers] == [0, 0]
@@ -155,7 +155,7 @@ def test_a_pair_that_its_topic_would_not_take_is_a_dead_letter_with_the_predicti
         else:
             test.clock.advance(15 * 86_400)
         (row,) = test.read(topic)
-        (letter,) = test.read_records("scored.rejected")
+        (letter,) = test.read_records("scored.dead")
         assert row["key"] == "p1"
         assert said(letter) == ("produce", "too_large")
         assert letter.key == b"p2"
@@ -181,7 +181,7 @@ def test_the_log_of_the_tests_refuses_what_a_broker_would() -> None:
 
 def test_where_the_limits_may_not_be_read_the_default_of_a_broker_is_taken() -> None:
     with flow({flows.PREDICTIONS: 900}) as test:
-        test.log.undescribed |= {flows.PREDICTIONS, flows.REJECTED}
+        test.log.undescribed |= {flows.PREDICTIONS, flows.DEAD_LETTERS}
         test.restart()
         send(test, range(1))
         assert len(test.read(flows.PREDICTIONS)) == 1
@@ -231,7 +231,7 @@ def test_what_could_not_wait_in_the_changelog_is_not_admitted() -> None:
             test.send(Label(key, start + 1, True, "r"), step="0s")
         test.send(Label("p1", start + 1, True, "r" * 20_000), step="0s")
         assert [row["key"] for row in test.read(MATCHED)] == ["p1", "p3"]
-        (prediction,), (label,) = test.read_records("scored.rejected"), test.read_records("labels.rejected")
+        (prediction,), (label,) = test.read_records("scored.dead"), test.read_records("labels.dead")
         assert (said(prediction), prediction.key) == (("window", "too_large"), b"p2")
         assert (said(label), label.key) == (("window", "too_large"), b"p1")
         assert changelog in headers(label)["streamer.error.detail"]

@@ -32,7 +32,7 @@ def send(test: TopologyTest, rows: int, key: str = "s", value: float | None = No
 
 def rejected(test: TopologyTest) -> list[tuple[str, str]]:
     """Reason and offset of each dead letter."""
-    found = [headers(letter) for letter in test.read_records(flows.REJECTED)]
+    found = [headers(letter) for letter in test.read_records(flows.DEAD_LETTERS)]
     return [(letter["streamer.error.reason"], letter["streamer.error.offset"]) for letter in found]
 
 
@@ -68,7 +68,7 @@ def test_real_outputs_keep_to_the_schemas() -> None:
             test.send_bytes(flows.SOURCE, key, value)
             send(test, 1, f"s{n % 9}", value=8.0 * n - 300.0)
         predictions, anomalies = test.read(flows.PREDICTIONS), test.read(flows.ANOMALIES)
-        letters = test.read_records(flows.REJECTED)
+        letters = test.read_records(flows.DEAD_LETTERS)
         assert flows.judge(test.log).missing == []
     assert len(predictions) == len(letters) == len(bad)
     assert 0 < len(anomalies) < len(predictions)
@@ -82,7 +82,7 @@ def test_a_long_value_is_cut_and_its_whole_named_by_length_and_digest() -> None:
         value = b"{" + b"x" * (size - 1)
         with flow() as test:
             test.send_bytes(flows.SOURCE, b"k", value)
-            (letter,) = test.read_records(flows.REJECTED)
+            (letter,) = test.read_records(flows.DEAD_LETTERS)
         assert (letter.key, letter.value) == (b"k", value[:DEAD_LETTER_BYTES_MAX])
         found = headers(letter)
         assert problems("dead_letter", found) == []
@@ -98,7 +98,7 @@ def test_a_dead_letter_fits_wherever_its_record_did(size: int) -> None:
     """A record may be all key; with the headers its dead letter would be more than a broker takes."""
     with flow() as test:
         test.send_bytes(flows.SOURCE, b"k" * size, flows.value_of("s", test.now, 1.0))
-        (letter,) = test.read_records(flows.REJECTED)
+        (letter,) = test.read_records(flows.DEAD_LETTERS)
     found = headers(letter)
     assert letter.key == (b"k" * size)[:DEAD_LETTER_BYTES_MAX]
     assert (f"its {size:,} bytes of key" in found["streamer.error.detail"]) == (size > DEAD_LETTER_BYTES_MAX)
@@ -134,7 +134,7 @@ def test_a_row_without_a_score_is_a_dead_letter_and_its_neighbours_are_not(model
     with flow(model, partitions=1) as test:
         for n in range(20):
             send(test, 1, f"s{n}", value=7.0 if n in {3, 11, 12} else float(n + 20))
-        letters, predictions = test.read_records(flows.REJECTED), test.read(flows.PREDICTIONS)
+        letters, predictions = test.read_records(flows.DEAD_LETTERS), test.read(flows.PREDICTIONS)
     assert [headers(letter)["streamer.error.offset"] for letter in letters] == ["3", "11", "12"]
     for letter in letters:
         found = headers(letter)
@@ -162,7 +162,7 @@ def test_a_model_that_refuses_everything_loses_nothing() -> None:
 
     with flow(never) as test:
         send(test, 50)
-        details = [headers(letter)["streamer.error.detail"] for letter in test.read_records(flows.REJECTED)]
+        details = [headers(letter)["streamer.error.detail"] for letter in test.read_records(flows.DEAD_LETTERS)]
         assert details == ["RuntimeError"] * 50
         assert test.read(flows.PREDICTIONS) == []
 
@@ -220,7 +220,7 @@ def test_a_flow_without_windows_takes_any_key() -> None:
     def features(w: Window) -> dict[str, NDArray[Any]]:
         return {"size": w.event("size")}
 
-    stateless = Topology("notes").source(Note, rejected="notes.rejected").features(features).infer(Model("m"))
+    stateless = Topology("notes").source(Note, dead_letters="notes.dead").features(features).infer(Model("m"))
     keys: list[bytes | None] = [None, b"", b"a", b"\xff\xfe", b"k" * 300]
     with TopologyTest(stateless.publish(predictions="notes.scored"), models=constant(1.0)) as test:
         for key in keys:
@@ -236,11 +236,11 @@ def test_a_flow_without_windows_takes_any_key() -> None:
 
 def test_a_flow_without_windows_refuses_keys_that_are_no_identifiers() -> None:
     """Every output carries the key: one of a megabyte would make a prediction that no broker takes, again and again."""
-    stateless = Topology("notes").source(Note, rejected="notes.rejected").features(lambda w: {"size": w.event("size")})
+    stateless = Topology("notes").source(Note, dead_letters="notes.dead").features(lambda w: {"size": w.event("size")})
     with TopologyTest(stateless.infer(Model("m")).publish(predictions="scored"), models=constant(1.0), partitions=1) as test:
         for key, value in ((b"k" * 512, b'{"size":1}'), (b"k" * 513, b'{"size":2}'), (b"k" * 513, b"{"), (None, b'{"size":3}')):
             test.send_bytes("notes", key, value)
-        found = [headers(letter)["streamer.error.reason"] for letter in test.read_records("notes.rejected")]
+        found = [headers(letter)["streamer.error.reason"] for letter in test.read_records("notes.dead")]
         assert found == ["key_too_long", "invalid_json"]
         assert [row["id"] for row in test.read("scored")] == ["notes/0/0", "notes/0/3"]
 
@@ -278,7 +278,7 @@ def test_the_limit_counts_the_keys_of_a_partition() -> None:
 
 def test_a_key_that_was_silent_for_longer_than_its_ttl_starts_anew() -> None:
     forgetful = (
-        Topology("forgetful").source(flows.Reading, rejected=flows.REJECTED).window(rolling(count=9, ttl="10s"))
+        Topology("forgetful").source(flows.Reading, dead_letters=flows.DEAD_LETTERS).window(rolling(count=9, ttl="10s"))
         .features(lambda w: {"n": w.count}).infer(Model("m")).publish(predictions=flows.PREDICTIONS)
     )  # fmt: skip
     with TopologyTest(forgetful, models=constant(1.0), partitions=1) as test:

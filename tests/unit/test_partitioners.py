@@ -7,7 +7,7 @@ from zlib import crc32
 import msgspec
 import pytest
 
-from streamer import Event, Model, TopicError, Topology, interval
+from streamer import Event, LabelMatch, Model, TopicError, Topology, interval
 from streamer.stages.consume.partitioners import ANOTHER, CRC32, MURMUR2, RECORDS, Tally
 from streamer.state.murmur2 import partitions
 from streamer.testing import TopologyTest, constant
@@ -34,16 +34,16 @@ class Scored(Event, topic="scored", key="user", time="ts"):
 
 JOINED = (
     Topology("joined")
-    .source(Paid, rejected="paid.bad")
-    .join(interval(Login, before="1m"), rejected="logins.bad")
+    .source(Paid, dead_letters="paid.bad")
+    .join(interval(Login, before="1m"), dead_letters="logins.bad")
     .features(lambda w: {"n": w.of(Login).count, "a": w.event("amount")})
     .infer(Model("m"))
     .publish(predictions="out")
 )
 MATCHED = (
-    Topology("matched")
-    .source(Scored, rejected="bad")
-    .match(Login, within="1d", rejected="worse")
+    LabelMatch("matched")
+    .predictions(Scored, dead_letters="bad")
+    .labels(Login, within="1d", dead_letters="worse")
     .publish(matched="m", unmatched="u")
 )
 

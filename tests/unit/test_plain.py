@@ -62,7 +62,7 @@ def test_readable_text_stays_as_it_is() -> None:
         assert plain_json(json.dumps(text, ensure_ascii=False)) == json.dumps(text, ensure_ascii=False)
 
 
-@pytest.mark.parametrize("what", [What.PREDICTIONS, What.ANOMALIES, What.REJECTED, What.LATE], ids=lambda what: str(what.value))
+@pytest.mark.parametrize("what", list(What), ids=lambda what: str(what.value))
 @pytest.mark.parametrize("field", ["key", "window_n", "feature", "header", "not of this service", "window"])
 def test_tail_for_people(what: What, field: str) -> None:
     drivers = [{"feature": EVIL, "value": 1.0, "deviation": 2.0}] if field == "feature" else []
@@ -71,7 +71,7 @@ def test_tail_for_people(what: What, field: str) -> None:
         value = EVIL.encode()
     headers = dict.fromkeys(HEADERS, EVIL) if field == "header" else HEADERS
     shown = _READABLE[what](message(value, headers=headers))
-    assert_safe(shown, 2 if what in (What.REJECTED, What.LATE) else 1)
+    assert_safe(shown, 2 if what in (What.DEAD_LETTERS, What.LATE_EVENTS) else 1)
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,8 @@ def test_a_schema_is_narrowed_to_what_the_topology_writes() -> None:
 def test_a_topic_without_a_schema_is_told_with_those_that_have_one() -> None:
     with TopologyTest(flows.topology(), models=flows.score, partitions=1) as test:
         plan = test.worker.plan
-    with pytest.raises(TopologyError, match=f"publishes no JSON to '{flows.REJECTED}'.*{flows.PREDICTIONS}, {flows.ANOMALIES}"):
-        schema_of(plan, flows.REJECTED)
+    with pytest.raises(TopologyError, match=f"no JSON to '{flows.DEAD_LETTERS}'.*{flows.PREDICTIONS}, {flows.ANOMALIES}"):
+        schema_of(plan, flows.DEAD_LETTERS)
 
 
 @pytest.mark.parametrize("name", FLOWS)
@@ -58,7 +58,7 @@ def test_every_topic_is_named_and_drawn(name: str) -> None:
     with TopologyTest(topology, models=any_score, partitions=1) as test:
         plans = [worker.plan for worker in test.workers]
     explained = [plan.explain() for plan in plans]
-    lines, drawing = told(topology.name, explained, 30_000), drawn(explained)
+    lines, drawing = told(topology.name, explained, ""), drawn(explained)
     named = {topic for flow in explained for topic in (*flow.reads, *flow.writes)}
     assert named == set(plans[-1].topics.all()) - {plans[-1].topics.changelog}
     for plan in plans:

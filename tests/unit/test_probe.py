@@ -204,7 +204,7 @@ def test_a_model_that_refuses_zeros_and_negative_numbers_is_tried_on_rows_it_tak
         for n in (1.0, 2.0, 3.0):
             test.send(Pair(n, 0.0))
         assert sorted(values(test.read("predictions"), "score")) == [3.5, 5.0, 8.0]
-        assert test.read("rejected") == []
+        assert test.read("dead") == []
 
 
 def test_usual_values_of_the_metadata_are_rows_a_model_takes(tmp_path: Path) -> None:

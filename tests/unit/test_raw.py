@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from confluent_kafka import Message
 
-from streamer import Event, Model, Topology, interval, latest, rolling, tumbling
+from streamer import Event, Model, Topology, as_of, interval, rolling, tumbling
 from streamer.codecs.raw import RawCodec
 from streamer.errors import TopologyError
 from streamer.inference.model import Features
@@ -151,7 +151,7 @@ def test_of_several_reasons_that_of_the_value_is_told() -> None:
 def flow(event: type[Event], **source: Any) -> Topology:
     return (
         Topology("raw")
-        .source(event, rejected="frames.rejected", format="raw", **source)
+        .source(event, dead_letters="frames.dead", format="raw", **source)
         .features(lambda w: {"size": np.array([len(value or b"") for value in w.event("value")])})
         .infer(Model("m"))
         .publish(predictions="frames.scored", features=True)
@@ -216,15 +216,9 @@ def test_a_plan_says_the_format() -> None:
 
 
 def test_what_needs_a_field_is_refused() -> None:
-    source = Topology("raw").source(Frame, rejected="frames.rejected", format="raw")
+    source = Topology("raw").source(Frame, dead_letters="frames.dead", format="raw")
     with pytest.raises(TopologyError, match=r"\.rekey\(\) takes a field, text or a whole number, and .* has none"):
         source.rekey("key")
-
-    class Label(Event, topic="labels", key="k"):
-        k: str
-
-    with pytest.raises(TopologyError, match=r"\.match\(\) shows predictions as JSON"):
-        source.match(Label, within="1d", rejected="labels.rejected")
 
 
 # ---------------------------------------------------------------------- from the log to the log
@@ -245,7 +239,7 @@ def summed(columns: Features) -> Any:
 
 def test_bytes_go_from_topic_to_prediction() -> None:
     topology = (
-        Topology("raw").source(Frame, topic="cameras", rejected="cameras.rejected", format="raw")
+        Topology("raw").source(Frame, topic="cameras", dead_letters="cameras.dead", format="raw")
         .features(tensors).infer(Model("m")).publish(predictions="scored")
     )  # fmt: skip
     frame = np.array([1, 2, 3], "<f4").tobytes()
@@ -255,7 +249,7 @@ def test_bytes_go_from_topic_to_prediction() -> None:
         test.send_bytes("cameras", b"k", b"no frame", headers=[("from", b"\x00")])
         test.send_bytes("cameras", b"k", None)
         rows = test.read("scored")
-        letters = test.read_records("cameras.rejected")
+        letters = test.read_records("cameras.dead")
     assert values(rows, "score") == [12.0, 12.0, 6.0]
     assert values(rows, "key") == ["\ufffd", "\ufffd", None]
     assert values(rows, "id") == ["cameras/0/0", "cameras/0/1", "cameras/0/2"]
@@ -268,7 +262,7 @@ def test_bytes_go_from_topic_to_prediction() -> None:
 
 def test_windows_count_records_of_a_key() -> None:
     topology = (
-        Topology("raw").source(Frame, rejected="frames.rejected", format="raw").window(rolling("10s", "1m"))
+        Topology("raw").source(Frame, dead_letters="frames.dead", format="raw").window(rolling("10s", "1m"))
         .features(lambda w: {"n": w.over("10s").count, "size": np.array([len(value) for value in w.event("value")])})
         .infer(Model("m")).publish(predictions="scored", features=True)
     )  # fmt: skip
@@ -286,8 +280,8 @@ def test_windows_count_records_of_a_key() -> None:
 
 def test_windows_that_close_count_too() -> None:
     topology = (
-        Topology("raw").source(Bare, rejected="frames.rejected", format="raw").window(tumbling("10s"))
-        .features(lambda w: {"n": w.count}).infer(Model("m")).publish(predictions="scored", late="late", features=True)
+        Topology("raw").source(Bare, dead_letters="frames.dead", format="raw").window(tumbling("10s"))
+        .features(lambda w: {"n": w.count}).infer(Model("m")).publish(predictions="scored", late_events="late", features=True)
     )  # fmt: skip
     with TopologyTest(topology, models=constant(1.0), partitions=1) as test:
         for _ in range(4):
@@ -308,9 +302,9 @@ class Payment(Event, key="card", time="ts"):
 
 def test_a_stream_of_raw_records_can_be_joined_and_counted() -> None:
     topology = (
-        Topology("raw").source(Payment, topic="payments", rejected="payments.rejected")
-        .join(interval(Frame, before="1m"), format="raw", rejected="frames.rejected")
-        .join(latest(Bare), topic="photos", format="raw", rejected="photos.rejected")
+        Topology("raw").source(Payment, topic="payments", dead_letters="payments.dead")
+        .join(interval(Frame, before="1m"), format="raw", dead_letters="frames.dead")
+        .join(as_of(Bare), topic="photos", format="raw", dead_letters="photos.dead")
         .features(lambda w: {"frames": w.of(Frame).count, "photo": w.of(Bare).count, "amount": w.event("amount")})
         .infer(Model("m")).publish(predictions="scored", features=True)
     )  # fmt: skip
@@ -320,6 +314,6 @@ def test_a_stream_of_raw_records_can_be_joined_and_counted() -> None:
         test.send_bytes("photos", b"c", b"photo")
         test.send(Payment("c", test.now, 5.0))
         (row,) = test.read("scored")
-        (letter,) = test.read_records("photos.rejected")
+        (letter,) = test.read_records("photos.dead")
     assert row["features"] == {"frames": 2, "photo": 1, "amount": 5}
     assert dict(letter.headers)["streamer.error.reason"] == "null_key"

@@ -120,7 +120,7 @@ def test_dead_letters_of_the_second_flow_name_the_source_and_hold_its_bytes() ->
     with flow(1) as test:
         test.send_bytes(rekeyed.SOURCE, b"card", payment("t0", 1.0, test.now))
         test.send_bytes(rekeyed.SOURCE, b"other", value := payment("t1", 2e39, test.now))
-        (letter,) = test.read_records(rekeyed.REJECTED)
+        (letter,) = test.read_records(rekeyed.DEAD_LETTERS)
         assert (origin(letter), letter.key, letter.value) == ("payments/0/1", b"other", value)
         assert dict(letter.headers)["streamer.error.reason"] == "number_out_of_range"
 
@@ -130,7 +130,7 @@ def test_what_cannot_be_a_key_is_a_dead_letter(terminal: str | None, reason: str
     with flow(1) as test:
         test.send_bytes(rekeyed.SOURCE, None, payment(terminal, 1.0, test.now))
         test.send_bytes(rekeyed.SOURCE, None, payment("neighbour", 2.0, test.now))
-        letters = test.read_records(rekeyed.REJECTED)
+        letters = test.read_records(rekeyed.DEAD_LETTERS)
         assert [dict(letter.headers)["streamer.error.reason"] for letter in letters] == ([reason] if reason else [])
         assert len(test.read(rekeyed.PREDICTIONS)) == 2 - len(letters)
 
@@ -140,7 +140,7 @@ def test_a_stranger_in_the_internal_topic_is_a_dead_letter() -> None:
         send(test, range(3))
         test.log.append(rekeyed.INTERNAL, b"t0", b'{"terminal":"t0"}')
         send(test, range(3, 6))
-        (letter,) = test.read_records(rekeyed.REJECTED)
+        (letter,) = test.read_records(rekeyed.DEAD_LETTERS)
         assert origin(letter).rpartition("/")[0] == f"{rekeyed.INTERNAL}/0"
         assert dict(letter.headers)["streamer.error.reason"] == "not_rekeyed"
         assert (letter.key, letter.value) == (b"t0", b'{"terminal":"t0"}')
@@ -153,7 +153,7 @@ def test_whole_numbers_are_keys_too() -> None:
         ts: float
 
     by_shop = (
-        Topology("hits").source(Hit, rejected="bad").rekey("shop").window(rolling(count=2))
+        Topology("hits").source(Hit, dead_letters="bad").rekey("shop").window(rolling(count=2))
         .features(lambda w: {"n": w.count}).infer(Model("m")).publish(predictions="out")
     )  # fmt: skip
     with TopologyTest(by_shop, models=lambda columns: columns["n"][:, None]) as test:
@@ -251,7 +251,7 @@ def test_names_of_groups_topics_and_rights() -> None:
     topics = topics_of(rekeyed.topology(), "g")
     assert topics.rekeyed == "g-flow-by-terminal"
     assert topics.all() == [
-        "payments", "g-flow-by-terminal", "payments.rejected", "payments.predictions", "g-flow-window-changelog",
+        "payments", "g-flow-by-terminal", "payments.dead", "payments.predictions", "g-flow-window-changelog",
     ]  # fmt: skip
     front, main = bind(rekeyed.topology(), Settings(group="g"), Path(), model=stand_in(rekeyed.score)).flows
     assert (front.group, main.group) == ("g-by-terminal", "g")
@@ -266,8 +266,8 @@ def test_names_of_groups_topics_and_rights() -> None:
 # ---------------------------------------------------------------------- mistakes
 
 
-def mistaken(*, window: bool = True, align: str = "1m", field: object = "terminal") -> Topology:
-    found = Topology("flow").source(Payment, rejected="r").rekey(field, align=align)  # type: ignore[arg-type]
+def mistaken(*, window: bool = True, max_drift: str = "1m", field: object = "terminal") -> Topology:
+    found = Topology("flow").source(Payment, dead_letters="r").rekey(field, max_drift=max_drift)  # type: ignore[arg-type]
     if window:
         found = found.window(rolling(count=2))
     return found.features(lambda w: {"a": w.event("amount")}).infer(Model("m")).publish(predictions="p")
@@ -279,7 +279,7 @@ def mistaken(*, window: bool = True, align: str = "1m", field: object = "termina
         ({"field": 3}, ".rekey() takes the name of a field, not 3"),
         ({"field": "shop"}, "Payment has no such field; fields are card, terminal, ts, amount"),
         ({"field": "amount"}, "a key is text or a whole number"),
-        ({"align": "soon"}, "align: "),
+        ({"max_drift": "soon"}, "max_drift: "),
         ({"window": False}, "it is there for windows"),
     ],
 )
@@ -295,7 +295,7 @@ def test_a_key_that_differs_names_the_way_out() -> None:
         card: str
 
     plain = (
-        Topology("plain").source(Plain, rejected="bad").window(rolling(count=2))
+        Topology("plain").source(Plain, dead_letters="bad").window(rolling(count=2))
         .features(lambda w: {"n": w.count}).infer(Model("m")).publish(predictions="out")
     )  # fmt: skip
     with TopologyTest(plain, models=lambda columns: columns["n"][:, None]) as test:

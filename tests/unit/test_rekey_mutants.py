@@ -87,7 +87,7 @@ BUGS = (
 
 def some_of_everything() -> None:
     """What the tests above look at, in one run: out of order, silent receivers, a rollback, a restart, a bad number."""
-    with TopologyTest(rekeyed.topology("160s", align="10h"), models=rekeyed.score, partitions=3) as test:
+    with TopologyTest(rekeyed.topology("160s", max_drift="10h"), models=rekeyed.score, partitions=3) as test:
         for part in range(3):
             for n in range(12):
                 ts = 1_700_000_000 + 40 * (12 * part + n) - 100 * (n % 3 == 1)
@@ -101,7 +101,7 @@ def some_of_everything() -> None:
             test.run()
             test.restart()
         test.run()
-        letters = {origin(letter): letter for letter in test.log.committed_records(rekeyed.REJECTED)}
+        letters = {origin(letter): letter for letter in test.log.committed_records(rekeyed.DEAD_LETTERS)}
         ids = {json.loads(record.value or b"")["id"] for record in test.log.committed_records(rekeyed.PREDICTIONS)}
         assert len(letters) == 3
         assert {*ids, *letters} == {f"payments/{p}/{o}" for p in range(3) for o in range(test.log.end(rekeyed.SOURCE, p))}

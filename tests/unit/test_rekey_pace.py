@@ -20,8 +20,8 @@ def _small_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "ROWS_PER_BATCH_MAX", POLL)
 
 
-def flow(align: str) -> TopologyTest:
-    return TopologyTest(rekeyed.topology(align=align), models=rekeyed.score, partitions=2)
+def flow(max_drift: str) -> TopologyTest:
+    return TopologyTest(rekeyed.topology(max_drift=max_drift), models=rekeyed.score, partitions=2)
 
 
 def send(test: TopologyTest, partition: int, numbers: range) -> None:

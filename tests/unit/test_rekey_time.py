@@ -17,7 +17,7 @@ FORGETFUL = rolling(count=9, ttl=f"{TTL_S}s")
 
 def flow(window: Rolling = FORGETFUL, partitions: int = 2) -> TopologyTest:
     topology = (
-        Topology("flow").source(Payment, rejected=rekeyed.REJECTED).rekey("terminal", align="10h").window(window)
+        Topology("flow").source(Payment, dead_letters=rekeyed.DEAD_LETTERS).rekey("terminal", max_drift="10h").window(window)
         .features(lambda w: {"n": w.count, "total": w.sum("amount")})
         .infer(Model("stand-in")).publish(predictions=rekeyed.PREDICTIONS)
     )  # fmt: skip
@@ -110,9 +110,9 @@ def test_windows_without_a_ttl_know_no_time_and_are_told_none() -> None:
 def test_early_results_alone_are_late_by_the_partitions_that_speak() -> None:
     """`emit="each"` sends nothing on close, but behind another key its windows close too, and need to hear of silence."""
     topology = (
-        Topology("flow").source(Payment, rejected=rekeyed.REJECTED).rekey("terminal")
-        .window(tumbling("60s", idle="30s"), emit="each").features(lambda w: {"n": w.count})
-        .infer(Model("stand-in")).publish(predictions=rekeyed.PREDICTIONS, late="late")
+        Topology("flow").source(Payment, dead_letters=rekeyed.DEAD_LETTERS).rekey("terminal")
+        .window(tumbling("60s", idle_timeout="30s"), emit="each").features(lambda w: {"n": w.count})
+        .infer(Model("stand-in")).publish(predictions=rekeyed.PREDICTIONS, late_events="late")
     )  # fmt: skip
     with TopologyTest(topology, models=lambda columns: columns["n"][:, None], partitions=2) as test:
         pay(test, 0)

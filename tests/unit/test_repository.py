@@ -22,7 +22,7 @@ def served(models: Path, model: Model) -> tuple[int, str]:
     """Version and folder."""
     topology = (
         Topology("numbers")
-        .source(Number, rejected="rejected")
+        .source(Number, dead_letters="dead")
         .features(lambda w: {"a": w.event("a")})
         .infer(model)
         .publish(predictions="predictions")

@@ -45,7 +45,7 @@ class TestPrecedence:
         assert settings.bootstrap == "127.0.0.1:9092"
         assert settings.commit_interval == 0.02
         assert settings.drain_timeout == 10.0
-        assert settings.memory == 1024**3
+        assert settings.state_memory == 1024**3
         assert settings.http == HttpAddress("127.0.0.1", 8080)
         assert {row.origin for row in settings.describe()} == {"default"}
 
@@ -109,9 +109,9 @@ class TestMistakes:
             ({"commit_interval": 20}, ["has no unit", "20ms"]),
             ({"commit_interval": "20s"}, ["less than or equal to 10s"]),
             ({"commit_interval": "20 parsecs"}, ["'parsecs'", "not a unit"]),
-            ({"memory": "512"}, ["has no unit", "512MiB"]),
-            ({"memory": "512M"}, ["'M'", "MiB"]),
-            ({"memory": "1KiB"}, ["greater than or equal to 1MiB"]),
+            ({"state_memory": "512"}, ["has no unit", "512MiB"]),
+            ({"state_memory": "512M"}, ["'M'", "MiB"]),
+            ({"state_memory": "1KiB"}, ["greater than or equal to 1MiB"]),
             ({"guarantee": "exactly_once"}, ["'exactly-once' or 'at-least-once'"]),
             ({"http": "8080"}, ["HOST:PORT", "off"]),
             ({"log": "debug"}, ["is a table", "log.level"]),
@@ -129,9 +129,9 @@ class TestMistakes:
     def test_all_mistakes_are_told_at_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("STREAMER_GRUOP", "x")
         monkeypatch.setenv("KAFKA_LINGER_MSS", "x")
-        message = refused(toml(tmp_path, 'startt = "latest"'), sllot="x")
+        message = refused(toml(tmp_path, 'start_fro = "latest"'), sllot="x")
         assert len(message.splitlines()) == 4
-        for hint in ("'STREAMER_GROUP'", "'KAFKA_LINGER_MS'", "'start'", "'slot'"):
+        for hint in ("'STREAMER_GROUP'", "'KAFKA_LINGER_MS'", "'start_from'", "'slot'"):
             assert f"did you mean {hint}?" in message
 
     def test_values_that_are_wrong_are_told_beside_names_that_are(self, tmp_path: Path) -> None:

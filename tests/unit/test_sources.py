@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from streamer import Event, Model, Topology, interval, latest
+from streamer import Event, LabelMatch, Model, Topology, as_of, interval
 from streamer.errors import StreamerError, TopologyError
 from streamer.planning.plan import Plan, plan_of
 from streamer.settings.settings import Settings
@@ -18,6 +18,8 @@ from streamer.topology.topics import topics_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from streamer.topology.steps import Declaration
 
 
 class Reading(Event, topic="readings", key="sensor", time="ts"):
@@ -54,13 +56,13 @@ def bound(topology: Topology) -> Plan:
 
 def test_the_step_goes_before_the_class() -> None:
     for event, topic, read in ((Reading, None, "readings"), (Reading, "other", "other"), (Loose, "loose", "loose")):
-        topology = scored(Topology("t").source(event, topic=topic, rejected="dead"))
+        topology = scored(Topology("t").source(event, topic=topic, dead_letters="dead"))
         assert topics_of(topology, None).source == bound(topology).topics.source == read
 
 
 def test_one_class_reads_from_two_topics() -> None:
     for topic in ("north", "south"):
-        topology = scored(Topology(topic).source(Loose, topic=topic, rejected="dead"))
+        topology = scored(Topology(topic).source(Loose, topic=topic, dead_letters="dead"))
         with TopologyTest(topology, models=constant(0.5), partitions=1) as test:
             test.send(Loose("s", test.now, 1.0), times=2)
             assert values(test.read("scored"), "id") == [f"{topic}/0/0", f"{topic}/0/1"]
@@ -74,13 +76,16 @@ def test_a_class_keeps_the_topic_of_its_base() -> None:
     assert (Narrower.__event__.topic, Narrower.__event__.key) == ("", "room")
 
 
-@pytest.mark.parametrize("step", [".source()", ".join()", ".match()"])
+@pytest.mark.parametrize("step", [".source()", ".join()", ".predictions()", ".labels()"])
 def test_no_topic_anywhere_is_one_error_with_what_to_write(step: str) -> None:
-    source = Topology("t").source(Reading, rejected="dead")
-    steps: dict[str, Callable[[], Topology]] = {
-        ".source()": lambda: Topology("t").source(Loose, rejected="dead"),
-        ".join()": lambda: source.join(interval(Loose, before="1m"), rejected="dead2"),
-        ".match()": lambda: source.match(Loose, within="1m", rejected="dead2"),
+    source = Topology("t").source(Reading, dead_letters="dead")
+    steps: dict[str, Callable[[], Declaration]] = {
+        ".source()": lambda: Topology("t").source(Loose, dead_letters="dead"),
+        ".join()": lambda: source.join(interval(Loose, before="1m"), dead_letters="dead2"),
+        ".predictions()": lambda: LabelMatch("t").predictions(Loose, dead_letters="dead"),
+        ".labels()": lambda: (
+            LabelMatch("t").predictions(Reading, dead_letters="dead").labels(Loose, within="1m", dead_letters="b")
+        ),
     }
     with pytest.raises(TopologyError) as refusal:
         steps[step]()
@@ -93,13 +98,13 @@ def test_no_topic_anywhere_is_one_error_with_what_to_write(step: str) -> None:
 
 def test_a_topic_of_the_step_is_judged_as_one_of_the_class() -> None:
     with pytest.raises(TopologyError, match=r"test_sources\.py:\d+: topic='my topic': names of topologies and topics are"):
-        bound(scored(Topology("t").source(Loose, topic="my topic", rejected="dead")))
-    with pytest.raises(TopologyError, match=r"test_sources\.py:\d+: rejected='dead' is taken by topic="):
-        bound(scored(Topology("t").source(Loose, topic="dead", rejected="dead")))
+        bound(scored(Topology("t").source(Loose, topic="my topic", dead_letters="dead")))
+    with pytest.raises(TopologyError, match=r"test_sources\.py:\d+: dead_letters='dead' is taken by topic="):
+        bound(scored(Topology("t").source(Loose, topic="dead", dead_letters="dead")))
 
 
 def test_a_topology_test_sends_what_it_reads() -> None:
-    topology = scored(Topology("t").source(Loose, topic="a", rejected="dead"))
+    topology = scored(Topology("t").source(Loose, topic="a", dead_letters="dead"))
     refused = pytest.raises(StreamerError, match=r"t reads no Narrower; send_bytes\(\) takes any topic")
     with TopologyTest(topology, models=constant(1.0)) as test, refused:
         test.send(Narrower("s", test.now, 1.0, "r"))
@@ -107,14 +112,14 @@ def test_a_topology_test_sends_what_it_reads() -> None:
 
 def test_joined_streams_and_labels_have_topics_of_their_own() -> None:
     joined = scored(
-        Topology("t").source(Loose, topic="a", rejected="a.dead")
-        .join(interval(Reading, before="1m"), topic="b", rejected="b.dead")
-        .join(latest(Narrower), topic="c", rejected="c.dead")
+        Topology("t").source(Loose, topic="a", dead_letters="a.dead")
+        .join(interval(Reading, before="1m"), topic="b", dead_letters="b.dead")
+        .join(as_of(Narrower), topic="c", dead_letters="c.dead")
     )  # fmt: skip
     assert topics_of(joined, None).sources == ["a", "b", "c"]
     matched = (
-        Topology("t").source(Loose, topic="scores", rejected="a.dead")
-        .match(Reading, topic="labels", within="1m", rejected="b.dead").publish(matched="m", unmatched="u")
+        LabelMatch("t").predictions(Loose, topic="scores", dead_letters="a.dead")
+        .labels(Reading, topic="labels", within="1m", dead_letters="b.dead").publish(matched="m", unmatched="u")
     )  # fmt: skip
     assert topics_of(matched, None).sources == ["scores", "labels"]
     with TopologyTest(matched, models=constant(1.0), partitions=1) as test:
@@ -135,9 +140,9 @@ def test_the_word_there_was_says_the_one_there_is() -> None:
 
 def test_a_class_is_joined_once() -> None:
     twice = (
-        Topology("t").source(Loose, topic="a", rejected="a.dead")
-        .join(interval(Reading, before="1m"), rejected="b.dead")
-        .join(interval(Reading, before="2m"), topic="c", rejected="c.dead")
+        Topology("t").source(Loose, topic="a", dead_letters="a.dead")
+        .join(interval(Reading, before="1m"), dead_letters="b.dead")
+        .join(interval(Reading, before="2m"), topic="c", dead_letters="c.dead")
     )  # fmt: skip
     with pytest.raises(TopologyError, match=r"w\.of\(Reading\) would be two streams; make a class of its own, class Other"):
         bound(scored(twice))
@@ -155,7 +160,7 @@ def test_what_json_cannot_tell_apart_is_one_error() -> None:
         which: One | Two
 
     with pytest.raises(TopologyError, match=r"Either cannot be read from JSON: .* must be tagged"):
-        bound(scored(Topology("t").source(Either, rejected="dead")))
+        bound(scored(Topology("t").source(Either, dead_letters="dead")))
 
 
 class Positive(Event, topic="positive"):
@@ -169,7 +174,7 @@ class Positive(Event, topic="positive"):
 
 
 def test_a_class_may_refuse_a_record_in_its_own_words() -> None:
-    with TopologyTest(scored(Topology("t").source(Positive, rejected="dead")), models=constant(1.0), partitions=1) as test:
+    with TopologyTest(scored(Topology("t").source(Positive, dead_letters="dead")), models=constant(1.0), partitions=1) as test:
         for value in (b"1", b"-1", b"2"):
             test.send_bytes("positive", None, b'{"value":' + value + b"}")
         assert values(test.read("scored"), "id") == ["positive/0/0", "positive/0/2"]
@@ -220,7 +225,7 @@ def test_fields_of_any_type_reach_the_function() -> None:
             "hour": np.array([when.hour for when in w.event("when")]),
         }
 
-    topology = Topology("t").source(Everything, rejected="dead").features(features).infer(Model("m"))
+    topology = Topology("t").source(Everything, dead_letters="dead").features(features).infer(Model("m"))
     thing = Everything(b"\xff\x00", ["a", "b"], Point(3.0, None), None, datetime(2024, 1, 1, 5, tzinfo=UTC), {}, (1, "b"), "t")
     with TopologyTest(topology.publish(predictions="scored", features=True), models=constant(1.0), partitions=1) as test:
         test.send(thing, times=2)

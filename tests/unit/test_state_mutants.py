@@ -48,7 +48,7 @@ def pay(test: TopologyTest, at_s: float, terminal: str = "t0", partition: int = 
 
 def time_goes_on_within_a_batch() -> None:
     """Rows of a key between moves of the watermark, all in one poll of the second flow."""
-    with TopologyTest(rekeyed.topology("160s", align="10h"), models=rekeyed.score, partitions=1) as test:
+    with TopologyTest(rekeyed.topology("160s", max_drift="10h"), models=rekeyed.score, partitions=1) as test:
         for at_s in (0, 400, 800, 1_200):
             pay(test, at_s)
             pay(test, at_s + 1)
@@ -67,7 +67,7 @@ class Hit(Event, topic="hits"):
 def log_times_travel() -> None:
     """Where an event has no time of its own, that of its record at the source counts, behind another key too."""
     by_shop = (
-        Topology("hits").source(Hit, rejected="bad").rekey("shop").window(rolling("10s"))
+        Topology("hits").source(Hit, dead_letters="bad").rekey("shop").window(rolling("10s"))
         .features(lambda w: {"n": w.count}).infer(Model("m")).publish(predictions="out")
     )  # fmt: skip
     with TopologyTest(by_shop, models=lambda columns: columns["n"][:, None], partitions=1) as test:
@@ -84,7 +84,7 @@ def long_commits_restore() -> None:
     """A commit that is cut into many messages holds what is known of the source as one that is not."""
     with Patch.context() as patch:
         patch.setattr(changelog, "CHANGELOG_BYTES_MAX", 60)
-        with TopologyTest(rekeyed.topology("160s", align="10h"), models=rekeyed.score, partitions=2) as test:
+        with TopologyTest(rekeyed.topology("160s", max_drift="10h"), models=rekeyed.score, partitions=2) as test:
             for n in range(12):
                 pay(test, n, f"t{n % 4}", n % 2)
             test.run()
@@ -108,9 +108,9 @@ def known(test: TopologyTest) -> dict[int, Any]:
 def silence_of_a_lost_transaction() -> None:
     """The word that a partition is silent is in a transaction that fails."""
     topology = (
-        Topology("flow").source(rekeyed.Payment, rejected=rekeyed.REJECTED).rekey("terminal")
-        .window(tumbling("60s", idle="30s")).features(lambda w: {"n": w.count, "total": w.sum("amount")})
-        .infer(Model("stand-in")).publish(predictions=rekeyed.PREDICTIONS, late="late")
+        Topology("flow").source(rekeyed.Payment, dead_letters=rekeyed.DEAD_LETTERS).rekey("terminal")
+        .window(tumbling("60s", idle_timeout="30s")).features(lambda w: {"n": w.count, "total": w.sum("amount")})
+        .infer(Model("stand-in")).publish(predictions=rekeyed.PREDICTIONS, late_events="late")
     )  # fmt: skip
     for kind in ("abortable", "fatal"):
         with FaultTest(topology, models=rekeyed.score, partitions=2) as test:

@@ -12,18 +12,18 @@ from streamer.topology.topology import Topology
 from tests.kit import flows
 
 ROLLING = [rolling(count=4), rolling("60s"), rolling("1h", resolution="1m")]
-CLOSING = [tumbling("60s"), hopping("2m", every="60s"), session(gap="30s")]
+CLOSING = [tumbling("60s"), hopping("2m", hop="60s"), session(gap="30s")]
 
 
 def topology(window: Any) -> Topology:
     closes = window in CLOSING
     return (
         Topology("show")
-        .source(flows.Reading, rejected=flows.REJECTED)
+        .source(flows.Reading, dead_letters=flows.DEAD_LETTERS)
         .window(window)
         .features(lambda w: {"mean": w.mean("value")})
         .infer(Model("stand-in"))
-        .publish(predictions=flows.PREDICTIONS, late="late" if closes else None)
+        .publish(predictions=flows.PREDICTIONS, late_events="late" if closes else None)
     )
 
 

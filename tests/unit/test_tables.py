@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import zstandard
 
-from streamer import Event, Model, StateError, Topology, Window, interval, latest
+from streamer import Event, Model, StateError, Topology, Window, as_of, interval
 from streamer.kafka.memory_log import Stored
 from streamer.testing import TopologyTest, constant
 from tests.kit.bases import small_snapshots
@@ -41,8 +41,9 @@ def features(w: Window) -> dict[str, Any]:
 
 def topology(function: Any = features, **table: Any) -> Topology:
     return (
-        Topology("ordered").source(Order, rejected="orders.bad")
-        .join(latest(Card, **table), rejected="cards.bad", late="2s").join(interval(Check, before="9s"), rejected="checks.bad")
+        Topology("ordered").source(Order, dead_letters="orders.bad")
+        .join(as_of(Card, **table), dead_letters="cards.bad", out_of_order="2s")
+        .join(interval(Check, before="9s"), dead_letters="checks.bad")
         .features(function).infer(Model("m")).publish(predictions=SCORED, features=True)
     )  # fmt: skip
 

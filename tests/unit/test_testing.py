@@ -134,7 +134,7 @@ def test_windows_that_do_not_fit_all_partitions_are_refused_as_by_run() -> None:
         assert isinstance(plan, Plan)
         assert plan.store is not None
         each = plan.store.bytes_per_key
-    settings: dict[str, object] = {"memory": 2 * 1024**2, "keys_max": 2 * 1024**2 // each}
+    settings: dict[str, object] = {"state_memory": 2 * 1024**2, "keys_max": 2 * 1024**2 // each}
     TopologyTest(flows.topology(), models=flows.score, partitions=1, settings=settings).worker.close()
     with pytest.raises(TopologyError, match=r"bytes per key x .* keys per partition \(keys_max\) x 4 partitions ="):
         TopologyTest(flows.topology(), models=flows.score, partitions=4, settings=settings)

@@ -7,6 +7,7 @@ import pytest
 
 from streamer import Event
 from streamer.testing import TopologyTest
+from streamer.topology.steps import Source
 from tests.kit import flows
 from tests.kit.schemas import headers, problems
 
@@ -34,7 +35,7 @@ def test_who_set_a_timestamp_is_told_record_by_record(cuts: tuple[int, ...], bro
             if number + 1 in cuts:
                 test.run()
         admitted = [row["id"].rpartition("/")[2] for row in test.read(flows.PREDICTIONS)]
-        letters = [headers(letter) for letter in test.read_records(flows.REJECTED)]
+        letters = [headers(letter) for letter in test.read_records(flows.DEAD_LETTERS)]
     assert admitted == [str(number) for number, broker in enumerate(kinds) if broker]
     assert [letter["streamer.error.reason"] for letter in letters] == ["time_too_far_ahead"] * 2
 
@@ -51,7 +52,7 @@ def test_a_timestamp_that_cannot_be_true_spoils_no_latency(times: Any, timeless:
         load: float = 0.0
 
     plain = flows.topology()
-    topology = replace(plain, steps=(replace(plain.steps[0], event=Keyed), *plain.steps[1:]))
+    topology = replace(plain, steps=(replace(plain.need(Source), event=Keyed), *plain.steps[1:]))
     with TopologyTest(topology, models=flows.score, partitions=1) as test:
         if times in ("ahead", "skewed"):
             times = [int(test.now * 1000) + (2_881_116 if times == "ahead" else 700)]
@@ -63,7 +64,7 @@ def test_a_timestamp_that_cannot_be_true_spoils_no_latency(times: Any, timeless:
         test.worker.turn()  # gauges are set once a second
         ledger = test.worker.metrics.ledger
         unusable = test.worker.metrics.value("streamer_timestamps_unusable_total")
-        reasons = {headers(letter)["streamer.error.reason"] for letter in test.read_records(flows.REJECTED)}
+        reasons = {headers(letter)["streamer.error.reason"] for letter in test.read_records(flows.DEAD_LETTERS)}
     assert all(0.0 <= row["latency_ms"] < 1000.0 for row in predictions)
     assert all(problems("prediction", row) == [] for row in predictions)
     # Where the record timestamp is the event time as well, it is judged as such.

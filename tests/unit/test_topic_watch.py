@@ -15,7 +15,7 @@ from tests.kit.faulty import FaultTest, short_waits
 __all__ = ["short_waits"]
 pytestmark = pytest.mark.usefixtures("short_waits")
 CHANGELOG = "flow-flow-window-changelog"
-OUTPUTS = (flows.REJECTED, flows.PREDICTIONS, flows.ANOMALIES)
+OUTPUTS = (flows.DEAD_LETTERS, flows.PREDICTIONS, flows.ANOMALIES)
 PARTITIONS = 2
 CHECK_S = 11.0
 
@@ -195,12 +195,12 @@ class Payment(Event, topic="payments"):
 def stateless(start: str) -> FaultTest:
     topology = (
         Topology("stateless")
-        .source(Payment, rejected="payments.rejected")
+        .source(Payment, dead_letters="payments.dead")
         .features(lambda w: {"amount": w.event("amount")})
         .infer(Model("stand-in"))
         .publish(predictions="payments.predictions")
     )
-    return FaultTest(topology, models=constant(0.5), partitions=PARTITIONS, settings={"start": start})
+    return FaultTest(topology, models=constant(0.5), partitions=PARTITIONS, settings={"start_from": start})
 
 
 @pytest.mark.parametrize("start", ["earliest", "latest"])
@@ -227,7 +227,7 @@ def test_a_source_that_is_rekeyed_may_grow() -> None:
             test.send_bytes(rekeyed.SOURCE, f"c{n}".encode(), rekeyed.payment(f"t{n % 7}", float(n), card=f"c{n}"))
         test.run()
         assert test.log.end(rekeyed.SOURCE, 2) > 0
-        assert not test.log.committed_records(rekeyed.REJECTED)
+        assert not test.log.committed_records(rekeyed.DEAD_LETTERS)
         assert len(test.log.committed_records(rekeyed.PREDICTIONS)) == 90
         assert rekeyed.judge(test.log) == []
 

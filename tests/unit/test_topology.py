@@ -44,9 +44,9 @@ def test_the_good_file_binds() -> None:
 CLASS = 'class R(Event, topic="in", key="k", time="ts"):'
 TWO_LINES = "\n    "
 MISTAKES = {
-    "class without topic": (changed(SOURCE, '.source(Event, rejected="dead")'), "class R(Event, topic='t')"),
-    "source is no event": (changed(SOURCE, '.source(dict, rejected="dead")'), "takes an Event class with a topic"),
-    "source is an instance": (changed(SOURCE, '.source(R("k", 1.0, 2.0), rejected="dead")'), "takes an Event class"),
+    "class without topic": (changed(SOURCE, '.source(Event, dead_letters="dead")'), "class R(Event, topic='t')"),
+    "source is no event": (changed(SOURCE, '.source(dict, dead_letters="dead")'), "takes an Event class with a topic"),
+    "source is an instance": (changed(SOURCE, '.source(R("k", 1.0, 2.0), dead_letters="dead")'), "takes an Event class"),
     "key is no field": (changed(CLASS, 'class R(Event, topic="in", key="id", time="ts"):'), "key='id' is not a field; fields"),
     "time is no field": (changed(CLASS, 'class R(Event, topic="in", key="k", time="when"):'), "time='when' is not a field"),
     "unknown unit": (
@@ -66,8 +66,8 @@ MISTAKES = {
     "no key for a window": (changed(WINDOW, WINDOW).replace(', key="k"', ""), "give the event class a key, class R(..., key="),
     "name that Kafka refuses": (changed(NAME, 'Topology("my flow")'), "letters, digits"),
     "no name": (changed(NAME, 'Topology("")'), "1 to 249"),
-    "topic that Kafka refuses": (changed(SOURCE, '.source(R, rejected="dead letters")'), "rejected='dead letters': names of"),
-    "rejected is the source": (changed(SOURCE, '.source(R, rejected="in")'), "rejected='in' is taken by topic="),
+    "topic that Kafka refuses": (changed(SOURCE, '.source(R, dead_letters="a b")'), "dead_letters='a b': names of"),
+    "dead letters go to the source": (changed(SOURCE, '.source(R, dead_letters="in")'), "dead_letters='in' is taken by topic="),
     "predictions are the source": (changed(PUBLISH, '.publish(predictions="in")'), "predictions='in' is taken by topic="),
     "anomalies are the predictions": (
         changed(PUBLISH, '.publish(predictions="out", anomalies="out")'),
@@ -170,7 +170,7 @@ MISTAKES = {
         changed(FEATURES, f"{FEATURES}{TWO_LINES}{WINDOW}").replace(f"    {WINDOW}\n", "", 1),
         ".window() comes after .features()",
     ),
-    "two windows": (changed(WINDOW, f"{WINDOW}{TWO_LINES}{WINDOW}"), "source -> rekey -> join -> match -> window -> "),
+    "two windows": (changed(WINDOW, f"{WINDOW}{TWO_LINES}{WINDOW}"), "source -> rekey -> join -> window -> "),
     "source last": (changed(PUBLISH, f"{PUBLISH}{TWO_LINES}{SOURCE}"), ".source() comes after .source() (flow.py:12)"),
     "no source": (removed(SOURCE, PUBLISH), "the topology has no .source() step"),
     "no features": (removed(FEATURES, PUBLISH), "the topology has no .features() step"),
@@ -194,13 +194,13 @@ def test_a_mistake_is_one_error_on_its_line(name: str) -> None:
 def test_the_memory_message_names_a_number_that_fits() -> None:
     text = EVENT + FLOW.replace("count=4", "count=1000")
     with pytest.raises(TopologyError) as refusal:
-        planned(text, keys_max=1_000_000, memory="64MiB")
+        planned(text, keys_max=1_000_000, state_memory="64MiB")
     found = re.search(r"Lower keys_max to ([\d,]+)", str(refusal.value))
     assert found
     fits = int(found[1].replace(",", ""))
-    planned(text, keys_max=fits, memory="64MiB")
+    planned(text, keys_max=fits, state_memory="64MiB")
     with pytest.raises(TopologyError):
-        planned(text, keys_max=fits + 1, memory="64MiB")
+        planned(text, keys_max=fits + 1, state_memory="64MiB")
 
 
 def test_steps_do_not_change_the_topology_they_were_called_on() -> None:

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from streamer import Event, Model, Topology, interval, latest, rolling, tumbling
+from streamer import Event, LabelMatch, Model, Topology, as_of, interval, rolling, tumbling
 from streamer.inference.model import Features
 from streamer.kafka.memory_log import Stored
 from streamer.limits import HEADER_ROOM_BYTES
@@ -120,16 +120,16 @@ class Card(Event, topic="cards", key="sensor", time="ts"):
 
 
 MATCH = (
-    Topology("labelled")
-    .source(Scored, rejected="scored.rejected")
-    .match(Label, within="14d", rejected="labels.rejected")
+    LabelMatch("labelled")
+    .predictions(Scored, dead_letters="scored.dead")
+    .labels(Label, within="14d", dead_letters="labels.dead")
     .publish(matched=MATCHED, unmatched=UNMATCHED)
 )
 JOINED = (
     Topology("joined")
-    .source(flows.Reading, rejected=flows.REJECTED)
-    .join(interval(Login, before="10m", after="30s"), rejected="logins.rejected")
-    .join(latest(Card), rejected="cards.rejected")
+    .source(flows.Reading, dead_letters=flows.DEAD_LETTERS)
+    .join(interval(Login, before="10m", after="30s"), dead_letters="logins.dead")
+    .join(as_of(Card), dead_letters="cards.dead")
     .window(rolling("1h"))
     .features(lambda w: {"total": w.sum("value"), "risk": w.of(Login).count, "limit": w.of(Card).count})
     .infer(Model("m"))
@@ -170,7 +170,7 @@ def test_a_state_goes_along_and_what_is_malformed_costs_nothing() -> None:
         for headers in (traced(1, ("tracestate", STATE)), [("traceparent", b"00-ab-cd-01"), ("tracestate", STATE)], traced(3)):
             test.send(flows.Reading("s", test.now, 1.0), headers=headers)
         first, second, third = test.read_records(flows.PREDICTIONS)
-        assert test.read(flows.REJECTED) == []
+        assert test.read(flows.DEAD_LETTERS) == []
     assert dict(first.headers) == {"traceparent": traced(1)[1][1], "tracestate": STATE}
     assert second.headers == []
     assert dict(third.headers) == {"traceparent": traced(3)[1][1]}
@@ -192,7 +192,7 @@ def test_one_that_would_make_a_record_too_large_stays_behind() -> None:
         test.send(flows.Reading("s", test.now, 1.0), headers=traced(1))
         test.send(flows.Reading("s" * 8, test.now, 1.0), headers=traced(2, ("tracestate", b"a=" + b"x" * 200)))
         records = test.read_records(flows.PREDICTIONS)
-        assert test.read(flows.REJECTED) == []
+        assert test.read(flows.DEAD_LETTERS) == []
     assert [number_of(record) for record in records] == [1, None]
 
 
@@ -203,7 +203,7 @@ def test_rows_that_are_refused_leave_the_others_theirs() -> None:
         return np.where(columns["total"] == 4.0, np.nan, columns["total"]).astype(np.float32)[:, None]
 
     flow = (
-        Topology("flow").source(flows.Reading, rejected=flows.REJECTED).window(rolling(count=1)).features(flows.features)
+        Topology("flow").source(flows.Reading, dead_letters=flows.DEAD_LETTERS).window(rolling(count=1)).features(flows.features)
         .infer(Model("m")).publish(predictions=flows.PREDICTIONS)
     )  # fmt: skip
     sizes = {flows.PREDICTIONS: 128 + 500}
@@ -213,7 +213,7 @@ def test_rows_that_are_refused_leave_the_others_theirs() -> None:
             value = b"{" if n == 2 else flows.value_of(key, test.now, float(n))
             test.send_bytes(flows.SOURCE, key.encode(), value, headers=traced(n + 1))
         found = by_id(test.read_records(flows.PREDICTIONS))
-        letters = {dict(one.headers)["streamer.error.offset"]: number_of(one) for one in test.read_records(flows.REJECTED)}
+        letters = {dict(one.headers)["streamer.error.offset"]: number_of(one) for one in test.read_records(flows.DEAD_LETTERS)}
     assert found == {f"{flows.SOURCE}/0/{n}": n + 1 for n in range(9) if n not in (2, 4, 6)}
     assert letters == {"2": 3, "4": 5, "6": 7}
 
@@ -260,7 +260,7 @@ def test_a_dead_letter_behind_it_has_it() -> None:
     with TopologyTest(rekeyed.topology(), models=failing, partitions=1) as test:
         test.send_bytes(rekeyed.SOURCE, b"c", rekeyed.payment("t", 1.0, test.now), headers=traced(1))
         test.send_bytes(rekeyed.SOURCE, b"c", rekeyed.payment("t", 1.0, test.now))
-        first, second = test.read_records(rekeyed.REJECTED)
+        first, second = test.read_records(rekeyed.DEAD_LETTERS)
     assert (number_of(first), number_of(second)) == (1, None)
     assert dict(first.headers)["streamer.error.reason"] == "model_failed"
     assert "content-type" not in dict(first.headers)
@@ -269,8 +269,9 @@ def test_a_dead_letter_behind_it_has_it() -> None:
 # ---------------------------------------------------------------------- where windows close
 def test_a_closed_window_has_none_and_its_events_have_theirs() -> None:
     flow = (
-        Topology("closing").source(flows.Reading, rejected=flows.REJECTED).window(tumbling("10s", idle="1m"), emit="both")
-        .features(lambda w: {"n": w.count}).infer(Model("m")).publish(predictions=flows.PREDICTIONS, late="late")
+        Topology("closing").source(flows.Reading, dead_letters=flows.DEAD_LETTERS)
+        .window(tumbling("10s", idle_timeout="1m"), emit="both")
+        .features(lambda w: {"n": w.count}).infer(Model("m")).publish(predictions=flows.PREDICTIONS, late_events="late")
     )  # fmt: skip
     with TopologyTest(flow, models=constant(0.0), partitions=1) as test:
         for n, second in enumerate((1.0, 2.0, 11.0, 3.0, 12.0)):
@@ -286,9 +287,9 @@ def test_a_closed_window_has_none_and_its_events_have_theirs() -> None:
 
 def test_behind_an_internal_topic_too() -> None:
     flow = (
-        Topology("flow").source(rekeyed.Payment, rejected=rekeyed.REJECTED).rekey("terminal")
-        .window(tumbling("10s", idle="1m"), emit="both").features(lambda w: {"n": w.count})
-        .infer(Model("m")).publish(predictions=rekeyed.PREDICTIONS, late="late")
+        Topology("flow").source(rekeyed.Payment, dead_letters=rekeyed.DEAD_LETTERS).rekey("terminal")
+        .window(tumbling("10s", idle_timeout="1m"), emit="both").features(lambda w: {"n": w.count})
+        .infer(Model("m")).publish(predictions=rekeyed.PREDICTIONS, late_events="late")
     )  # fmt: skip
     with TopologyTest(flow, models=constant(0.0), partitions=1) as test:
         for n, second in enumerate((1.0, 2.0, 11.0, 12.0)):
@@ -347,7 +348,7 @@ def test_a_trace_refuses_nobody_a_place_to_wait() -> None:
         test.send(Scored("b", test.now, 0.5), step="0s", headers=traced(1))
         test.send(Label("b", test.now, True), step="0s")
         (pair,) = test.read_records(MATCHED)
-        assert test.read("scored.rejected") == []
+        assert test.read("scored.dead") == []
     assert (pair.key, number_of(pair)) == (b"b", None)
 
 

@@ -41,7 +41,8 @@ def test_a_function_that_fails_on_a_real_batch_stops_the_service_with_a_reason()
             raise ZeroDivisionError("three is too many")
         return {"n": w.count}
 
-    picky_flow = Topology("picky").source(flows.Reading, rejected="r").features(picky).infer(Model("m")).publish(predictions="p")
+    plain = Topology("picky").source(flows.Reading, dead_letters="r").features(picky)
+    picky_flow = plain.infer(Model("m")).publish(predictions="p")
     with TopologyTest(picky_flow, models=lambda columns: columns["n"][:, None], partitions=1) as test:
         for n in range(3):
             test.send_bytes(flows.SOURCE, b"a", flows.value_of("a", test.now, n))

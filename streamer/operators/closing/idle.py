@@ -1,4 +1,4 @@
-"""Silent partitions: after `idle` without a record their windows close, by a tick that is written down like any record."""
+"""Silent partitions: after `idle_timeout` without a record their windows close, by a tick that is logged like any record."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -38,7 +38,7 @@ class Idle:
         """Batches of the windows that close, while there is room for them."""
         for partition in self._inputs.reading():
             (silence,) = self._inputs.silence_s(partition)
-            if silence is None or silence < self._window.idle_s or room() <= 0:
+            if silence is None or silence < self._window.idle_timeout_s or room() <= 0:
                 continue
             if (batch := self._window.tick(partition, self._clock.wall_us())) is not None:
                 batch.stamps.begin_windowed(self._clock.monotonic())

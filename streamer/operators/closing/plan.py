@@ -1,7 +1,7 @@
 """Windows that close, checked against the steps around them."""
 
 from streamer.errors import TopologyError
-from streamer.topology.topology import Features, Joined, Publish, Rekey, Windowed
+from streamer.topology.steps import Features, Joined, Publish, Rekey, Windowed
 from streamer.topology.view import Needs, Rolling
 
 
@@ -14,25 +14,25 @@ def check_closing(
         TopologyError: it does not; the message starts with the line.
     """
     if windowed is None or isinstance(windowed.window, Rolling):
-        if publish.late is not None:
+        if publish.late_events is not None:
             raise TopologyError(
-                f"{publish.where}: late={publish.late!r} is for windows that close, tumbling(), hopping() and session(); "
-                "a rolling window takes late events in"
+                f"{publish.where}: late_events={publish.late_events!r} is for windows that close, tumbling(), hopping() and "
+                "session(); a rolling window takes late events in"
             )
         return
     kind = windowed.window.kind
-    if publish.late is None:
+    if publish.late_events is None:
         name = f"{publish.predictions}.late"
-        raise TopologyError(f"{publish.where}: {kind}() needs a topic for late events, .publish(..., late={name!r})")
+        raise TopologyError(f"{publish.where}: {kind}() needs a topic for late events, .publish(..., late_events={name!r})")
     if joined:
         raise TopologyError(
             f"{windowed.where}: {kind}() and .join() do not go together yet; .join() into a topology with rolling(), and "
             f"{kind}() in a second one that reads its predictions"
         )
-    if rekey and not windowed.window.idle_us:
+    if rekey and not windowed.window.idle_timeout_us:
         raise TopologyError(
-            f"{windowed.where}: {kind}() behind .rekey() needs idle=, such as idle='30s': its windows wait for the slowest "
-            "partition of the source, and without it one that is silent keeps them open for ever"
+            f"{windowed.where}: {kind}() behind .rekey() needs idle_timeout=, such as idle_timeout='30s': its windows wait for "
+            "the slowest partition of the source, and without it one that is silent keeps them open for ever"
         )
     if needs.events and windowed.emit != "each":
         raise TopologyError(

@@ -32,7 +32,7 @@ class ClosingSpec(SampleSpec):
     @property
     def closes_in_silence(self) -> bool:
         """Whether windows close when an input has nothing more to read."""
-        return self.window.idle_us > 0
+        return self.window.idle_timeout_us > 0
 
     def open(self, keys_max: int) -> "ClosingStore":
         """A new, empty store of this shape."""
@@ -49,5 +49,5 @@ class ClosingSpec(SampleSpec):
     def fingerprint(self) -> str:
         """Changes exactly when a changelog written for another shape cannot be read as this one."""
         window = self.window
-        widths = f"{window.size_us}/{window.every_us}/{window.gap_us}/{window.late_us}"
+        widths = f"{window.size_us}/{window.hop_us}/{window.gap_us}/{window.grace_us}"
         return f"{window.kind}/{window.samples}/{widths}/{','.join(self.fields)}"

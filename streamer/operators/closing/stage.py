@@ -27,7 +27,7 @@ from streamer.rows.spans import Spans
 from streamer.rows.trace import NO_TRACE
 from streamer.state.delta import Delta, merge
 from streamer.telemetry.metrics import Metrics
-from streamer.topology.topology import FeatureFunction
+from streamer.topology.steps import FeatureFunction
 from streamer.topology.view import Look, Needs, Window
 
 if TYPE_CHECKING:
@@ -82,13 +82,13 @@ class CloseStage(PerPartition["ClosingStore"]):
         return self.spec.open(self.keys_max)
 
     @property
-    def idle_s(self) -> float:
+    def idle_timeout_s(self) -> float:
         """A partition that is silent for so long closes its windows; 0 for never."""
-        return self.spec.window.idle_us / 1e6
+        return self.spec.window.idle_timeout_us / 1e6
 
     def releasing(self, inputs: Inputs, clock: Clock, metrics: Metrics) -> Idle | None:
         """Silent partitions close their windows, if the window says after how long."""
-        return Idle(inputs, self, clock, metrics) if self.idle_s else None
+        return Idle(inputs, self, clock, metrics) if self.idle_timeout_s else None
 
     def __call__(self, batch: Batch, ticks: Ticks = NO_TICKS) -> None:
         """Fold the rows into their windows; the batch then holds the rows that came of it."""

@@ -123,7 +123,7 @@ class ClosingStore(SampleStore):
     def _config(self, *, final: bool, each: bool) -> NDArray[np.int64]:
         window = self.window
         return np.array(
-            [window.size_us, window.every_us, window.gap_us, window.late_us, final, each, self.spec.own_time, self.keys_max],
+            [window.size_us, window.hop_us, window.gap_us, window.grace_us, final, each, self.spec.own_time, self.keys_max],
             np.int64,
         )
 
@@ -144,7 +144,7 @@ class ClosingStore(SampleStore):
             end = oldest + window.gap_us
             if not window.gap_us:
                 end = closing.first_open(oldest, self.keys.watermark, config) + window.size_us
-            self._armed[slot] = end + window.late_us
+            self._armed[slot] = end + window.grace_us
         order = slots[np.lexsort((slots, self._armed[slots]))]
         self._due = _sorted_heap(self._armed[order], order, capacity)
         self._idle = _sorted_heap(_NO_NUMBERS, _NO_NUMBERS, capacity)
@@ -202,8 +202,8 @@ class ClosingStore(SampleStore):
             return None
         newest = int(ring_t[slots, (starts[slots] + held[slots] - 1) % ring_t.shape[1]].max())
         window = self.window
-        end = newest + window.gap_us if window.gap_us else newest // window.every_us * window.every_us + window.size_us
-        return end + window.late_us
+        end = newest + window.gap_us if window.gap_us else newest // window.hop_us * window.hop_us + window.size_us
+        return end + window.grace_us
 
     def _repeat(self, delta: Delta, *, final: bool) -> _Output:
         self.upstreams.apply(delta.upstreams)

@@ -7,7 +7,7 @@ from streamer.errors import TopologyError
 from streamer.operators.join.spec import JoinSpec, Stream
 from streamer.topology.event import Event, Format, declared_types, numeric_fields
 from streamer.topology.event_key import key_field
-from streamer.topology.topology import Joined, Source, Windowed
+from streamer.topology.steps import Joined, Source, Windowed
 from streamer.topology.view import Needs, Rolling, TracingWindow
 
 
@@ -37,12 +37,12 @@ class Joins:
     Attributes:
         inputs: in the order of the topics.
         spec: shape of the state.
-        idle_s: how long each input, the source first, is waited for without a record.
+        idle_timeout_s: how long each input, the source first, is waited for without a record.
     """
 
     inputs: tuple[JoinInput, ...]
     spec: JoinSpec
-    idle_s: tuple[float, ...]
+    idle_timeout_s: tuple[float, ...]
 
     @staticmethod
     def of(
@@ -56,13 +56,13 @@ class Joins:
         spec = JoinSpec(
             (Stream.source(source.topic, window, needs), *streams),
             tuple(sorted(needs.window_fields() | needs.events)),
-            max(step.late_us for step in joined),
+            max(step.out_of_order_us for step in joined),
         )
         inputs = tuple(
             JoinInput(step.join.event, step.topic, step.format, stream.fields, step.join.table)
             for step, stream in zip(joined, streams, strict=True)
         )
-        idle = [step.idle_s for step in joined]
+        idle = [step.idle_timeout_s for step in joined]
         return Joins(inputs, spec, (max(idle), *idle))
 
 

@@ -71,13 +71,14 @@ class JoinSpec:
     Attributes:
         streams: the source first.
         columns: fields of the source's rows that wait with them; numbers.
-        late_us: how far out of order rows may be.
+        out_of_order_us: how far out of order rows may be.
     """
 
     streams: tuple[Stream, ...]
     columns: tuple[str, ...]
-    late_us: int
+    out_of_order_us: int
     kind: ClassVar[str] = "join"
+    bounded_by: ClassVar[str] = "keys_max"
     own_time: ClassVar[bool] = False
     closes: ClassVar[bool] = False
     closes_in_silence: ClassVar[bool] = False
@@ -96,13 +97,13 @@ class JoinSpec:
     @property
     def ahead_us(self) -> int:
         """How long after its own time the last sample may come that a row sees."""
-        return max(0, *(stream.shift_us for stream in self.streams)) + self.late_us
+        return max(0, *(stream.shift_us for stream in self.streams)) + self.out_of_order_us
 
     @property
     def fingerprint(self) -> str:
         """Changes exactly when a changelog written for another shape cannot be read as this one."""
         streams = "; ".join(f"{s.topic}/{s.samples}/{s.shift_us}/{s.reach_us}/{','.join(s.fields)}" for s in self.streams)
-        return f"join/{self.late_us}/{','.join(self.columns)}: {streams}"
+        return f"join/{self.out_of_order_us}/{','.join(self.columns)}: {streams}"
 
     def check(self, delta: Delta) -> None:
         """Whether operations may be of a store of this shape, whatever it holds.

@@ -28,7 +28,7 @@ from streamer.state.delta import Delta
 from streamer.state.watermarks import NEVER
 from streamer.telemetry.metrics import Metrics
 from streamer.topology.event import Event
-from streamer.topology.topology import FeatureFunction
+from streamer.topology.steps import FeatureFunction
 from streamer.topology.view import Look, Needs, Window
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class JoinStage(PerPartition["JoinStore"]):
         features: the user's function.
         keys_max: live keys of each store; beyond, the key seen longest ago is forgotten.
         events: class of each joined stream, in the order of the spec.
-        idle_s: how long each input is waited for without a record, the source first.
+        idle_timeout_s: how long each input is waited for without a record, the source first.
     """
 
     spec: JoinSpec
@@ -53,7 +53,7 @@ class JoinStage(PerPartition["JoinStore"]):
     features: FeatureFunction
     keys_max: int
     events: tuple[type[Event], ...]
-    idle_s: tuple[float, ...]
+    idle_timeout_s: tuple[float, ...]
     _looks: Looks = field(init=False)
     _reach: Reach = field(init=False)
     _ahead: dict[int, set[int]] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class JoinStage(PerPartition["JoinStore"]):
         self._store = JoinStore
         self._looks, streams = self.spec.looks(), self.spec.streams
         shifts = tuple(stream.shift_us for stream in streams)
-        self._reach = Reach(shifts, self.spec.ahead_us, self.spec.late_us, self.idle_s)
+        self._reach = Reach(shifts, self.spec.ahead_us, self.spec.out_of_order_us, self.idle_timeout_s)
 
     def _new(self) -> "JoinStore":
         return self._store(self.spec, self.keys_max)
@@ -152,12 +152,12 @@ class JoinStage(PerPartition["JoinStore"]):
         """
         store = self.stores[partition]
         watermark = max(self._reached(partition, silence_s, now_us, now_s), store.watermark)
-        if watermark == NEVER or not (ready := store.waiting_until(watermark - self.spec.late_us)).any():
+        if watermark == NEVER or not (ready := store.waiting_until(watermark - self.spec.out_of_order_us)).any():
             return None
         if ready[0] > ROWS_PER_BATCH_MAX:
             # Rows of one moment cannot be parted, all others can.
             last = max(store.source_time(ROWS_PER_BATCH_MAX), store.source_time(0) + 1)
-            watermark = max(min(watermark, last + self.spec.late_us), store.watermark)
+            watermark = max(min(watermark, last + self.spec.out_of_order_us), store.watermark)
         delta, released, truncated = store.tick(watermark)
         self.truncated += truncated
         return self._batch(partition, delta, released, now_us)
@@ -172,7 +172,7 @@ class JoinStage(PerPartition["JoinStore"]):
         """Topics whose rows pile up because another input has not been read as far: they should wait."""
         store = self.stores[partition]
         rows = (store.ends[:, 1] - store.ends[:, 0]).tolist()
-        unread = [n for n, silence in enumerate(silence_s) if silence is None or silence < self.idle_s[n]]
+        unread = [n for n, silence in enumerate(silence_s) if silence is None or silence < self.idle_timeout_s[n]]
         waited = self._ahead.get(partition, set())
         slowest = min(unread, key=lambda n: int(store.newest[n]) - self.spec.streams[n].shift_us, default=None)
         self._ahead[partition] = {

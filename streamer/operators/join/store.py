@@ -179,7 +179,7 @@ class JoinStore:
         Returns:
             What was applied, the rows that came out, and how many samples went although a row could still have seen them.
         """
-        rows = int(self.waiting_until(watermark - self.spec.late_us)[0])
+        rows = int(self.waiting_until(watermark - self.spec.out_of_order_us)[0])
         released = Released.room(self.spec, self._looks, rows)
         delta = Delta(NO_NAMES, np.array([TICK], np.int32), np.array([watermark], np.int64), np.zeros((len(self.spec.fields), 1)))
         return delta, released, self.apply(delta, released)
@@ -220,7 +220,7 @@ class JoinStore:
         rings = joining.Rings(arrays["ring_t"], arrays["ring"], arrays["start"], arrays["held"])
         answers = Answers(room.count, room.span_us, room.aggregates, room.matrix)
         ask, out = Ask(looks.needs, looks.quantiles, looks.places), joining.Out(room.times, room.slots, room.values, answers)
-        limit = self.watermark - self.spec.late_us
+        limit = self.watermark - self.spec.out_of_order_us
         _, truncated = joining.release(limit, self._streams, self._queued(), rings, looks.table, ask, out)
         return truncated
 

@@ -11,8 +11,9 @@ from streamer.settings.settings import Settings
 from streamer.telemetry.steps import Steps
 from streamer.topology.event import Event
 from streamer.topology.event_key import check_key
+from streamer.topology.label_match import LabelMatch
+from streamer.topology.steps import Labels, Predictions
 from streamer.topology.topics import Topics, topics_of
-from streamer.topology.topology import Match, PublishMatched, Source, Topology, need
 from streamer.units import format_duration
 
 
@@ -26,7 +27,7 @@ class MatchPlan:
         event, label: classes of predictions and labels.
         topics: names.
         store: shape of the state.
-        idle_s: how long an input is waited for without a record.
+        idle_timeout_s: how long an input is waited for without a record.
     """
 
     name: str
@@ -35,7 +36,7 @@ class MatchPlan:
     label: type[Event]
     topics: Topics
     store: MatchSpec
-    idle_s: float
+    idle_timeout_s: float
     model: ClassVar[None] = None
     forwards: ClassVar[bool] = False
     waits_for_ends: ClassVar[bool] = True
@@ -51,7 +52,7 @@ class MatchPlan:
             {topics.source: fields_of(self.event)} | dict.fromkeys(topics.joined, fields_of(self.label)),
             [(self.steps.window, f"each prediction waits for {until}; {kept}")],
             {topics.predictions: "predictions with their label", topics.unmatched or "": "those whose time was over"}
-            | {topics.rejected_of(source): f"dead letters of {source}" for source in topics.sources},
+            | {topics.dead_letters_of(source): f"dead letters of {source}" for source in topics.sources},
             {topics.predictions: "matched", topics.unmatched or "": "matched"},
         )
 
@@ -61,37 +62,32 @@ class MatchPlan:
         return (self,)
 
 
-def bind_match(topology: Topology, match: Match, settings: Settings) -> MatchPlan:
-    """Check a topology that waits for labels.
+def bind_match(declared: LabelMatch, settings: Settings) -> MatchPlan:
+    """Check a declaration that waits for labels.
 
     Raises:
         TopologyError: the declaration is wrong; the message starts with the line.
     """
-    source, topics = need(topology, Source), topics_of(topology, settings.group)
-    between = [step for step in topology.steps if not isinstance(step, Source | Match | PublishMatched)]
-    if between:
-        raise TopologyError(
-            f"{between[0].where}: a topology with .match() has .source() before it and .publish(matched=, unmatched=) behind it, "
-            "and nothing else; windows and models belong to the one that makes the predictions"
-        )
-    for event, where in ((source.event, source.where), (match.label, match.where)):
+    source, labels = declared.need(Predictions), declared.need(Labels)
+    topics = topics_of(declared, settings.group)
+    for event, where in ((source.event, source.where), (labels.event, labels.where)):
         if event.__event__.key is None:
             name = event.__name__
             raise TopologyError(f"{where}: labels are met by key; give {name} one, class {name}(..., key='field')")
         check_key(event, event.__event__.key, where)
         check_time(event, where)
-    if match.on is not None:
-        _check_on(match.on, (source.event, match.label), match.where)
-    store = MatchSpec((topics.source, match.topic), match.within_us, match.late_us, match.on)
-    check_memory(store, settings, match.where)
+    if labels.on is not None:
+        _check_on(labels.on, (source.event, labels.event), labels.where)
+    store = MatchSpec((topics.source, labels.topic), labels.within_us, labels.out_of_order_us, labels.on)
+    check_memory(store, settings, labels.where)
     return MatchPlan(
-        name=topology.name,
-        group=settings.group or topology.name,
+        name=declared.name,
+        group=settings.group or declared.name,
         event=source.event,
-        label=match.label,
+        label=labels.event,
         topics=topics,
         store=store,
-        idle_s=match.idle_s,
+        idle_timeout_s=labels.idle_timeout_s,
     )
 
 

@@ -45,7 +45,7 @@ class MatchStage(PerPartition[MatchStore]):
         spec: shape of the stores.
         events: class of the predictions and of the labels.
         waiting_max: rows of either input that may wait in a partition.
-        idle_s: how long an input is waited for without a record.
+        idle_timeout_s: how long an input is waited for without a record.
         changelog: topic where rows that wait are kept.
         name_bytes_max: what it takes of one, beside what every row has.
     """
@@ -53,7 +53,7 @@ class MatchStage(PerPartition[MatchStore]):
     spec: MatchSpec
     events: tuple[type[Event], type[Event]]
     waiting_max: int
-    idle_s: float
+    idle_timeout_s: float
     changelog: str
     name_bytes_max: int
     _namers: tuple["Namer", "Namer"] = field(init=False)
@@ -63,7 +63,9 @@ class MatchStage(PerPartition[MatchStore]):
     def __post_init__(self) -> None:
         (predictions, labels), (source, _) = self.events, self.spec.topics
         self._namers = Namer(predictions, self.spec.on, whole=source), Namer(labels, self.spec.on, whole=None)
-        self._reach = Reach((0, self.spec.within_us), self.spec.ahead_us, self.spec.late_us, (self.idle_s, self.idle_s))
+        self._reach = Reach(
+            (0, self.spec.within_us), self.spec.ahead_us, self.spec.out_of_order_us, (self.idle_timeout_s, self.idle_timeout_s)
+        )
 
     def _new(self) -> MatchStore:
         return MatchStore(spec=self.spec)
@@ -125,7 +127,7 @@ class MatchStage(PerPartition[MatchStore]):
             bad[rows[max(0, room) :]] = True
         if bad.any():
             what = "labels wait for predictions that have not been read" if stream == LABEL else "predictions wait for labels"
-            detail = f"keys_max = {self.waiting_max:,} {what} in the partition already; raise it, or add partitions"
+            detail = f"waiting_max = {self.waiting_max:,} {what} in the partition already; raise it, or add partitions"
             batch.dead += batch.letters(bad, "window", "too_many_waiting", detail)
             batch.keep(np.flatnonzero(~bad))
             names = [name for name, refused in zip(names, bad.tolist(), strict=True) if not refused]

@@ -11,7 +11,7 @@ leave nothing to do for many rows at a time.
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from itertools import islice
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import msgspec
 import numpy as np
@@ -76,26 +76,27 @@ class MatchSpec:
     Attributes:
         topics: of predictions and of labels.
         within_us: how long a label may take.
-        late_us: how far out of order rows may be.
+        out_of_order_us: how far out of order rows may be.
         on: the second field that must be equal.
     """
 
     topics: tuple[str, str]
     within_us: int
-    late_us: int
+    out_of_order_us: int
     on: str | None
 
     fields: tuple[str, ...] = field(default=("stream",), init=False)
+    bounded_by: ClassVar[str] = "waiting_max"
 
     @property
     def ahead_us(self) -> int:
         """How long after its own time the last label may come that a prediction waits for."""
-        return self.within_us + self.late_us
+        return self.within_us + self.out_of_order_us
 
     @property
     def fingerprint(self) -> str:
         """Changes exactly when a changelog written for another shape cannot be read as this one."""
-        return f"match/{self.within_us}/{self.late_us}/{self.on or ''}: {'; '.join(self.topics)}"
+        return f"match/{self.within_us}/{self.out_of_order_us}/{self.on or ''}: {'; '.join(self.topics)}"
 
     def check(self, delta: Delta) -> None:
         """Whether operations may be of a store of this shape, whatever it holds.
@@ -174,7 +175,7 @@ class MatchStore:
     Attributes:
         spec: its shape.
         newest: largest event time of predictions and of labels.
-        watermark: predictions `late` before it have been read, and labels `within` after that.
+        watermark: predictions `out_of_order` before it have been read, and labels `within` after that.
         names: by slot, None where it is free.
         predictions, labels: who waits.
         unused: labels dropped so far that no prediction had.
@@ -200,7 +201,7 @@ class MatchStore:
 
     def due(self, watermark: int) -> bool:
         """Whether somebody leaves when the watermark moves there."""
-        limit = watermark - self.spec.late_us
+        limit = watermark - self.spec.out_of_order_us
         return self.predictions.before(limit) is not None or self.labels.before(limit) is not None
 
     # ------------------------------------------------------------------ the live way
@@ -274,7 +275,7 @@ class MatchStore:
     def _tick(self, operation: int, time: int, most: int, out: list[Outcome] | None) -> None:
         self.watermark = max(self.watermark, time)
         self._drop_labels()
-        limit = self.watermark - self.spec.late_us
+        limit = self.watermark - self.spec.out_of_order_us
         while most > 0 and (one := self.predictions.before(limit)) is not None:
             most -= 1
             if out is not None:
@@ -288,7 +289,7 @@ class MatchStore:
     @property
     def _floor(self) -> int:
         """No prediction comes any more that a label before this would be for."""
-        return max(self.newest[PREDICTION], self.watermark) - self.spec.late_us
+        return max(self.newest[PREDICTION], self.watermark) - self.spec.out_of_order_us
 
     def _drop_labels(self) -> None:
         while (one := self.labels.before(self._floor)) is not None:

@@ -42,19 +42,19 @@ class Pace:
 
     def _fallen_silent(self) -> list[int]:
         """Partitions that have been silent for long enough, and of which nobody has been told."""
-        idle_s, known = self._progress.idle_s, self._progress.silent
-        if not idle_s:
+        idle_timeout_s, known = self._progress.idle_timeout_s, self._progress.silent
+        if not idle_timeout_s:
             return []
         silence = {p: self._inputs.silence_s(p)[0] for p in self._inputs.reading() if p not in known}
-        return [p for p, s in silence.items() if s is not None and idle_s <= s]
+        return [p for p, s in silence.items() if s is not None and idle_timeout_s <= s]
 
     def _align(self, unread: list[int]) -> None:
         """Of the partitions with unread records, those far ahead of the slowest wait until they are only half as far ahead."""
-        reached, align_us = self._progress.reached, self._progress.align_us
+        reached, max_drift_us = self._progress.reached, self._progress.max_drift_us
         slowest = min((reached[p] for p in unread if self._moves(p)), default=None)
         waiting = set()
         if slowest is not None:
-            waiting = {p for p in unread if reached[p] - slowest > (align_us // 2 if p in self._waiting else align_us)}
+            waiting = {p for p in unread if reached[p] - slowest > (max_drift_us // 2 if p in self._waiting else max_drift_us)}
         for partition in waiting ^ self._waiting:
             self._inputs.wait_for_others(partition, self._inputs.topics if partition in waiting else ())
         self._waiting = waiting

@@ -16,10 +16,10 @@ _STEPS = 16
 _IDLE_S_MIN, _IDLE_S_MAX = 1.0, 60.0
 
 
-def idle_s(window: Rolling | Closing) -> float:
+def idle_timeout_s(window: Rolling | Closing) -> float:
     """The silence after which a partition of the source does not hold windows back any more, seconds; 0 for never."""
     if isinstance(window, Closing):
-        return window.idle_us / 1e6
+        return window.idle_timeout_us / 1e6
     return min(max(window.ttl_us / 1e6 / _STEPS, _IDLE_S_MIN), _IDLE_S_MAX) if window.ttl_us else 0.0
 
 
@@ -29,7 +29,7 @@ class Grid:
 
     Attributes:
         step_us, offset_us: where they lie.
-        every_us, reach_us: windows of an event at t are closed at t, down to a multiple of `every`, plus `reach`.
+        every_us, reach_us: windows of an event at t are closed at t, down to a multiple of `hop`, plus `reach`.
     """
 
     step_us: int
@@ -43,9 +43,9 @@ class Grid:
         if isinstance(window, Rolling):
             return Grid(max(1, window.ttl_us // _STEPS), 0, 1, 0) if window.ttl_us else None
         if window.gap_us:
-            return Grid(max(1, window.gap_us // _STEPS), 0, 1, window.gap_us + window.late_us)
-        # A window ends at a multiple of `every` after its width, and closes so much later.
-        return Grid(window.every_us, window.size_us + window.late_us, window.every_us, window.size_us + window.late_us)
+            return Grid(max(1, window.gap_us // _STEPS), 0, 1, window.gap_us + window.grace_us)
+        # A window ends at a multiple of `hop` after its width, and closes so much later.
+        return Grid(window.hop_us, window.size_us + window.grace_us, window.hop_us, window.size_us + window.grace_us)
 
     def before(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
         """The last moment up to each time; NEVER where there is none."""

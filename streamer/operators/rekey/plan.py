@@ -5,12 +5,12 @@ from typing import ClassVar
 
 from streamer.errors import TopologyError
 from streamer.operators.explained import Explained, fields_of
-from streamer.operators.rekey.grid import idle_s
+from streamer.operators.rekey.grid import idle_timeout_s
 from streamer.telemetry.steps import Steps
 from streamer.topology.event import Event
 from streamer.topology.event_key import check_key
+from streamer.topology.steps import NAME_RULE, Joined, Rekey, Source, Windowed, is_topic
 from streamer.topology.topics import Topics
-from streamer.topology.topology import NAME_RULE, Joined, Rekey, Source, Windowed, is_topic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +22,8 @@ class RekeyPlan:
         group: consumer group of this flow, also the prefix of its transactional ids.
         event: input class.
         field: whose text becomes the record key.
-        align_us: how far a partition's event times may run ahead of the slowest, microseconds.
-        idle_s: after which silence a partition does not hold windows back any more; 0 for never.
+        max_drift_us: how far a partition's event times may run ahead of the slowest, microseconds.
+        idle_timeout_s: after which silence a partition does not hold windows back any more; 0 for never.
         topics: its own; what it gives are records of the internal topic.
     """
 
@@ -31,8 +31,8 @@ class RekeyPlan:
     group: str
     event: type[Event]
     field: str
-    align_us: int
-    idle_s: float
+    max_drift_us: int
+    idle_timeout_s: float
     topics: Topics
     store: ClassVar[None] = None
     model: ClassVar[None] = None
@@ -47,7 +47,7 @@ class RekeyPlan:
             self.group,
             {topics.source: fields_of(self.event)},
             [(self.steps.window, f"{self.field} becomes the record key")],
-            {topics.predictions: "the records under their new key", topics.rejected: f"dead letters of {topics.source}"},
+            {topics.predictions: "the records under their new key", topics.dead_letters: f"dead letters of {topics.source}"},
             {},
         )
 
@@ -75,14 +75,16 @@ def rekeyed_by(rekey: Rekey, event: type[Event], windowed: Windowed | None, join
 def front_of(name: str, group: str, source: Source, rekey: Rekey, *, windowed: Windowed, topics: Topics) -> RekeyPlan:
     """The flow in front of a re-keyed one."""
     assert topics.rekeyed is not None, "a re-keyed topology has an internal topic"
-    own = Topics(source=topics.source, rejected=topics.rejected, predictions=topics.rekeyed, anomalies=None, changelog=None)
-    readers, silence_s = topics.readers(group), idle_s(windowed.window)
+    own = Topics(
+        source=topics.source, dead_letters=topics.dead_letters, predictions=topics.rekeyed, anomalies=None, changelog=None
+    )
+    readers, silence_s = topics.readers(group), idle_timeout_s(windowed.window)
     return RekeyPlan(
         name=name,
         group=readers[topics.source],
         event=source.event,
         field=rekey.field,
-        align_us=rekey.align_us,
-        idle_s=silence_s,
+        max_drift_us=rekey.max_drift_us,
+        idle_timeout_s=silence_s,
         topics=own,
     )

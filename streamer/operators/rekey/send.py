@@ -55,8 +55,8 @@ class Progress:
     told before was committed, and the receiver keeps it.
 
     Attributes:
-        align_us: how far a partition may run ahead of the others, event time in microseconds.
-        idle_s: after which silence a partition does not hold windows back any more; 0 for never.
+        max_drift_us: how far a partition may run ahead of the others, event time in microseconds.
+        idle_timeout_s: after which silence a partition does not hold windows back any more; 0 for never.
         reached: partition -> its largest event time, microseconds.
         rows: partition -> rows so far.
         silent: partitions of which it is told that they are.
@@ -64,8 +64,8 @@ class Progress:
         stores, keys, truncated, evicted: there are no windows.
     """
 
-    align_us: int
-    idle_s: float
+    max_drift_us: int
+    idle_timeout_s: float
     reached: dict[int, int] = field(default_factory=dict)
     rows: dict[int, int] = field(default_factory=dict)
     silent: set[int] = field(default_factory=set)

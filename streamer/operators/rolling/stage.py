@@ -17,7 +17,7 @@ from streamer.operators.ticks import NO_TICKS, Tick, Ticks, segments, ticking_ro
 from streamer.rows.batch import Batch
 from streamer.state.delta import Delta, merge
 from streamer.telemetry.metrics import Metrics
-from streamer.topology.topology import FeatureFunction
+from streamer.topology.steps import FeatureFunction
 from streamer.topology.view import Look, Needs, Window
 
 

@@ -160,10 +160,10 @@ class Produce:
         """Encode a flagged batch and put it in line."""
         rows = deque(self._encoder.outgoing(batch, self._clock.wall_us()))
         assert batch.balanced, f"not every input has one outcome: {len(batch)} rows, {len(batch.dead)} letters, {batch.tally}"
-        batch.values, batch.messages = [], []
+        batch.values, batch.messages, batch.traces = [], [], []
         batch.stamps.encoded = self._clock.monotonic()
-        letters = deque((self._topics.rejected_of(letter.topic), letter) for letter in batch.dead)
-        letters += [(self._topics.late or "", letter) for letter in batch.payload.late]
+        letters = deque((self._topics.dead_letters_of(letter.topic), letter) for letter in batch.dead)
+        letters += [(self._topics.late_events or "", letter) for letter in batch.payload.late]
         self._waiting.append(Outgoing(batch, rows, letters))
         self.rows += batch.weight
 
