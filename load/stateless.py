@@ -6,7 +6,7 @@ worker's committer is told that there is no state to write; everything else is t
 
 from typing import Any
 
-from streamer.changelog.bases import Bases
+from streamer.changelog.snapshots import SnapshotScheduler
 from streamer.cli import app
 from streamer.stages.commit.commit import Commit
 from streamer.worker import parts
@@ -15,7 +15,7 @@ from streamer.worker import parts
 class Stateless(Commit):
     """Commits outputs and offsets, and no state."""
 
-    def __init__(self, *, bases: Bases | None, **named: Any) -> None:
+    def __init__(self, *, bases: SnapshotScheduler | None, **named: Any) -> None:
         assert bases is not None, "there is nothing to leave out"
         super().__init__(bases=None, **named)
 

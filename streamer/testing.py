@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from streamer.clock import ManualClock
 from streamer.codecs.formats import codec_of
 from streamer.errors import StreamerError
-from streamer.inference.model import Facts, Features, LoadedModel
+from streamer.inference.model import Features, LoadedModel, ModelMetadata
 from streamer.inference.probe import Probed
 from streamer.inference.repository import ModelFile
 from streamer.inference.signature import Signature
@@ -216,7 +216,7 @@ class _StandIn:
     def __init__(self, function: ScoreFunction, threshold: float) -> None:
         self._function = function
         self.file = ModelFile("stand-in", 1, Path("stand-in.onnx"))
-        self.facts = Facts(threshold=threshold)
+        self.facts = ModelMetadata(threshold=threshold)
         self.score_column = -1
         self.signature = Signature({}, "score", None)
         self.probed, self.seconds_per_row = Probed(), 0.0

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from streamer.errors import StateError
 from streamer.limits import CHANGELOG_BYTES_MAX, CHANGELOG_PLAIN_BYTES_MAX, KEY_BYTES_MAX
 from streamer.state.bounds import INPUTS_MAX, NUMBER_MAX, Damaged, inflated, shown
+from streamer.state.bytes_column import BytesColumn
 from streamer.state.delta import TICK, Delta
-from streamer.state.names import Names
 from streamer.state.watermarks import NO_CHANGE
 
 FORMAT = 3
@@ -95,7 +95,7 @@ class Block(msgspec.Struct, array_like=True):
         # The compiled kernels take aligned, writable arrays only: one copy each.
         slots, values = np.array(np.frombuffer(self.slots, "<i4")), np.array(np.frombuffer(self.values, "<f8"))
         ends = np.cumsum(np.frombuffer(self.key_sizes, "<i4"), dtype=np.int64)
-        names = Names(np.array(np.frombuffer(self.keys, np.uint8)), ends)
+        names = BytesColumn(np.array(np.frombuffer(self.keys, np.uint8)), ends)
         times, upstreams = np.cumsum(np.frombuffer(self.times, "<i8")), np.array(np.frombuffer(self.upstreams, "<i8"))
         return Delta(names, slots, times, values.reshape(fields, len(slots)), upstreams.reshape(-1, 4))
 

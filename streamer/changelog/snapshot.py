@@ -18,8 +18,8 @@ from streamer.changelog.blocks import START_OVER, UNREADABLE
 from streamer.errors import StateError
 from streamer.limits import CHANGELOG_BYTES_MAX
 from streamer.state.bounds import INPUTS_MAX, NUMBER_MAX, Damaged, carve, check_arrays, inflated, shown
+from streamer.state.bytes_column import BytesColumn
 from streamer.state.keyed_store import Dump
-from streamer.state.names import Names
 
 SNAPSHOT_FORMAT = 2
 # The same with rows of a table deleted, which versions that know no deletions must not take for rows.
@@ -248,7 +248,7 @@ def _dump(buffer: bytearray) -> Dump:
         array = arrays[name] = carve(buffer, at, kind, shape)
         at += _padded(array.nbytes)
     check_arrays(arrays, {name: (kind, (arrays[name].size if name in arrays else 0,)) for name, kind in _KEYS.items()})
-    return Dump(Names(arrays.pop("keys"), arrays.pop("key_ends")), arrays)
+    return Dump(BytesColumn(arrays.pop("keys"), arrays.pop("key_ends")), arrays)
 
 
 def _padded(size: int) -> int:

@@ -26,7 +26,7 @@ _RUN.log_severity_level = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class ModelMetadata:
     """What travels with a model in its ONNX metadata, under `streamer.*`.
 
     Attributes:
@@ -45,7 +45,7 @@ class Facts:
     scale: tuple[float, ...] = ()
 
 
-def read_facts(metadata: Mapping[str, str], path: Path) -> Facts:
+def read_facts(metadata: Mapping[str, str], path: Path) -> ModelMetadata:
     """Parse the metadata of a model file.
 
     Raises:
@@ -53,7 +53,7 @@ def read_facts(metadata: Mapping[str, str], path: Path) -> Facts:
     """
     try:
         threshold, column = metadata.get("streamer.threshold"), metadata.get("streamer.column")
-        facts = Facts(
+        facts = ModelMetadata(
             features=tuple(map(str, json.loads(metadata.get("streamer.features", "[]")))),
             threshold=None if threshold is None else float(threshold),
             output=metadata.get("streamer.output"),
@@ -67,7 +67,7 @@ def read_facts(metadata: Mapping[str, str], path: Path) -> Facts:
     return facts
 
 
-def _check(facts: Facts) -> None:
+def _check(facts: ModelMetadata) -> None:
     if {len(facts.center), len(facts.scale)} - {0, len(facts.features)}:
         raise ValueError("streamer.center and streamer.scale need one number for each of streamer.features")
     if facts.threshold is not None and not math.isfinite(facts.threshold):
@@ -88,7 +88,7 @@ class LoadedModel:
     """
 
     file: ModelFile
-    facts: Facts
+    facts: ModelMetadata
     signature: Signature
     max_batch: int
     _session: Any = field(repr=False)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from streamer.inference.model import Facts
+    from streamer.inference.model import ModelMetadata
 
 Floats = NDArray[np.float32]
 Draw = Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float64]]
@@ -42,7 +42,7 @@ class Specimens:
     columns: dict[str, Floats]
 
 
-def specimens(features: Mapping[str, tuple[int, ...]], facts: "Facts") -> Iterator[Specimens]:
+def specimens(features: Mapping[str, tuple[int, ...]], facts: "ModelMetadata") -> Iterator[Specimens]:
     """Rows of every kind, the likeliest first; the same ones each time."""
     if facts.center:
         yield Specimens("usual values", _usual(features, facts))
@@ -51,7 +51,7 @@ def specimens(features: Mapping[str, tuple[int, ...]], facts: "Facts") -> Iterat
         yield Specimens(kind, {name: draw(random, (ROWS, *shape)).astype(np.float32) for name, shape in features.items()})
 
 
-def _usual(features: Mapping[str, tuple[int, ...]], facts: "Facts") -> dict[str, Floats]:
+def _usual(features: Mapping[str, tuple[int, ...]], facts: "ModelMetadata") -> dict[str, Floats]:
     random = _random("usual values")
     center = dict(zip(facts.features, facts.center, strict=True))
     scale = dict(zip(facts.features, facts.scale or [1.0] * len(facts.features), strict=True))

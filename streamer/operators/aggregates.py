@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.state.compiled import Bytes, Float64Cube, Float64Matrix, Float64s, Int64Matrix, Int64s, Uint8, njit
-from streamer.topology.view import Needs
+from streamer.topology.view import Requested
 
 # What a column is asked for, as bits, so that a pass nobody reads is not made.
 NEED_SUM, NEED_STD, NEED_RANGE, NEED_MATRIX, NEED_FIRST, NEED_ORDER = 1, 2, 4, 8, 16, 32
@@ -145,7 +145,7 @@ def in_order(samples: Float64s, n: int, quantiles: Float64s, scratch: Float64s, 
         out[column, AGGREGATE_ROWS + q, row] = value
 
 
-def asked_bits(name: str, needs: Needs) -> int:
+def request_bits(name: str, needs: Requested) -> int:
     """What one look-back is asked of a field."""
     wanted = {aggregate for f, aggregate in needs.aggregates if f == name}
     bits = NEED_SUM if wanted & {"sum", "mean"} else 0

@@ -26,7 +26,7 @@ class Waiting(Protocol):
         """Whether rows wait that only silence holds back."""
 
 
-class Merging:
+class InputCoordinator:
     """Tells the join stage what is known of its inputs, and the consumer which of them are ahead.
 
     Args:

@@ -4,14 +4,14 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from streamer.state.watermarks import NEVER
+from streamer.state.watermarks import NO_TIME
 
 # Moments that are told apart while a silent input is waited for.
 _LEVELS_KEPT = 16
 
 
 @dataclass(slots=True)
-class Levels:
+class ProgressHistory:
     """How far the inputs that are not silent were, some moments ago: so long a silent one is waited for."""
 
     _noted: deque[tuple[float, int]] = field(default_factory=deque)
@@ -25,11 +25,11 @@ class Levels:
 
     def at(self, moment_s: float) -> int:
         """How far they were at that moment or before."""
-        return max((time for noted, time in self._noted if noted <= moment_s), default=NEVER)
+        return max((time for noted, time in self._noted if noted <= moment_s), default=NO_TIME)
 
 
 @dataclass(slots=True)
-class Reach:
+class InputProgress:
     """Works it out for each partition.
 
     Attributes:
@@ -44,7 +44,7 @@ class Reach:
     ahead_us: int
     out_of_order_us: int
     idle_timeout_s: tuple[float, ...]
-    _levels: dict[int, Levels] = field(default_factory=lambda: defaultdict(Levels))
+    _levels: dict[int, ProgressHistory] = field(default_factory=lambda: defaultdict(ProgressHistory))
 
     def forget(self, partition: int) -> None:
         """A partition goes, or begins anew."""
@@ -68,10 +68,10 @@ class Reach:
         if all(silent):
             # Nothing more is known than our clock: what may still be seen of each row had its time to come.
             last = last_until(now_us - self.ahead_us)
-            return NEVER if last is None else last + self.out_of_order_us + 1
+            return NO_TIME if last is None else last + self.out_of_order_us + 1
         live = [time for time, out in zip(newest, silent, strict=True) if not out]
-        if NEVER in live:
-            return NEVER
+        if NO_TIME in live:
+            return NO_TIME
         levels = self._levels[partition]
         levels.note(now_s, max(live), max(self.idle_timeout_s))
         # A silent input is as far as the others were a while ago: its record may be on the way to us just now.
@@ -79,6 +79,6 @@ class Reach:
             max(time, levels.at(now_s - idle)) if out else time
             for time, out, idle in zip(newest, silent, self.idle_timeout_s, strict=True)
         ]
-        if NEVER in reached:
-            return NEVER
+        if NO_TIME in reached:
+            return NO_TIME
         return min(time - shift for time, shift in zip(reached, self.shifts, strict=True))

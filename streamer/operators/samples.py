@@ -7,17 +7,17 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.operators.aggregates import AGGREGATE_ROWS, NEED_MATRIX, Ask, asked_bits
+from streamer.operators.aggregates import AGGREGATE_ROWS, NEED_MATRIX, Ask, request_bits
 from streamer.operators.explained import listed
 from streamer.operators.rings import straighten
 from streamer.state.bounds import NUMBER_MAX, Damaged, check_names, within
+from streamer.state.bytes_column import NO_BYTES
 from streamer.state.delta import TICK, Delta
 from streamer.state.growth import grown
 from streamer.state.keyed_store import FIRST_CAPACITY, KEY_OVERHEAD_BYTES, KeyedStore
 from streamer.state.keys import Keys
-from streamer.state.names import NO_NAMES
 from streamer.topology.closing import Closing
-from streamer.topology.view import Needs, Rolling
+from streamer.topology.view import Requested, Rolling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,15 +38,15 @@ class SampleSpec:
     needs: tuple[int, ...]
     quantiles: tuple[tuple[float, ...], ...]
     keeps_time: bool
-    own_time: bool = True
+    advances_watermark: bool = True
     bounded_by: ClassVar[str] = "keys_max"
 
     @classmethod
-    def of(cls, window: Any, needs: Needs) -> Self:
+    def of(cls, window: Any, needs: Requested) -> Self:
         """The smallest store that answers what a feature function needs of a window of this kind."""
         fields, looks = tuple(sorted(needs.window_fields())), (needs, *needs.further)
         columns = [(name, look) for look in looks for name in fields]
-        asked = tuple(asked_bits(name, look) for name, look in columns)
+        asked = tuple(request_bits(name, look) for name, look in columns)
         quantiles = tuple(tuple(sorted(q for f, q in look.quantiles if f == name)) for name, look in columns)
         rates = any(aggregate == "rate" for look in looks for _, aggregate in look.aggregates)
         keeps_time = rates or cls._sorted_by_time(window)
@@ -151,7 +151,7 @@ class SampleStore(KeyedStore):
         for column, wanted in enumerate(spec.quantiles):
             quantiles[column, : len(wanted)] = wanted
         self.asked = Ask(np.array(spec.needs, np.uint8), quantiles, np.array(spec.matrices, np.int64))
-        super().__init__(Keys(most=keys_max, ttl_us=ttl_us, own_time=spec.own_time))
+        super().__init__(Keys(most=keys_max, ttl_us=ttl_us, advances_watermark=spec.advances_watermark))
 
     def _empty_arrays(self) -> dict[str, NDArray[Any]]:
         spec, capacity = self.spec, min(FIRST_CAPACITY, self.keys_max)
@@ -212,4 +212,4 @@ class SampleStore(KeyedStore):
 
 def tick_of(spec: SampleSpec, time_us: int) -> Delta:
     """A delta in which nothing but time moves."""
-    return Delta(NO_NAMES, np.array([TICK], np.int32), np.array([time_us], np.int64), np.zeros((len(spec.fields), 1)))
+    return Delta(NO_BYTES, np.array([TICK], np.int32), np.array([time_us], np.int64), np.zeros((len(spec.fields), 1)))

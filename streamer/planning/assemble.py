@@ -20,10 +20,10 @@ from streamer.operators.join.stage import JoinStage
 from streamer.operators.match.plan import MatchPlan
 from streamer.operators.match.stage import MatchStage
 from streamer.operators.operator import Keyed, Scoring
-from streamer.operators.rekey.grid import Grid
 from streamer.operators.rekey.plan import RekeyPlan
 from streamer.operators.rekey.receive import Receive, RekeyedWindows
-from streamer.operators.rekey.send import Forward, Progress, Unscored
+from streamer.operators.rekey.send import Forward, PartitionTimes, Unscored
+from streamer.operators.rekey.tick_schedule import TickSchedule
 from streamer.operators.rolling.stage import WindowStage
 from streamer.planning.plan import Plan
 from streamer.rows.served import Served
@@ -85,7 +85,7 @@ def stages_of(
         decode = Decode(codec=codec, columns=(), max_ahead_us=ahead_us, keyed=False, new_key=plan.field)
         return Stages(
             decode=decode,
-            window=Progress(max_drift_us=plan.max_drift_us, idle_timeout_s=plan.idle_timeout_s),
+            window=PartitionTimes(max_drift_us=plan.max_drift_us, idle_timeout_s=plan.idle_timeout_s),
             infer=Unscored(),
             flag=Flag(None, 0),
             encoding=forward,
@@ -188,7 +188,7 @@ def _window(plan: Plan, settings: Settings) -> WindowStage | RekeyedWindows | Jo
         )
     else:
         stage = WindowStage(spec=plan.store, needs=plan.needs, features=plan.features, keys_max=settings.keys_max)
-    return RekeyedWindows(stage, Grid.of(plan.store.window)) if plan.rekey and plan.store else stage
+    return RekeyedWindows(stage, TickSchedule.of(plan.store.window)) if plan.rekey and plan.store else stage
 
 
 def _changelog(plan: Plan | MatchPlan, sizes: MessageSizes) -> ChangelogTopic | None:

@@ -44,7 +44,7 @@ from streamer.topology.steps import (
     Windowed,
 )
 from streamer.topology.topics import Topics, topics_of
-from streamer.topology.view import Needs, Rolling, TracingWindow
+from streamer.topology.view import Requested, Rolling, TracingWindow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ class Plan:
     key: str | None
     topics: Topics
     store: RollingSpec | ClosingSpec | JoinSpec | None
-    needs: Needs
+    needs: Requested
     columns: tuple[str, ...]
     features: FeatureFunction
     feature_shapes: dict[str, tuple[int, ...]]
@@ -188,9 +188,9 @@ def bind(
     )
 
 
-def _spec_of(window: Rolling | Closing, needs: Needs, rekey: Rekey | None) -> RollingSpec | ClosingSpec:
+def _spec_of(window: Rolling | Closing, needs: Requested, rekey: Rekey | None) -> RollingSpec | ClosingSpec:
     spec: RollingSpec | ClosingSpec = SHAPES[type(window)](window, needs)
-    return replace(spec, own_time=False) if rekey else spec
+    return replace(spec, advances_watermark=False) if rekey else spec
 
 
 def windows_of(topology: Declaration) -> RollingSpec | ClosingSpec | None:
@@ -203,7 +203,7 @@ def windows_of(topology: Declaration) -> RollingSpec | ClosingSpec | None:
 
 
 def _joins(
-    source: Source, windowed: Windowed | None, needs: Needs, joined: list[Joined], tracers: dict[type[Event], TracingWindow]
+    source: Source, windowed: Windowed | None, needs: Requested, joined: list[Joined], tracers: dict[type[Event], TracingWindow]
 ) -> Joins | None:
     if not joined:
         return None
@@ -223,7 +223,7 @@ def _check_event(event: type[Event], format: Format, where: str) -> None:  # noq
 
 def _trace(
     features: Features, event: type[Event], windowed: Windowed | None, tracers: dict[type[Event], TracingWindow]
-) -> tuple[Needs, dict[str, tuple[int, ...]]]:
+) -> tuple[Requested, dict[str, tuple[int, ...]]]:
     """Call the feature function on two rows of ones and note what it reads and gives."""
     # Rows that wait for another input are state, and only numbers are kept there.
     fields = numeric_fields(event) if tracers else event.__struct_fields__

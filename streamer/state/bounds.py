@@ -12,8 +12,8 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
+from streamer.state.bytes_column import BytesColumn
 from streamer.state.compiled import Int32s, Int64s, njit
-from streamer.state.names import Names
 
 # Times in microseconds, numbers of commits, offsets: with a duration added, a larger one would not fit 64 bits.
 TIME_US_MAX = NUMBER_MAX = 1 << 62
@@ -83,7 +83,7 @@ def inflated(packed: bytes, most: int, exactly: int | None = None) -> bytes:
         raise Damaged(str(error)) from error
 
 
-def check_names(names: Names, most: int = KEY_BYTES_MAX) -> None:
+def check_names(names: BytesColumn, most: int = KEY_BYTES_MAX) -> None:
     """Whether names lie one behind the other, none longer than `most` bytes.
 
     Raises:

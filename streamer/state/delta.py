@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.state.names import NO_NAMES, Names
+from streamer.state.bytes_column import NO_BYTES, BytesColumn
 from streamer.state.watermarks import NO_CHANGE, newest
 
 # In `Delta.slots`: not a sample but the watermark moves on.
@@ -33,7 +33,7 @@ class Delta:
         upstreams: in a re-keyed flow, new lines of the table of the source's partitions; see `state.upstreams`.
     """
 
-    new_keys: Names
+    new_keys: BytesColumn
     slots: NDArray[np.int32]
     times: NDArray[np.int64]
     values: NDArray[np.float64]
@@ -42,7 +42,7 @@ class Delta:
     @staticmethod
     def empty(fields: int) -> "Delta":
         """No operation."""
-        return Delta(NO_NAMES, np.empty(0, np.int32), np.empty(0, np.int64), np.empty((fields, 0)))
+        return Delta(NO_BYTES, np.empty(0, np.int32), np.empty(0, np.int64), np.empty((fields, 0)))
 
     @property
     def nbytes(self) -> int:
@@ -63,7 +63,7 @@ def merge(deltas: Iterable[Delta], fields: int) -> Delta:
     if not parts:
         return Delta.empty(fields)
     return Delta(
-        Names.joined(part.new_keys for part in parts),
+        BytesColumn.joined(part.new_keys for part in parts),
         np.concatenate([part.slots for part in parts]),
         np.concatenate([part.times for part in parts]),
         np.concatenate([part.values for part in parts], axis=1),

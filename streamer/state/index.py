@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.state.bytes_column import BytesColumn
 from streamer.state.compiled import Bytes, Int32s, Int64Matrix, Int64s, Uint64s, njit, njit_inline
 from streamer.state.growth import grown
-from streamer.state.names import Names
 from streamer.state.siphash import siphash
 
 # Of an entry in the table: the slot plus one in the low half, 31 bits of the hash in the high half; 0 where there is none.
@@ -178,26 +178,26 @@ class Index:
     def __len__(self) -> int:
         return int(self.counters[_USED])
 
-    def find(self, names: Names) -> tuple[NDArray[np.int32], int]:
+    def find(self, names: BytesColumn) -> tuple[NDArray[np.int32], int]:
         """Slot of each name, -1 where it has none, and how many have none."""
         slots = np.empty(len(names), np.int32)
         return slots, _find(names.data, names.ends, _SEED, self.table, self.spans, self.text, slots)
 
     def slot(self, name: bytes) -> int | None:
         """Slot of one name; None where it has none."""
-        slots, missing = self.find(Names.of([name]))
+        slots, missing = self.find(BytesColumn.of([name]))
         return None if missing else int(slots[0])
 
-    def names(self, slots: NDArray[np.int32] | None = None) -> Names:
+    def names(self, slots: NDArray[np.int32] | None = None) -> BytesColumn:
         """Names of slots, or of all there are."""
         if slots is None:
             slots = np.arange(len(self), dtype=np.int32)
         sizes = self.spans[slots]
         data, ends = np.empty(int((sizes[:, 1] - sizes[:, 0]).sum()), np.uint8), np.empty(len(slots), np.int64)
         _gather(slots, self.spans, self.text, data, ends)
-        return Names(data, ends)
+        return BytesColumn(data, ends)
 
-    def give(self, slots: NDArray[np.int32], names: Names) -> int:
+    def give(self, slots: NDArray[np.int32], names: BytesColumn) -> int:
         """Give slots to names, in their order; returns how many had another name until then."""
         if not len(slots):
             return 0

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from streamer.state.bounds import check_arrays, check_lines, check_names, shape_of, size_of
+from streamer.state.bytes_column import BytesColumn
 from streamer.state.delta import Delta
 from streamer.state.growth import grown, grown_capacity
 from streamer.state.keys import Keys
-from streamer.state.names import Names
-from streamer.state.watermarks import Upstreams
+from streamer.state.watermarks import SourceWatermarks
 
 # A key costs its samples plus: name, entry in the index and counters; measured at 100,000 keys of 36 bytes, as of a UUID.
 KEY_OVERHEAD_BYTES = 112
@@ -54,7 +54,7 @@ class Dump:
         deletes: whether rows of a table are deleted in it.
     """
 
-    keys: Names
+    keys: BytesColumn
     arrays: dict[str, NDArray[Any]]
     deletes: bool = False
 
@@ -78,7 +78,7 @@ class StateStore(Protocol):
     def __len__(self) -> int:
         """Live keys."""
 
-    def expect(self, new_keys: Names, share: float) -> None:
+    def expect(self, new_keys: BytesColumn, share: float) -> None:
         """Make room for the keys of a whole restore, of which these are that share."""
 
     def apply(self, delta: Delta) -> object:
@@ -105,7 +105,7 @@ class KeyedStore(ABC):
 
     def __init__(self, keys: Keys) -> None:
         self.keys = keys
-        self.upstreams = Upstreams()
+        self.upstreams = SourceWatermarks()
         self.arrays = self._empty_arrays()
 
     @abstractmethod
@@ -129,10 +129,10 @@ class KeyedStore(ABC):
 
     @property
     def watermark(self) -> int:
-        """Largest event time admitted or ticked, microseconds; `watermarks.NEVER` at first."""
+        """Largest event time admitted or ticked, microseconds; `watermarks.NO_TIME` at first."""
         return self.keys.watermark
 
-    def expect(self, new_keys: Names, share: float) -> None:
+    def expect(self, new_keys: BytesColumn, share: float) -> None:
         """Have room for the whole way, if its rest brings as many keys as this share of it did with these.
 
         Growing step by step copies, and touches, everything again and again; room that stays empty is never touched.
@@ -162,7 +162,7 @@ class KeyedStore(ABC):
             Damaged: no store of this spec dumped that.
         """
         self._check(dump)
-        self.upstreams = Upstreams(dump.arrays["upstreams"].copy())
+        self.upstreams = SourceWatermarks(dump.arrays["upstreams"].copy())
         self.keys.load(dump.keys, dump.arrays, self.upstreams.latest)
         self.arrays = self._empty_arrays()
         if len(dump.keys):

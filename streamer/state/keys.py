@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.state.bounds import size_of
+from streamer.state.bytes_column import NO_BYTES, BytesColumn
 from streamer.state.compiled import Bools, Int32s, Int64s, njit
 from streamer.state.delta import TICK, Delta, opening
 from streamer.state.growth import grown, grown_capacity
 from streamer.state.index import Index
-from streamer.state.names import NO_NAMES, Names
-from streamer.state.watermarks import NEVER
+from streamer.state.watermarks import NO_TIME
 
 _FIRST_CAPACITY = 256
 # Keys that may go are lined up this many at a time: a pass over all keys for each of them would cost milliseconds.
@@ -30,7 +30,7 @@ class _Clock(NamedTuple):
 
     operations: int
     watermark: int
-    own_time: bool
+    advances_watermark: bool
 
 
 class _Room(NamedTuple):
@@ -85,7 +85,7 @@ def _touch(slots: Int32s, times: Int64s, start: int, clock: _Clock, last: Int64s
             samples += 1
             if keeps_newest:
                 newest[slot] = max(newest[slot], time)
-            if clock.own_time:
+            if clock.advances_watermark:
                 watermark = max(watermark, time)
         elif slot == -1:
             watermark = max(watermark, time)
@@ -95,7 +95,7 @@ def _touch(slots: Int32s, times: Int64s, start: int, clock: _Clock, last: Int64s
                 return i, watermark, samples
             last[slot] = -1
             if keeps_newest:
-                newest[slot] = NEVER
+                newest[slot] = NO_TIME
     return slots.shape[0], watermark, samples
 
 
@@ -127,7 +127,7 @@ def _admit(
     before_last, before_newest = np.empty(n, np.int64), np.empty(n, np.int64)
     done = n
     for i in range(n):
-        if clock.own_time:
+        if clock.advances_watermark:
             watermark = max(watermark, times[i])
         slot = slots[i] if slots[i] >= 0 else place[-1 - slots[i]]
         anew = True
@@ -135,7 +135,7 @@ def _admit(
             if stolen[slot] and slots[i] >= 0:
                 done = i
                 break
-            anew = ttl > 0 and watermark != NEVER and newest[slot] < watermark - ttl
+            anew = ttl > 0 and watermark != NO_TIME and newest[slot] < watermark - ttl
         elif used < room.most:
             slot = used
             used += 1
@@ -166,7 +166,7 @@ def _admit(
 
 
 @dataclass(slots=True)
-class Admission:
+class SlotPlan:
     """Slots for the first `len(slots)` rows asked for; a further call decides about the rest once these are applied.
 
     Attributes:
@@ -177,7 +177,7 @@ class Admission:
 
     slots: NDArray[np.int32]
     opened: NDArray[np.int64]
-    new_keys: Names
+    new_keys: BytesColumn
 
     def delta(self, times: NDArray[np.int64], values: NDArray[np.float64]) -> Delta:
         """The operations, from event times (n,) and samples (fields, n) of at least these rows."""
@@ -185,7 +185,7 @@ class Admission:
         if rows < values.shape[1]:
             times, values = times[:rows], values[:, :rows]
         if not len(opened):
-            return Delta(NO_NAMES, self.slots, times, np.ascontiguousarray(values))
+            return Delta(NO_BYTES, self.slots, times, np.ascontiguousarray(values))
         return Delta(
             self.new_keys,
             np.insert(self.slots, opened, opening(self.slots[opened])),
@@ -215,19 +215,19 @@ class Keys:
 
     most: int
     ttl_us: int
-    own_time: bool
+    advances_watermark: bool
     index: Index = field(default_factory=Index)
     last: NDArray[np.int64] = field(default_factory=lambda: np.full(_FIRST_CAPACITY, -1))
     newest: NDArray[np.int64] = field(init=False)
     clock: int = 0
-    watermark: int = NEVER
+    watermark: int = NO_TIME
     evicted: int = 0
     _queue: NDArray[np.int64] = field(default_factory=lambda: _NOBODY)
     _queue_last: NDArray[np.int64] = field(default_factory=lambda: _NOBODY)
     _stolen: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(_FIRST_CAPACITY, np.bool_))
 
     def __post_init__(self) -> None:
-        self.newest = np.full(_FIRST_CAPACITY if self.ttl_us else 0, NEVER)
+        self.newest = np.full(_FIRST_CAPACITY if self.ttl_us else 0, NO_TIME)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -237,7 +237,7 @@ class Keys:
         """Slots there is room for."""
         return len(self.last)
 
-    def admit(self, keys: list[bytes], times: NDArray[np.int64], busy: NDArray[np.int64] = _NOBODY) -> Admission:
+    def admit(self, keys: list[bytes], times: NDArray[np.int64], busy: NDArray[np.int64] = _NOBODY) -> SlotPlan:
         """Decide the slots of rows, in their order; nothing that counts is changed.
 
         Slots where `busy` (slots,) is above 0 do not go. When none can go the admission ends before the first new key, with
@@ -245,7 +245,7 @@ class Keys:
         """
         slots, new = self.find(keys)
         if not new and not self.ttl_us:
-            return Admission(slots, _NOBODY, NO_NAMES)
+            return SlotPlan(slots, _NOBODY, NO_BYTES)
         self.reserve(min(len(self) + new, max(self.most, len(self))))
         self._line_up(new, busy)
         out, opened = np.empty(len(keys), np.int32), np.empty(len(keys), np.int64)
@@ -253,11 +253,11 @@ class Keys:
         queue, place = _Queue(self._queue, self._queue_last, busy), np.full(new, -1, np.int32)
         done, opens = _admit(slots, times, room, self._moment(), seen, queue, place, _Decided(out, opened))
         opened = opened[:opens]
-        return Admission(out[:done], opened, Names.of([keys[row] for row in opened.tolist()]))
+        return SlotPlan(out[:done], opened, BytesColumn.of([keys[row] for row in opened.tolist()]))
 
     def find(self, keys: list[bytes]) -> tuple[NDArray[np.int32], int]:
         """Slots of these keys, or -1 - u for number u of the new ones, and how many those are."""
-        slots, missing = self.index.find(Names.of(keys))
+        slots, missing = self.index.find(BytesColumn.of(keys))
         new: dict[bytes, int] = {}
         for row in np.flatnonzero(slots < 0).tolist() if missing else ():
             slots[row] = -1 - new.setdefault(keys[row], len(new))
@@ -306,9 +306,9 @@ class Keys:
         return end, samples, emptied
 
     def _moment(self) -> _Clock:
-        return _Clock(self.clock, self.watermark, self.own_time)
+        return _Clock(self.clock, self.watermark, self.advances_watermark)
 
-    def give(self, slots: NDArray[np.int32], keys: Names) -> None:
+    def give(self, slots: NDArray[np.int32], keys: BytesColumn) -> None:
         """Give slots to keys, in their order."""
         self.evicted += self.index.give(slots, keys)
 
@@ -320,7 +320,7 @@ class Keys:
             self.last = grown(self.last, capacity, -1)
             self._stolen = grown(self._stolen, capacity)
             if self.ttl_us:
-                self.newest = grown(self.newest, capacity, NEVER)
+                self.newest = grown(self.newest, capacity, NO_TIME)
 
     def dump(self) -> dict[str, NDArray[Any]]:
         """All there is to know besides the names, copied."""
@@ -336,7 +336,7 @@ class Keys:
         ages = keys if size_of(arrays, "newest") else 0
         return {"counters": ("<i8", (2,)), "last": ("<i8", (keys,)), "newest": ("<i8", (ages,))}
 
-    def load(self, names: Names, arrays: dict[str, NDArray[Any]], latest: int = NEVER) -> None:
+    def load(self, names: BytesColumn, arrays: dict[str, NDArray[Any]], latest: int = NO_TIME) -> None:
         """Become what was dumped, with the names by slot; `latest` is an event time that was reached, beside the watermark.
 
         A ttl may come or go between a dump and its load. Without one nobody noted how old a key is, so all begin as young.

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.state.bytes_column import BytesColumn
 from streamer.state.compiled import Bytes, Int32s, Int64s, njit
-from streamer.state.names import Names
 
 _SEED = np.uint32(0x9747B28C)
 _M = np.uint32(0x5BD1E995)
@@ -45,6 +45,6 @@ def _partitions(data: Bytes, ends: Int64s, count: int, out: Int32s) -> None:
 def partitions(keys: list[bytes], count: int) -> NDArray[np.int32]:
     """Partition of each key in a topic with `count` of them, as Java's default and `murmur2_random` choose it."""
     out = np.empty(len(keys), np.int32)
-    names = Names.of(keys)
+    names = BytesColumn.of(keys)
     _partitions(names.data, names.ends, count, out)
     return out

@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from streamer.state.compiled import Bools, Int32s, Int64Matrix, Int64s, njit
 
 # Before any event time.
-NEVER = np.iinfo(np.int64).min
+NO_TIME = np.iinfo(np.int64).min
 # All partitions are silent: nobody holds the watermark back.
-NOBODY = np.iinfo(np.int64).max
+ALL_IDLE = np.iinfo(np.int64).max
 # Columns of the table: largest event time, largest offset seen, whether the partition is silent.
 _REACHED, _SEEN, _SILENT = range(3)
-_UNHEARD = (NEVER, -1, 0)
+_UNHEARD = (NO_TIME, -1, 0)
 # In the column of offsets of `look`: no record but a watermark, and the word that a partition is silent.
 MARK, SILENCE = -1, -2
 
 
 @njit
 def _slowest(table: Int64Matrix) -> int:
-    least = NOBODY
+    least = ALL_IDLE
     for p in range(table.shape[0]):
         if not table[p, _SILENT]:
             least = min(least, table[p, _REACHED])
@@ -36,7 +36,7 @@ def _slowest(table: Int64Matrix) -> int:
 def _look(
     table: Int64Matrix, partitions: Int32s, offsets: Int64s, reached: Int64s, seen: Bools, least: Int64s, latest: Int64s
 ) -> None:
-    slowest, newest = _slowest(table), NEVER
+    slowest, newest = _slowest(table), NO_TIME
     for p in range(table.shape[0]):
         newest = max(newest, table[p, _REACHED])
     for i in range(partitions.shape[0]):
@@ -72,7 +72,7 @@ class Look:
 
 
 @dataclass(slots=True)
-class Upstreams:
+class SourceWatermarks:
     """One line for each partition of the source."""
 
     table: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 3), np.int64))
@@ -80,7 +80,7 @@ class Upstreams:
     @property
     def latest(self) -> int:
         """Largest event time of all partitions; NEVER at first."""
-        return int(self.table[:, _REACHED].max(initial=NEVER))
+        return int(self.table[:, _REACHED].max(initial=NO_TIME))
 
     def look(self, count: int, partitions: NDArray[Any], offsets: NDArray[Any], reached: NDArray[Any]) -> Look:
         """What records of a source with `count` partitions change; nothing is changed yet."""

@@ -14,7 +14,7 @@ FAR = 1 << 61
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class JoinWindow:
     """What an event at t sees of another stream: its events with times in [t + begin, t + end], microseconds.
 
     Attributes:
@@ -41,7 +41,7 @@ class Join:
     """
 
     event: type[Event]
-    sights: tuple[Sight, ...]
+    sights: tuple[JoinWindow, ...]
     samples: int
     table: bool = False
 
@@ -67,7 +67,7 @@ def interval(event: type[Event], *, before: Duration = "0s", after: Duration = "
         TopologyError: a duration or number is out of range; the message starts with the line.
     """
     try:
-        sight = Sight("interval", -parse_duration_us(before), parse_duration_us(after))
+        sight = JoinWindow("interval", -parse_duration_us(before), parse_duration_us(after))
         return _join(event, (sight,), max_samples)
     except ValueError as error:
         raise TopologyError(f"{line_of_caller()}: interval(): {error}") from error
@@ -89,7 +89,7 @@ def as_of(event: type[Event], *, max_age: Duration | None = None, max_samples: i
     """
     try:
         begin = -FAR if max_age is None else -parse_duration_us(max_age)
-        return replace(_join(event, (Sight("latest", begin, 0, most=1),), max_samples), table=True)
+        return replace(_join(event, (JoinWindow("latest", begin, 0, most=1),), max_samples), table=True)
     except ValueError as error:
         raise TopologyError(f"{line_of_caller()}: as_of(): {error}") from error
 
@@ -108,7 +108,7 @@ def lagged(event: type[Event], *spans: str, delay: Duration, max_samples: int = 
     """
     try:
         end = -parse_duration_us(delay)
-        return _join(event, [Sight(span, end - width + 1, end) for span, width in _widths(spans).items()], max_samples)
+        return _join(event, [JoinWindow(span, end - width + 1, end) for span, width in _widths(spans).items()], max_samples)
     except ValueError as error:
         raise TopologyError(f"{line_of_caller()}: lagged(): {error}") from error
 
@@ -120,7 +120,7 @@ def _widths(spans: tuple[str, ...]) -> dict[str, int]:
     return widths
 
 
-def _join(event: type[Event], sights: Sequence[Sight], samples: int) -> Join:
+def _join(event: type[Event], sights: Sequence[JoinWindow], samples: int) -> Join:
     if not (isinstance(event, type) and issubclass(event, Event) and event is not Event):
         raise ValueError("it takes an Event class with a topic, such as class L(Event, topic='t', key='k')")
     return Join(event, tuple(sights), parse_samples(samples))

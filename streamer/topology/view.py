@@ -128,7 +128,7 @@ def _ttl_us(ttl: Duration | None, widest_us: int) -> int:
 
 
 @dataclass(slots=True)
-class Needs:
+class Requested:
     """What a feature function asked of its window when it was tried: only this is computed and kept.
 
     Attributes:
@@ -143,7 +143,7 @@ class Needs:
     matrices: set[str] = field(default_factory=set)
     events: set[str] = field(default_factory=set)
     quantiles: set[tuple[str, float]] = field(default_factory=set)
-    further: list["Needs"] = field(default_factory=list)
+    further: list["Requested"] = field(default_factory=list)
 
     def window_fields(self) -> set[str]:
         """Fields whose samples the window must keep."""
@@ -318,7 +318,7 @@ class TracingLook(Look):
 
     def __init__(self, numeric: tuple[str, ...], samples: int, declared: Mapping[str, str], *, in_panes: bool = False) -> None:
         super().__init__(np.ones(2), {}, {}, {})
-        self.needs = Needs()
+        self.needs = Requested()
         self._numeric, self._samples, self._declared, self._in_panes = numeric, samples, declared, in_panes
 
     def __getitem__(self, name: str) -> Column:
@@ -373,7 +373,7 @@ class TracingWindow(Window):
         super().__init__(self._tracers, {}, joined)
 
     @property
-    def needs(self) -> Needs:
+    def needs(self) -> Requested:
         """What was asked so far."""
         first, *further = (tracer.needs for tracer in self._tracers.values())
         return replace(first, events=set(self._events), further=further)

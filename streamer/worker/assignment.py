@@ -13,9 +13,9 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from streamer import limits
-from streamer.changelog.bases import Bases
 from streamer.changelog.blocks import Mark, mark
 from streamer.changelog.restore import Hidden, Restore, Restored
+from streamer.changelog.snapshots import SnapshotScheduler
 from streamer.clock import Clock
 from streamer.errors import LostOffsetsError
 from streamer.kafka.ends import Ends
@@ -86,7 +86,7 @@ class Assignment:
     restore: Restore | None
     admin: AdminClient
     watch: TopicWatch
-    bases: Bases | None
+    bases: SnapshotScheduler | None
     changelog: str | None
     start: str
     on_lost: str

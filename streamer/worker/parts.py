@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from streamer.changelog.bases import Bases
 from streamer.changelog.blocks import ChangelogTopic
 from streamer.changelog.restore import Restore
+from streamer.changelog.snapshots import SnapshotScheduler
 from streamer.clock import Clock, SystemClock
 from streamer.kafka.clients import Clients, KafkaClients
 from streamer.kafka.config import admin_config, consumer_config, reader_config
@@ -31,7 +31,7 @@ from streamer.telemetry.metrics import Metrics
 from streamer.worker.assignment import Assignment
 from streamer.worker.bookkeeper import Bookkeeper
 from streamer.worker.breaker import Breaker
-from streamer.worker.fences import Fences
+from streamer.worker.fence_guard import FenceGuard
 from streamer.worker.room import Room
 from streamer.worker.topic_watch import TopicWatch, roles_of
 
@@ -67,12 +67,12 @@ class Parts:
     produce: Produce
     commit: Commit
     merging: AtRest
-    bases: Bases | None
+    bases: SnapshotScheduler | None
     room: Room
     assignment: Assignment
     watch: TopicWatch
     breaker: Breaker
-    fences: Fences
+    fences: FenceGuard
     book: Bookkeeper
     drain_timeout_s: float
 
@@ -105,7 +105,7 @@ def parts_of(
     breaker = Breaker(clock, sizes)
     stages = stages_of(plan, settings, clock=clock, sizes=sizes, partitions_of=watch.partitions, metrics=metrics)
     state = replace(stages.changelog, ids=watch.ids) if stages.changelog else None
-    bases = Bases(state, admin, clock, metrics) if state else None
+    bases = SnapshotScheduler(state, admin, clock, metrics) if state else None
     guarantee = _guarantee(
         plan, settings, clients=clients, clock=clock, metrics=metrics, sizes=sizes, refusals=breaker.refusals, consume=consume
     )
@@ -143,7 +143,7 @@ def parts_of(
         assignment=assignment,
         watch=watch,
         breaker=breaker,
-        fences=Fences(clock, settings.slot_name),
+        fences=FenceGuard(clock, settings.slot_name),
         book=Bookkeeper(metrics, plan, DeadLetterAlarm(metrics, settings.dead_letters_stop), clock),
         drain_timeout_s=settings.drain_timeout,
     )

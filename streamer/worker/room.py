@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from streamer import limits
-from streamer.changelog.bases import Bases
+from streamer.changelog.snapshots import SnapshotScheduler
 from streamer.operators.operator import Scoring
 from streamer.stages.commit.commit import Commit
 from streamer.stages.produce.produce import Produce
@@ -34,7 +34,7 @@ class Room:
     infer: Scoring
     produce: Produce
     commit: Commit
-    bases: Bases | None
+    bases: SnapshotScheduler | None
 
     @property
     def scored(self) -> bool:

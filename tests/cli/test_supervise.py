@@ -44,10 +44,10 @@ threading.Thread(target=once_ready, daemon=True).start()
 sys.argv = ["streamer", "run", "flow.py:flow", "--workers", "2"]
 streamer.cli.app()
 """
-NEVER = 99
+NO_TIME = 99
 
 
-def run(folder: Path, worker: str, *, tell_at: int = NEVER) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, worker: str, *, tell_at: int = NO_TIME) -> subprocess.CompletedProcess[str]:
     """The parent with `worker` (a shell script; $SLOT is its number) as children.
 
     It gets SIGTERM while it starts child number `tell_at`, or once the file `ready` appears in the folder.

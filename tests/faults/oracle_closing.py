@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.faults.log import Record
 
 SIZE_US, LATE_US = round(CLOSE_SIZE_S * 1e6), round(CLOSE_LATE_S * 1e6)
-NEVER = -(1 << 62)
+NO_TIME = -(1 << 62)
 LATE = Bad(frozenset({"late"}))
 
 
@@ -29,7 +29,7 @@ def expect_closing(inputs: Iterable[Record], scorer: Scorer) -> Truth:
     late: dict[Origin, tuple[Record, Bad]] = {}
     missed: dict[Origin, int] = {}
     windows: dict[tuple[int, str, int], list[Reading]] = defaultdict(list)
-    watermarks: dict[int, int] = defaultdict(lambda: NEVER)
+    watermarks: dict[int, int] = defaultdict(lambda: NO_TIME)
     logged: dict[int, int] = {}
     silence_ms = (closing_idle_s() - 3) * 1000
     for record in inputs:

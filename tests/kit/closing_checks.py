@@ -13,24 +13,24 @@ from streamer.operators.closing.spec import ClosingSpec
 from streamer.operators.closing.store import Advanced, ClosingStore
 from streamer.state.delta import Delta, merge
 from streamer.topology.closing import Closing, hopping, session, tumbling
-from streamer.topology.view import Needs
+from streamer.topology.view import Requested
 from tests.kit.window_oracle import Found, Oracle
 
-ASKED = Needs({("a", "sum"), ("a", "first"), ("a", "last"), ("a", "min")}, {"a"}, set(), {("a", 0.5)})
+ASKED = Requested({("a", "sum"), ("a", "first"), ("a", "last"), ("a", "min")}, {"a"}, set(), {("a", 0.5)})
 SAMPLES = 64
 Step = tuple[str, int]  # key and event time, or "" for a tick
 
 
-def spec_of(window: Closing, *, own_time: bool = True) -> ClosingSpec:
+def spec_of(window: Closing, *, advances_watermark: bool = True) -> ClosingSpec:
     spec = ClosingSpec.of(window, ASKED)
     return ClosingSpec(
         window=spec.window, fields=spec.fields, needs=spec.needs, quantiles=spec.quantiles, keeps_time=spec.keeps_time,
-        own_time=own_time,
+        advances_watermark=advances_watermark,
     )  # fmt: skip
 
 
-def oracle_of(window: Closing, keys_max: int, *, own_time: bool = True) -> Oracle:
-    return Oracle(window.size_us, window.hop_us, window.gap_us, window.grace_us, keys_max, own_time)
+def oracle_of(window: Closing, keys_max: int, *, advances_watermark: bool = True) -> Oracle:
+    return Oracle(window.size_us, window.hop_us, window.gap_us, window.grace_us, keys_max, advances_watermark)
 
 
 @dataclass(slots=True)
@@ -189,9 +189,11 @@ def grace_gives_what_order_gives(window: Closing, moves: list[tuple[str, int]], 
 
 def only_ticks_move_a_watermark() -> None:
     window = tumbling("10us", max_samples=SAMPLES)
-    live = Live(ClosingStore(spec_of(window, own_time=False), 9)).play([("a", 5), ("a", 50), ("b", 1), ("", 20), ("a", 5)], [])
+    live = Live(ClosingStore(spec_of(window, advances_watermark=False), 9)).play(
+        [("a", 5), ("a", 50), ("b", 1), ("", 20), ("a", 5)], []
+    )
     assert [[row[0] for row in rows] for rows in live.found] == [["each"], ["each"], ["each"], ["final", "final"], ["late"]]
-    oracle = oracle_of(window, 9, own_time=False)
+    oracle = oracle_of(window, 9, advances_watermark=False)
     assert [in_order(r) for r in live.found] == expected(oracle, [("a", 5), ("a", 50), ("b", 1), ("", 20), ("a", 5)])
 
 

@@ -135,7 +135,7 @@ def windows(log: MemoryLog, *, once: bool = True) -> dict[str, tuple[str, dict[s
 
 
 Line = tuple[int, int, int]
-NEVER = -(2**63)
+NO_TIME = -(2**63)
 
 
 def upstreams(log: MemoryLog, partition: int) -> tuple[list[Line], list[int | None]]:
@@ -147,7 +147,7 @@ def upstreams(log: MemoryLog, partition: int) -> tuple[list[Line], list[int | No
     least: list[int | None] = []
     for _, one in sent(log, partition):
         for other in range(one.upstreams):
-            table.setdefault(other, (NEVER, -1, 0))
+            table.setdefault(other, (NO_TIME, -1, 0))
         reached, seen, _ = table[one.partition]
         if one.offset < 0 or one.offset > seen:
             table[one.partition] = max(reached, one.watermark_us), max(seen, one.offset), int(one.offset == -2)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from streamer.operators.rolling.store import RollingSpec, RollingStore
 from streamer.operators.samples import Results
 from streamer.state.delta import Delta, merge
-from streamer.topology.view import Needs, Rolling, rolling
+from streamer.topology.view import Requested, Rolling, rolling
 
-ASKED = Needs({("a", "sum")})
+ASKED = Requested({("a", "sum")})
 Row = tuple[int, int]
 
 

@@ -30,7 +30,7 @@ class Oracle:
     gap: int
     late: int
     keys_max: int = 1_000
-    own_time: bool = True
+    advances_watermark: bool = True
     watermark: int = -1
     seq: int = 0
     windows: dict[str, list[Open]] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Oracle:
 
     def row(self, key: str, time: int, value: float) -> list[Found]:
         """One row: what closes before it, then its own fate (`each`, `late` or `refused`)."""
-        found = self.move(time) if self.own_time else []
+        found = self.move(time) if self.advances_watermark else []
         self.seq += 1
         mine = self.mine(key, time)
         if not mine:

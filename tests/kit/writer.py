@@ -13,10 +13,10 @@ from streamer.kafka.memory_log import MemoryConsumer, MemoryLog
 from streamer.operators.rolling.store import RollingSpec, RollingStore
 from streamer.operators.samples import Results
 from streamer.state.delta import Delta, merge
-from streamer.topology.view import Needs, rolling
+from streamer.topology.view import Requested, rolling
 
 TOPIC = "g-t-window-changelog"
-SPEC = RollingSpec.of(rolling("10s", max_samples=4), Needs({("a", "mean"), ("b", "rate")}))
+SPEC = RollingSpec.of(rolling("10s", max_samples=4), Requested({("a", "mean"), ("b", "rate")}))
 Rows = list[tuple[Any, int, float]]
 
 

@@ -18,7 +18,7 @@ from streamer.kafka.memory_log import MemoryConsumer, MemoryLog
 from streamer.limits import CHANGELOG_BYTES_MAX
 from streamer.operators.rolling.store import RollingSpec
 from streamer.state.delta import merge
-from streamer.topology.view import Needs, rolling
+from streamer.topology.view import Requested, rolling
 from tests.kit.writer import SPEC, TOPIC, Rows, Writer, advance, commits_, new_store, restore, rows_
 
 
@@ -132,11 +132,11 @@ def test_a_message_that_is_not_ours_is_refused_with_its_place(value: bytes, says
 @pytest.mark.parametrize(
     "other",
     [
-        RollingSpec.of(rolling("10s", max_samples=5), Needs({("a", "mean"), ("b", "rate")})),
-        RollingSpec.of(rolling("11s", max_samples=4), Needs({("a", "mean"), ("b", "rate")})),
-        RollingSpec.of(rolling(count=4), Needs({("a", "mean"), ("b", "rate")})),
-        RollingSpec.of(rolling("10s", max_samples=4), Needs({("a", "mean")})),
-        RollingSpec.of(rolling("10s", max_samples=4), Needs({("a", "mean"), ("c", "rate")})),
+        RollingSpec.of(rolling("10s", max_samples=5), Requested({("a", "mean"), ("b", "rate")})),
+        RollingSpec.of(rolling("11s", max_samples=4), Requested({("a", "mean"), ("b", "rate")})),
+        RollingSpec.of(rolling(count=4), Requested({("a", "mean"), ("b", "rate")})),
+        RollingSpec.of(rolling("10s", max_samples=4), Requested({("a", "mean")})),
+        RollingSpec.of(rolling("10s", max_samples=4), Requested({("a", "mean"), ("c", "rate")})),
     ],
 )
 def test_another_shape_has_another_fingerprint(other: RollingSpec) -> None:
@@ -144,12 +144,12 @@ def test_another_shape_has_another_fingerprint(other: RollingSpec) -> None:
 
 
 def test_a_rate_of_a_window_by_count_needs_times_that_were_not_kept() -> None:
-    plain, timed = (RollingSpec.of(rolling(count=4), Needs({("a", kind)})) for kind in ("mean", "rate"))
+    plain, timed = (RollingSpec.of(rolling(count=4), Requested({("a", kind)})) for kind in ("mean", "rate"))
     assert (plain.fingerprint, timed.fingerprint) == ("rolling/4/0/a", "rolling/4/0/a/times")
 
 
 def test_asking_more_of_the_same_samples_keeps_the_fingerprint() -> None:
-    more = RollingSpec.of(rolling("10s", max_samples=4), Needs({("a", "std"), ("b", "rate")}, {"a"}))
+    more = RollingSpec.of(rolling("10s", max_samples=4), Requested({("a", "std"), ("b", "rate")}, {"a"}))
     assert more.fingerprint == SPEC.fingerprint
 
 

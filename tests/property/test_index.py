@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamer.state.bytes_column import NO_BYTES, BytesColumn
 from streamer.state.index import Index
-from streamer.state.names import NO_NAMES, Names
 from streamer.state.siphash import siphash
 
 names_ = st.one_of(st.sampled_from([b"", b"a", b"a\0", b"ab"]), st.binary(max_size=20))
@@ -48,8 +48,8 @@ def test_slots_come_go_and_are_found_as_in_a_list(pool: list[bytes], most: int, 
             held, used = oracle.slot(name), len(oracle.names)
             slots.append(held if held is not None else used if used < most else dice.randrange(most))
             oracle.give(slots[-1], name)
-        oracle.evicted -= index.give(np.array(slots, np.int32), Names.of(names))
-        found, missing = index.find(Names.of(pool))
+        oracle.evicted -= index.give(np.array(slots, np.int32), BytesColumn.of(names))
+        found, missing = index.find(BytesColumn.of(pool))
         expected = [oracle.slot(name) for name in pool]
         assert found.tolist() == [-1 if slot is None else slot for slot in expected]
         assert missing == expected.count(None)
@@ -64,26 +64,26 @@ def test_slots_come_go_and_are_found_as_in_a_list(pool: list[bytes], most: int, 
 def test_a_text_whose_names_come_and_go_does_not_grow_for_ever() -> None:
     index = Index()
     for n in range(2_000):
-        index.give(np.array([n % 10 if n >= 10 else n], np.int32), Names.of([b"x" * (1 + n * 37 % 100)]))
+        index.give(np.array([n % 10 if n >= 10 else n], np.int32), BytesColumn.of([b"x" * (1 + n * 37 % 100)]))
     assert len(index.text) <= 4096
 
 
 def test_a_slot_that_skips_others_is_refused() -> None:
     with pytest.raises(AssertionError, match="slot 5 is given before those in front of it"):
-        Index().give(np.array([0, 5], np.int32), Names.of([b"a", b"b"]))
+        Index().give(np.array([0, 5], np.int32), BytesColumn.of([b"a", b"b"]))
 
 
 @given(names=st.lists(st.binary(max_size=5)), cuts=st.lists(st.integers(0, 99), min_size=2, max_size=5))
 def test_names_are_a_list_of_bytes(names: list[bytes], cuts: list[int]) -> None:
-    whole, edges = Names.of(names), sorted(cut % (len(names) + 1) for cut in cuts)
+    whole, edges = BytesColumn.of(names), sorted(cut % (len(names) + 1) for cut in cuts)
     parts = [whole.part(start, end) for start, end in zip([0, *edges], [*edges, len(names)], strict=True)]
     assert (list(whole), len(whole)) == (names, len(names))
     assert [name for part in parts for name in part] == names
-    joined = Names.joined(parts)
+    joined = BytesColumn.joined(parts)
     assert joined == whole
     assert hash(joined) == hash(whole)
-    assert Names.of([*names, b""]) != whole
-    assert list(Names.joined([NO_NAMES])) == []
+    assert BytesColumn.of([*names, b""]) != whole
+    assert list(BytesColumn.joined([NO_BYTES])) == []
 
 
 def test_the_hash_is_that_of_python() -> None:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from streamer import as_of
 from streamer.operators.join.store import JoinStore
+from streamer.state.bytes_column import BytesColumn
 from streamer.state.delta import Delta, merge
-from streamer.state.names import Names
 from streamer.topology.joins import Join
 from tests.kit.join_oracle import (
     LATE_S,
@@ -132,7 +132,7 @@ def test_every_prefix_of_the_log_restores_the_live_store(
     for start, end in pairwise(edges):
         slots = whole.slots[start:end]
         new = [next(keys) for slot in slots.tolist() if slot <= -2]
-        store.apply(Delta(Names.of(new), slots, whole.times[start:end], np.ascontiguousarray(whole.values[:, start:end])))
+        store.apply(Delta(BytesColumn.of(new), slots, whole.times[start:end], np.ascontiguousarray(whole.values[:, start:end])))
     assert store.dump() == dumps[place]
     loaded = JoinStore(flow.stage.spec, 100)
     loaded.load(dumps[place])

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.operators.rolling.store import RollingSpec, RollingStore
+from streamer.state.bytes_column import BytesColumn
 from streamer.state.delta import TICK, Delta
-from streamer.state.names import Names
 from streamer.topology.view import rolling
 from tests.kit.remembered import ASKED, Expected, Row, cuts_, edges, evictions_and_expiry_equal_the_oracle, feed, rows_, window
 
@@ -44,11 +44,11 @@ def test_operations_mean_the_same_however_they_are_joined() -> None:
     values = np.where(slots >= 0, np.arange(11.0), 0.0)[None, :]
     keys = [b"a", b"b", b"c", b"d", b"e"]
     whole, single = RollingStore(spec, 9), RollingStore(spec, 9)
-    whole.apply(Delta(Names.of(keys), slots, times, values))
+    whole.apply(Delta(BytesColumn.of(keys), slots, times, values))
     for i in range(11):
         opened = int((slots[:i] < TICK).sum())
         new = keys[opened : opened + 1] if slots[i] < TICK else []
-        single.apply(Delta(Names.of(new), slots[i : i + 1], times[i : i + 1], np.ascontiguousarray(values[:, i : i + 1])))
+        single.apply(Delta(BytesColumn.of(new), slots[i : i + 1], times[i : i + 1], np.ascontiguousarray(values[:, i : i + 1])))
     assert whole.dump() == single.dump()
     assert list(whole.keys.index.names()) == [b"c", b"e"]
     assert whole.watermark == 90

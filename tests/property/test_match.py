@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.operators.match.store import MatchStore
+from streamer.state.bytes_column import BytesColumn
 from streamer.state.delta import Delta, merge
-from streamer.state.names import Names
 from tests.kit.match_oracle import LATE_S, WITHIN_S, Flow, Row, check, run
 
 # ---------------------------------------------------------------------- the oracle
@@ -114,4 +114,4 @@ def apply_in_pieces(store: MatchStore, whole: Delta, pieces: Sequence[int]) -> N
     for start, end in pairwise(edges):
         slots = whole.slots[start:end]
         new = [next(keys) for slot in slots.tolist() if slot <= -2]
-        store.apply(Delta(Names.of(new), slots, whole.times[start:end], np.ascontiguousarray(whole.values[:, start:end])))
+        store.apply(Delta(BytesColumn.of(new), slots, whole.times[start:end], np.ascontiguousarray(whole.values[:, start:end])))

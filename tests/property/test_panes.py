@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from streamer.operators.rolling.panes import PaneSpec, PaneStore
 from streamer.operators.rolling.stage import WindowStage
 from streamer.rows.batch import Batch
-from streamer.topology.view import Needs, Rolling, Window, rolling
+from streamer.topology.view import Requested, Rolling, Window, rolling
 from tests.kit.window_rows import EPSILON, FIELDS, SECOND, Row, cuts_, exact, keys, numbers_
 
 Floats = NDArray[np.float64]
 ANSWERED = ("sum", "mean", "std", "min", "max", "first", "last", "delta", "rate")
 
 
-def needs(looks: int) -> Needs:
-    every = [Needs({(f, a) for f in FIELDS for a in ANSWERED}) for _ in range(looks)]
+def needs(looks: int) -> Requested:
+    every = [Requested({(f, a) for f in FIELDS for a in ANSWERED}) for _ in range(looks)]
     every[0].further = every[1:]
     return every[0]
 
@@ -171,14 +171,14 @@ def test_a_constant_series_has_no_deviation(value: float) -> None:
 
 
 def test_only_what_is_asked_is_kept() -> None:
-    spec = PaneSpec.of(rolling("30d", resolution="1h"), Needs({("a", "mean")}))
+    spec = PaneSpec.of(rolling("30d", resolution="1h"), Requested({("a", "mean")}))
     store = spec.open(10)
     assert isinstance(store, PaneStore)
     assert store.arrays["parts"].shape == (10, 3, 720)
     assert store.arrays["first_t"].shape == (10, 0)
     assert spec.bytes_per_key == 720 * (1 + 3) * 8 + 8 + 112
-    more = PaneSpec.of(rolling("30d", resolution="1h"), Needs({("a", "mean")}, further=[]))
-    other = PaneSpec.of(rolling("30d", resolution="1h"), Needs({("a", "std")}))
+    more = PaneSpec.of(rolling("30d", resolution="1h"), Requested({("a", "mean")}, further=[]))
+    other = PaneSpec.of(rolling("30d", resolution="1h"), Requested({("a", "std")}))
     assert spec.fingerprint == more.fingerprint == "panes/720/3600000000/a:1"
     assert spec.fingerprint != other.fingerprint
     held = spec.open(10).samples(b"nobody")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.state.watermarks import NOBODY, Upstreams
+from streamer.state.watermarks import ALL_IDLE, SourceWatermarks
 from streamer.testing import TopologyTest
 from tests.kit import rekeyed
 from tests.kit.faulty import FaultTest, short_waits
@@ -35,12 +35,12 @@ class Lines:
     def take(self, count: int, partition: int, offset: int, reached: int) -> tuple[bool, int]:
         """Whether the record was there before, and the slowest partition after it."""
         for p in range(count):
-            self.table.setdefault(p, [rekeyed.NEVER, -1, 0])
+            self.table.setdefault(p, [rekeyed.NO_TIME, -1, 0])
         line = self.table[partition]
         seen = 0 <= offset <= line[1]
         if not seen:
             self.table[partition] = [max(line[0], reached), max(line[1], offset), int(offset == -2)]
-        return seen, min((line[0] for line in self.table.values() if not line[2]), default=int(NOBODY))
+        return seen, min((line[0] for line in self.table.values() if not line[2]), default=int(ALL_IDLE))
 
 
 @given(records, st.lists(st.integers(0, 40), max_size=3), st.integers(3, 5))
@@ -53,7 +53,7 @@ def test_the_slowest_partition_counts_however_records_are_cut(
         numbered.append((partition, number if kind == 0 else kind, reached))
         if kind == 0 and reached % 7 == 0:
             numbered.append((partition, max(0, number - 3), reached))
-    slow, quick = Lines(), Upstreams()
+    slow, quick = Lines(), SourceWatermarks()
     expected = [slow.take(count, *one) for one in numbered]
     found: list[tuple[bool, int]] = []
     edges = sorted({0, len(numbered), *(cut for cut in cuts if cut < len(numbered))})
@@ -106,8 +106,8 @@ def time_is_right(test: TopologyTest) -> bool:
     for partition, store in test.worker._window.stores.items():
         lines, least = rekeyed.upstreams(test.log, partition)
         assert store.upstreams.table.tolist() == [list(line) for line in lines]
-        moments = [time // STEP_US * STEP_US for time in least if time is not None and time != rekeyed.NEVER]
-        assert store.watermark == max(moments, default=rekeyed.NEVER)
+        moments = [time // STEP_US * STEP_US for time in least if time is not None and time != rekeyed.NO_TIME]
+        assert store.watermark == max(moments, default=rekeyed.NO_TIME)
     return True
 
 
@@ -142,17 +142,17 @@ def test_what_a_record_carries_is_no_more_than_what_came_before_it(sent: list[tu
         test.run()
         reached: dict[tuple[int, int], int] = {}
         for p in range(3):
-            so_far = rekeyed.NEVER
+            so_far = rekeyed.NO_TIME
             for offset in range(test.log.end(rekeyed.SOURCE, p)):
                 ts_us = round(json.loads(test.log.record(rekeyed.SOURCE, p, offset).value or b"")["ts"] * 1e6)
                 so_far = reached[p, offset] = max(so_far, ts_us)
-        last = {p: reached.get((p, test.log.end(rekeyed.SOURCE, p) - 1), rekeyed.NEVER) for p in range(3)}
+        last = {p: reached.get((p, test.log.end(rekeyed.SOURCE, p) - 1), rekeyed.NO_TIME) for p in range(3)}
         for receiver in range(3):
             told: dict[int, int] = {}
             for _, one in rekeyed.sent(test.log, receiver):
-                told[one.partition] = max(told.get(one.partition, rekeyed.NEVER), one.watermark_us)
+                told[one.partition] = max(told.get(one.partition, rekeyed.NO_TIME), one.watermark_us)
                 if one.offset >= 0:
                     assert one.watermark_us <= reached[one.partition, one.offset]
                     assert told[one.partition] <= reached[one.partition, one.offset]
             # And at rest every receiver has heard of all there is, also one that got nothing.
-            assert told == {p: time for p, time in last.items() if time != rekeyed.NEVER}
+            assert told == {p: time for p, time in last.items() if time != rekeyed.NO_TIME}

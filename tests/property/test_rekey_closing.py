@@ -166,7 +166,7 @@ def test_what_is_late_is_late_against_the_slowest_partition(made: list[list[tupl
             for (_, one), slowest in zip(rekeyed.sent(test.log, receiver), least, strict=True):
                 if slowest is None:
                     break  # silence closed the rest
-                if slowest != rekeyed.NEVER:
+                if slowest != rekeyed.NO_TIME:
                     ended = max(ended, slowest / 1e6)
                 if one.offset < 0:
                     continue

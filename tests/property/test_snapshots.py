@@ -16,8 +16,8 @@ from streamer.errors import StateError
 from streamer.kafka.memory_log import MemoryLog
 from streamer.limits import CHANGELOG_BYTES_MAX
 from streamer.operators.rolling.store import RollingStore
+from streamer.state.bytes_column import BytesColumn
 from streamer.state.keyed_store import Dump
-from streamer.state.names import Names
 from tests.kit.writer import SPEC, TOPIC, Rows, Writer, commits_, new_store, restore, rows_
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def test_names_and_arrays_of_any_kind_survive(monkeypatch: pytest.MonkeyPatch) -
         "bytes": np.arange(11, dtype=np.uint8),
         "columns": np.asfortranarray(np.arange(12.0).reshape(3, 4)),
     }
-    dump = Dump(Names.of([b"a", b"", b"\xff" * 300]), arrays)
+    dump = Dump(BytesColumn.of([b"a", b"", b"\xff" * 300]), arrays)
     snapshot = Snapshot(dump, "shape", 3, [9, 4], b"id")
     assembly = snapshots.Assembly("shape")
     for number in range(snapshot.messages - 1):

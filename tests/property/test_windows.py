@@ -18,7 +18,7 @@ from streamer.operators import aggregates
 from streamer.operators.rolling.stage import WindowStage
 from streamer.operators.rolling.store import RollingSpec
 from streamer.rows.batch import Batch
-from streamer.topology.view import AGGREGATES, Needs, Rolling, Window, rolling
+from streamer.topology.view import AGGREGATES, Requested, Rolling, Window, rolling
 from tests.kit.window_rows import EPSILON, FIELDS, SECOND, Row, cuts_, exact, keys, numbers_
 
 Floats = NDArray[np.float64]
@@ -27,11 +27,11 @@ Floats = NDArray[np.float64]
 QUANTILES = (0.0, 0.25, 0.5, 0.95, 1.0)
 
 
-def needs(looks: int = 1) -> Needs:
+def needs(looks: int = 1) -> Requested:
     """Everything there is, of both fields and in every look-back."""
 
-    def every() -> Needs:
-        return Needs(
+    def every() -> Requested:
+        return Requested(
             {(f, a) for f in FIELDS for a in AGGREGATES}, set(FIELDS), quantiles={(f, q) for f in FIELDS for q in QUANTILES}
         )
 
@@ -286,11 +286,11 @@ def test_many_keys_keep_apart() -> None:
 
 
 def test_what_nobody_asks_for_is_neither_kept_nor_computed() -> None:
-    spec = RollingSpec.of(rolling(count=4), Needs({("a", "last")}, set(), {"b"}))
+    spec = RollingSpec.of(rolling(count=4), Requested({("a", "last")}, set(), {"b"}))
     assert (spec.fields, spec.needs, spec.keeps_time) == (("a",), (0,), False)
-    asked = Needs({("a", "mean")}, further=[Needs({("b", "min")}, {"b"})])
+    asked = Requested({("a", "mean")}, further=[Requested({("b", "min")}, {"b"})])
     spec = RollingSpec.of(rolling("1s", "2s"), asked)
     assert spec.fields == ("a", "b")
     assert spec.needs == (aggregates.NEED_SUM, 0, 0, aggregates.NEED_RANGE | aggregates.NEED_MATRIX)
     assert spec.matrices == (-1, -1, -1, 0)
-    assert RollingSpec.of(rolling(count=4), Needs({("a", "rate")})).keeps_time
+    assert RollingSpec.of(rolling(count=4), Requested({("a", "rate")})).keeps_time

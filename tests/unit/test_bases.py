@@ -8,9 +8,9 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from streamer import limits
-from streamer.changelog.bases import Bases, Share
 from streamer.changelog.blocks import mark
 from streamer.changelog.snapshot import CHUNK, MANIFEST
+from streamer.changelog.snapshots import SnapshotScheduler, SnapshotSlice
 from streamer.errors import StateError, StreamerError
 from tests.kit import flows
 from tests.kit.bases import small_snapshots
@@ -162,81 +162,83 @@ def test_snapshots_change_nothing(name: str) -> None:
 
 def named_before_the_manifest(patch: Patch) -> None:
     """A commit names a base as soon as its first chunk is in the log."""
-    named = Bases.named
+    named = SnapshotScheduler.named
 
-    def hasty(self: Bases, partition: int) -> int | None:
+    def hasty(self: SnapshotScheduler, partition: int) -> int | None:
         under_way = self._under_way
         if under_way is not None and under_way.partition == partition and under_way.offset is not None:
             return under_way.offset
         return named(self, partition)
 
-    patch.setattr(Bases, "named", hasty)
+    patch.setattr(SnapshotScheduler, "named", hasty)
 
 
 def deleted_before_the_base_is_whole(patch: Patch) -> None:
     """What lies before a base is deleted as soon as its first chunk is in the log."""
-    committed = Bases.committed
+    committed = SnapshotScheduler.committed
 
-    def hasty(self: Bases, share: Share | None, blocks: Any) -> dict[int, int]:
+    def hasty(self: SnapshotScheduler, share: SnapshotSlice | None, blocks: Any) -> dict[int, int]:
         trims = committed(self, share, blocks)
         if share is not None and not share.last and share.under_way.offset is not None:
             trims[share.partition] = share.under_way.offset
         return trims
 
-    patch.setattr(Bases, "committed", hasty)
+    patch.setattr(SnapshotScheduler, "committed", hasty)
 
 
 def deleted_up_to_the_end(patch: Patch) -> None:
     """More is deleted than lies before a base."""
-    trim = Bases.trim
+    trim = SnapshotScheduler.trim
 
-    def greedy(self: Bases, trims: dict[int, int]) -> None:
+    def greedy(self: SnapshotScheduler, trims: dict[int, int]) -> None:
         trim(self, {partition: self._bases[partition].offset or 0 for partition in trims})
         trim(self, {partition: offset + 5 for partition, offset in trims.items()})
 
-    patch.setattr(Bases, "trim", greedy)
+    patch.setattr(SnapshotScheduler, "trim", greedy)
 
 
 def taken_with_rows_behind(patch: Patch) -> None:
     """A snapshot is taken although rows that entered the windows belong to a later commit."""
-    consider = Bases.consider
+    consider = SnapshotScheduler.consider
 
-    def careless(self: Bases, stores: Any, ends: Any, *, quiet: bool) -> None:
+    def careless(self: SnapshotScheduler, stores: Any, ends: Any, *, quiet: bool) -> None:
         consider(self, stores, ends, quiet=True)
 
-    patch.setattr(Bases, "consider", careless)
+    patch.setattr(SnapshotScheduler, "consider", careless)
 
 
 def number_of_the_commit_before(patch: Patch) -> None:
     """A snapshot says that it stands for the commit before its own."""
-    take = Bases._take
-    patch.setattr(Bases, "_take", lambda self, partition, store, seq, next_: take(self, partition, store, seq - 1, next_))
+    take = SnapshotScheduler._take
+    patch.setattr(
+        SnapshotScheduler, "_take", lambda self, partition, store, seq, next_: take(self, partition, store, seq - 1, next_)
+    )
 
 
 def goes_on_after_an_abort(patch: Patch) -> None:
     """A snapshot of which a share was rolled back goes on with the next one."""
-    forget = Bases.forget
+    forget = SnapshotScheduler.forget
 
-    def stubborn(self: Bases, partitions: list[int]) -> None:
+    def stubborn(self: SnapshotScheduler, partitions: list[int]) -> None:
         under_way = self._under_way
         forget(self, partitions)
         self._under_way = under_way
 
-    patch.setattr(Bases, "forget", stubborn)
+    patch.setattr(SnapshotScheduler, "forget", stubborn)
 
 
 def manifest_left_out(patch: Patch) -> None:
     """A base counts without its manifest."""
-    share = Bases.share
+    share = SnapshotScheduler.share
 
-    def short(self: Bases) -> Share | None:
+    def short(self: SnapshotScheduler) -> SnapshotSlice | None:
         found = share(self)
         if found is None or not found.last:
             return found
-        return Share(found.under_way, range(found.numbers.start, found.numbers.stop - 1))
+        return SnapshotSlice(found.under_way, range(found.numbers.start, found.numbers.stop - 1))
 
-    patch.setattr(Bases, "share", short)
-    patch.setattr(Share, "last", property(lambda self: self.numbers.stop >= self.under_way.snapshot.messages - 1))
+    patch.setattr(SnapshotScheduler, "share", short)
+    patch.setattr(SnapshotSlice, "last", property(lambda self: self.numbers.stop >= self.under_way.snapshot.messages - 1))
 
 
 BUGS: dict[Callable[[Patch], None], str] = {

@@ -27,7 +27,7 @@ def test_arrays_and_numbers_have_the_types_that_they_are_annotated_with() -> Non
 def test_a_named_tuple_is_one_argument_and_keeps_its_names() -> None:
     clock = signature(keys._touch)[0][3]
     assert dict(zip(clock.fields, clock.types, strict=True)) == {
-        "operations": types.int64, "watermark": types.int64, "own_time": types.boolean,
+        "operations": types.int64, "watermark": types.int64, "advances_watermark": types.boolean,
     }  # fmt: skip
     assert clock.instance_class is keys._Clock
 

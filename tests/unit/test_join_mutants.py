@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from streamer.operators.join.stage import JoinStage
 from streamer.operators.join.store import JoinStore
-from streamer.operators.progress import Levels
+from streamer.operators.progress import ProgressHistory
 from streamer.rows.batch import Batch
 from streamer.stages.commit.commit import Commit
 from streamer.stages.commit.transaction import Step
@@ -165,8 +165,8 @@ def ticks_not_logged(patch: Patch) -> None:
 
 def silence_is_believed_at_once(patch: Patch) -> None:
     """A silent input is as far as the others are this very moment."""
-    at = Levels.at
-    patch.setattr(Levels, "at", lambda self, moment_s: at(self, moment_s + 1e9))
+    at = ProgressHistory.at
+    patch.setattr(ProgressHistory, "at", lambda self, moment_s: at(self, moment_s + 1e9))
 
 
 def waiting_keys_make_room(patch: Patch) -> None:

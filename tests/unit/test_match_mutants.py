@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from streamer.operators.match.stage import MatchStage, Namer
-from streamer.operators.match.store import MatchStore, Outcome, _Line
-from streamer.operators.progress import Levels
+from streamer.operators.match.stage import MatchStage, RowEncoder
+from streamer.operators.match.store import MatchStore, Outcome, _WaitingRows
+from streamer.operators.progress import ProgressHistory
 from streamer.rows.batch import Batch
 from streamer.state.keyed_store import Dump
 from streamer.testing import TopologyTest
@@ -121,8 +121,8 @@ def labels_are_not_kept(patch: Patch) -> None:
 
 def the_newest_label_counts(patch: Patch) -> None:
     """Of several labels that were read before, the last one is taken."""
-    of = _Line.of
-    patch.setattr(_Line, "of", lambda self, place: of(self, place)[::-1])
+    of = _WaitingRows.of
+    patch.setattr(_WaitingRows, "of", lambda self, place: of(self, place)[::-1])
 
 
 def late_is_forgotten(patch: Patch) -> None:
@@ -139,8 +139,8 @@ def the_end_is_not_inside(patch: Patch) -> None:
 
 def the_second_field_is_ignored(patch: Patch) -> None:
     """Rows of one key belong together whatever else they say."""
-    made = Namer.__init__
-    patch.setattr(Namer, "__init__", lambda self, event, _on, *, whole: made(self, event, None, whole=whole))
+    made = RowEncoder.__init__
+    patch.setattr(RowEncoder, "__init__", lambda self, event, _on, *, whole: made(self, event, None, whole=whole))
 
 
 def ticks_not_logged(patch: Patch) -> None:
@@ -164,7 +164,7 @@ def a_restore_lets_nobody_leave(patch: Patch) -> None:
         if out is not None:
             apply(self, delta, out)
             return
-        leave = _Line.remove
+        leave = _WaitingRows.remove
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(MatchStore, "_leave", lambda self, line, entry: line is self.labels and leave(line, entry))
             apply(self, delta)
@@ -174,8 +174,8 @@ def a_restore_lets_nobody_leave(patch: Patch) -> None:
 
 def silence_is_believed_at_once(patch: Patch) -> None:
     """Silent labels are as far as the predictions are this very moment."""
-    at = Levels.at
-    patch.setattr(Levels, "at", lambda self, moment_s: at(self, moment_s + 1e9))
+    at = ProgressHistory.at
+    patch.setattr(ProgressHistory, "at", lambda self, moment_s: at(self, moment_s + 1e9))
 
 
 BUGS: dict[Callable[[Patch], None], str] = {

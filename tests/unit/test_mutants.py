@@ -27,7 +27,7 @@ from streamer.stages.commit.transaction import Transaction
 from streamer.stages.consume.consume import Consume
 from streamer.stages.produce import produce as produce_stage
 from streamer.stages.produce.produce import Outgoing, Produce
-from streamer.state.keys import Admission, Keys
+from streamer.state.keys import Keys, SlotPlan
 from tests.kit import flows
 from tests.kit.faulty import FaultTest, short_waits
 from tests.kit.late import LateScript, LateTest
@@ -271,7 +271,7 @@ def keys_mixed(patch: Patch) -> None:
     """All keys of a partition share one window."""
     admit = Keys.admit
 
-    def one(self: Keys, keys: list[bytes], times: Any) -> Admission:
+    def one(self: Keys, keys: list[bytes], times: Any) -> SlotPlan:
         return admit(self, keys[:1] * len(keys), times)
 
     patch.setattr(Keys, "admit", one)

@@ -10,10 +10,10 @@ import pytest
 from streamer import StreamerError
 from streamer.operators.rekey import header
 from streamer.operators.rekey.receive import Receive
-from streamer.operators.rekey.send import Forward, Progress, Told
+from streamer.operators.rekey.send import Forward, PartitionTimes, Told
 from streamer.rows.batch import Batch
 from streamer.rows.records import Records
-from streamer.state.watermarks import NEVER, Look, Upstreams
+from streamer.state.watermarks import NO_TIME, Look, SourceWatermarks
 from streamer.testing import TopologyTest
 from tests.kit import rekeyed
 from tests.kit.flows import origin
@@ -33,13 +33,13 @@ def without_header(records: Records, heads: header.Heads) -> Records:
 
 def largest_instead_of_slowest(patch: pytest.MonkeyPatch) -> None:
     """The windows follow the partition that has come furthest."""
-    look = Upstreams.look
+    look = SourceWatermarks.look
 
-    def furthest(self: Upstreams, count: int, partitions: Any, offsets: Any, reached: Any) -> Look:
+    def furthest(self: SourceWatermarks, count: int, partitions: Any, offsets: Any, reached: Any) -> Look:
         found = look(self, count, partitions, offsets, reached)
         return Look(found.changed, found.seen, np.maximum.accumulate(np.array(reached)), found.latest)
 
-    patch.setattr(Upstreams, "look", furthest)
+    patch.setattr(SourceWatermarks, "look", furthest)
 
 
 def silent_receivers_told_nothing(patch: pytest.MonkeyPatch) -> None:
@@ -49,28 +49,28 @@ def silent_receivers_told_nothing(patch: pytest.MonkeyPatch) -> None:
 
 def time_of_the_whole_batch(patch: pytest.MonkeyPatch) -> None:
     """Records carry what their partition comes to later in the same batch."""
-    call = Progress.__call__
+    call = PartitionTimes.__call__
 
-    def later(self: Progress, batch: Batch) -> None:
+    def later(self: PartitionTimes, batch: Batch) -> None:
         call(self, batch)
         Told.of(batch).watermarks = np.array([self.reached[p] for p in batch.partitions.tolist()], np.int64)
 
-    patch.setattr(Progress, "__call__", later)
+    patch.setattr(PartitionTimes, "__call__", later)
 
 
 def time_survives_a_rollback(patch: pytest.MonkeyPatch) -> None:
     """A partition that is read anew carries what the attempt before had come to."""
 
-    def keep(self: Progress, partition: int) -> None:
-        self.reached.setdefault(partition, NEVER)
+    def keep(self: PartitionTimes, partition: int) -> None:
+        self.reached.setdefault(partition, NO_TIME)
         self.rows.setdefault(partition, 0)
 
-    patch.setattr(Progress, "open", keep)
+    patch.setattr(PartitionTimes, "open", keep)
 
 
 def table_not_in_the_changelog(patch: pytest.MonkeyPatch) -> None:
     """A restore knows the windows and not how far the source had come."""
-    patch.setattr(Upstreams, "apply", lambda self, changed: None)
+    patch.setattr(SourceWatermarks, "apply", lambda self, changed: None)
 
 
 def old_key_forgotten(patch: pytest.MonkeyPatch) -> None:
@@ -126,7 +126,7 @@ def heard_right(test: TopologyTest) -> None:
     """Each receiver knows all of the source, nobody too early, and told its windows of the slowest."""
     reached: dict[tuple[int, int], int] = {}
     for p in range(3):
-        so_far = NEVER
+        so_far = NO_TIME
         for o in range(test.log.end(rekeyed.SOURCE, p)):
             so_far = max(so_far, round(json.loads(test.log.record(rekeyed.SOURCE, p, o).value or b"")["ts"] * 1e6))
             reached[p, o] = so_far
@@ -137,8 +137,8 @@ def heard_right(test: TopologyTest) -> None:
         for _, one in rekeyed.sent(test.log, receiver):
             assert one.offset < 0 or one.watermark_us <= reached[one.partition, one.offset]
         assert store.upstreams.table.tolist() == [list(line) for line in lines]
-        moments = [time // 10_000_000 * 10_000_000 for time in least if time is not None and time != NEVER]
-        assert store.watermark == max(moments, default=NEVER)
+        moments = [time // 10_000_000 * 10_000_000 for time in least if time is not None and time != NO_TIME]
+        assert store.watermark == max(moments, default=NO_TIME)
 
 
 def test_without_a_bug_everything_is_right() -> None:

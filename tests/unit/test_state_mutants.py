@@ -12,7 +12,7 @@ from streamer import Event, Model, StreamerError, Topology, rolling, tumbling
 from streamer.changelog import blocks as changelog
 from streamer.changelog.restore import Restore
 from streamer.operators.rekey.receive import RekeyedWindows
-from streamer.operators.rekey.send import Forward, Progress
+from streamer.operators.rekey.send import Forward, PartitionTimes
 from streamer.testing import TopologyTest
 from tests.kit import rekeyed
 from tests.kit.faulty import FaultTest, short_waits
@@ -164,7 +164,7 @@ def upstreams_lost_in_long_blocks(patch: Patch) -> None:
 
 
 def silence_is_told_once_whatever_became_of_it(patch: Patch) -> None:
-    bug(patch, Progress, "open", "self.silent.discard(partition)", "pass")
+    bug(patch, PartitionTimes, "open", "self.silent.discard(partition)", "pass")
 
 
 BUGS: list[tuple[Callable[[Patch], None], Callable[[], None]]] = [

@@ -13,7 +13,7 @@ from streamer.kafka.memory_log import Stored
 from streamer.limits import HEADER_ROOM_BYTES
 from streamer.operators.join.stage import JoinStage
 from streamer.operators.match.stage import MatchStage
-from streamer.operators.match.store import Name
+from streamer.operators.match.store import StoredRow
 from streamer.rows.trace import HEADER_BYTES, PARENT_BYTES_MAX, STATE_BYTES_MAX, attach, size_of, trace_of
 from streamer.testing import TopologyTest, constant
 from tests.kit import flows, rekeyed
@@ -333,7 +333,7 @@ def test_what_waits_is_read_by_versions_that_know_no_trace() -> None:
         stage = test.worker._window
         assert isinstance(stage, MatchStage)
         names = stage.stores[0].names
-    decoded = [msgspec.msgpack.decode(name or b"", type=Name) for name in names]
+    decoded = [msgspec.msgpack.decode(name or b"", type=StoredRow) for name in names]
     assert [name.key for name in decoded] == [b"a", b"b"]
     assert [msgspec.msgpack.encode(name) == kept for name, kept in zip(decoded, names, strict=True)] == [False, True]
 

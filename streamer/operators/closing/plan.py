@@ -2,11 +2,17 @@
 
 from streamer.errors import TopologyError
 from streamer.topology.steps import Features, Joined, Publish, Rekey, Windowed
-from streamer.topology.view import Needs, Rolling
+from streamer.topology.view import Requested, Rolling
 
 
 def check_closing(
-    windowed: Windowed | None, publish: Publish, rekey: Rekey | None, joined: list[Joined], *, needs: Needs, features: Features
+    windowed: Windowed | None,
+    publish: Publish,
+    rekey: Rekey | None,
+    joined: list[Joined],
+    *,
+    needs: Requested,
+    features: Features,
 ) -> None:
     """Whether what surrounds a window that closes, or one that does not, fits it.
 

@@ -28,7 +28,7 @@ from streamer.rows.trace import NO_TRACE
 from streamer.state.delta import Delta, merge
 from streamer.telemetry.metrics import Metrics
 from streamer.topology.steps import FeatureFunction
-from streamer.topology.view import Look, Needs, Window
+from streamer.topology.view import Look, Requested, Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +67,7 @@ class CloseStage(PerPartition["ClosingStore"]):
     """
 
     spec: ClosingSpec
-    needs: Needs
+    needs: Requested
     features: FeatureFunction
     keys_max: int
     final: bool

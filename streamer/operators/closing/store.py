@@ -12,9 +12,9 @@ from streamer.operators.closing.kernels import CLOCK, COUNTERS, DUE, IDLE, LATES
 from streamer.operators.closing.spec import ClosingSpec
 from streamer.operators.rings import Operations
 from streamer.operators.samples import Results, SampleStore, tick_of
+from streamer.state.bytes_column import BytesColumn
 from streamer.state.delta import TICK, Delta, opening
 from streamer.state.growth import grown, sparse
-from streamer.state.names import Names
 from streamer.state.timers import room
 
 _ROWS_MIN = 64
@@ -123,7 +123,16 @@ class ClosingStore(SampleStore):
     def _config(self, *, final: bool, each: bool) -> NDArray[np.int64]:
         window = self.window
         return np.array(
-            [window.size_us, window.hop_us, window.gap_us, window.grace_us, final, each, self.spec.own_time, self.keys_max],
+            [
+                window.size_us,
+                window.hop_us,
+                window.gap_us,
+                window.grace_us,
+                final,
+                each,
+                self.spec.advances_watermark,
+                self.keys_max,
+            ],
             np.int64,
         )
 
@@ -286,7 +295,7 @@ class ClosingStore(SampleStore):
         for until in np.unique(before).tolist():
             found += self.keys.index.names(slots[len(found) : until])
             stop = int(np.searchsorted(before, until, "right"))
-            self.keys.give(given[done:stop], Names.of([keys[row] for row in notes.rows[opened[done:stop] + 1].tolist()]))
+            self.keys.give(given[done:stop], BytesColumn.of([keys[row] for row in notes.rows[opened[done:stop] + 1].tolist()]))
             done = stop
         return found + list(self.keys.index.names(slots[len(found) :]))
 
@@ -321,7 +330,7 @@ class _Notes:
         picked = np.ascontiguousarray(values[:, rows]) if operations else np.empty((len(values), 0))
         picked[:, rows < 0] = 0.0
         opened = np.flatnonzero(slots < TICK) + 1
-        names = Names.of([keys[row] for row in rows[opened].tolist()])
+        names = BytesColumn.of([keys[row] for row in rows[opened].tolist()])
         return Delta(names, slots, self.times[:operations].copy(), picked)
 
 

@@ -8,7 +8,7 @@ from streamer.operators.join.spec import JoinSpec, Stream
 from streamer.topology.event import Event, Format, declared_types, numeric_fields
 from streamer.topology.event_key import key_field
 from streamer.topology.steps import Joined, Source, Windowed
-from streamer.topology.view import Needs, Rolling, TracingWindow
+from streamer.topology.view import Requested, Rolling, TracingWindow
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Joins:
 
     @staticmethod
     def of(
-        source: Source, windowed: Windowed | None, needs: Needs, joined: Sequence[Joined],
+        source: Source, windowed: Windowed | None, needs: Requested, joined: Sequence[Joined],
         tracers: Mapping[type[Event], TracingWindow],
     ) -> "Joins":  # fmt: skip
         """Bind joins to what a feature function asked for when it was tried."""

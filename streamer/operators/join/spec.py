@@ -7,14 +7,14 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.operators.aggregates import NEED_MATRIX, asked_bits
+from streamer.operators.aggregates import NEED_MATRIX, request_bits
 from streamer.operators.explained import listed
 from streamer.operators.join.rows import HIDDEN, OFFSET
 from streamer.state.bounds import Damaged, check_names, within
 from streamer.state.delta import Delta
 from streamer.state.keyed_store import KEY_OVERHEAD_BYTES
-from streamer.topology.joins import FAR, UNREAD, Join, Sight
-from streamer.topology.view import Needs, Rolling
+from streamer.topology.joins import FAR, UNREAD, Join, JoinWindow
+from streamer.topology.view import Requested, Rolling
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +32,22 @@ class Stream:
     topic: str
     fields: tuple[str, ...]
     samples: int
-    sights: tuple[Sight, ...]
-    needs: tuple[Needs, ...]
+    sights: tuple[JoinWindow, ...]
+    needs: tuple[Requested, ...]
 
     @staticmethod
-    def source(topic: str, window: Rolling | None, needs: Needs) -> "Stream":
+    def source(topic: str, window: Rolling | None, needs: Requested) -> "Stream":
         """The source with its own window."""
         if window is None:
             return Stream(topic, (), 0, (), ())
         sights = tuple(
-            Sight(name, 1 - look, 0) if window.by_time else Sight(name, -FAR, 0, most=look)
+            JoinWindow(name, 1 - look, 0) if window.by_time else JoinWindow(name, -FAR, 0, most=look)
             for name, look in zip(window.names, window.looks, strict=True)
         )
         return Stream(topic, tuple(sorted(needs.window_fields())), window.samples, sights, (needs, *needs.further))
 
     @staticmethod
-    def joined(topic: str, join: Join, needs: Needs) -> "Stream":
+    def joined(topic: str, join: Join, needs: Requested) -> "Stream":
         """Another stream."""
         # Of a table something is kept even where nothing is read but whether there is a row.
         fields = tuple(sorted(needs.window_fields())) or ((UNREAD,) if join.table else ())
@@ -79,7 +79,7 @@ class JoinSpec:
     out_of_order_us: int
     kind: ClassVar[str] = "join"
     bounded_by: ClassVar[str] = "keys_max"
-    own_time: ClassVar[bool] = False
+    advances_watermark: ClassVar[bool] = False
     closes: ClassVar[bool] = False
     closes_in_silence: ClassVar[bool] = False
 
@@ -172,7 +172,7 @@ class Looks:
             for place, (sight, needs) in enumerate(zip(stream.sights, stream.needs, strict=True)):
                 first[stream.topic, place] = len(rows)
                 rows.append((number, sight.begin_us, sight.end_us, sight.most, len(bits)))
-                bits += [asked_bits(name, needs) for name in stream.fields]
+                bits += [request_bits(name, needs) for name in stream.fields]
                 asked += [sorted(q for f, q in needs.quantiles if f == name) for name in stream.fields]
         quantiles = np.full((len(asked), max(map(len, asked), default=0)), np.nan)
         for column, wanted in enumerate(asked):

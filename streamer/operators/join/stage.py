@@ -15,21 +15,21 @@ from streamer.clock import Clock
 from streamer.features.call import features_of
 from streamer.limits import JOIN_ROWS_AHEAD_MAX, JOIN_ROWS_WAITING_MAX, JOIN_TRACES_WAITING_MAX, ROWS_PER_BATCH_MAX
 from streamer.operators.aggregates import AGGREGATE_ROWS, column_of
-from streamer.operators.inputs import Merging
+from streamer.operators.inputs import InputCoordinator
 from streamer.operators.join.rows import HIDDEN, OFFSET, TIMESTAMP_MS
 from streamer.operators.join.spec import JoinSpec, Looks, Stream
 from streamer.operators.operator import Inputs
-from streamer.operators.progress import Reach
+from streamer.operators.progress import InputProgress
 from streamer.operators.stores import PerPartition
 from streamer.rows.batch import Batch
 from streamer.rows.partitions import partition_rows
 from streamer.rows.trace import NO_TRACE, Trace
 from streamer.state.delta import Delta
-from streamer.state.watermarks import NEVER
+from streamer.state.watermarks import NO_TIME
 from streamer.telemetry.metrics import Metrics
 from streamer.topology.event import Event
 from streamer.topology.steps import FeatureFunction
-from streamer.topology.view import Look, Needs, Window
+from streamer.topology.view import Look, Requested, Window
 
 if TYPE_CHECKING:
     from streamer.operators.join.store import JoinStore, Released
@@ -49,13 +49,13 @@ class JoinStage(PerPartition["JoinStore"]):
     """
 
     spec: JoinSpec
-    needs: Needs
+    needs: Requested
     features: FeatureFunction
     keys_max: int
     events: tuple[type[Event], ...]
     idle_timeout_s: tuple[float, ...]
     _looks: Looks = field(init=False)
-    _reach: Reach = field(init=False)
+    _reach: InputProgress = field(init=False)
     _ahead: dict[int, set[int]] = field(default_factory=dict)
     # By partition and offset. They are no state: an event that waited when its worker ended or rolled back goes on without.
     _traces: dict[int, dict[int, Trace]] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class JoinStage(PerPartition["JoinStore"]):
         self._store = JoinStore
         self._looks, streams = self.spec.looks(), self.spec.streams
         shifts = tuple(stream.shift_us for stream in streams)
-        self._reach = Reach(shifts, self.spec.ahead_us, self.spec.out_of_order_us, self.idle_timeout_s)
+        self._reach = InputProgress(shifts, self.spec.ahead_us, self.spec.out_of_order_us, self.idle_timeout_s)
 
     def _new(self) -> "JoinStore":
         return self._store(self.spec, self.keys_max)
@@ -83,9 +83,9 @@ class JoinStage(PerPartition["JoinStore"]):
         return sum(store.waiting for store in self.stores.values())
 
     # ------------------------------------------------------------------ in
-    def releasing(self, inputs: Inputs, clock: Clock, metrics: Metrics) -> Merging:
+    def releasing(self, inputs: Inputs, clock: Clock, metrics: Metrics) -> InputCoordinator:
         """Rows go on when no input can bring anything before them."""
-        return Merging(inputs, self, clock, metrics)
+        return InputCoordinator(inputs, self, clock, metrics)
 
     def __call__(self, batch: Batch) -> None:
         """Line up the rows of one input."""
@@ -152,7 +152,7 @@ class JoinStage(PerPartition["JoinStore"]):
         """
         store = self.stores[partition]
         watermark = max(self._reached(partition, silence_s, now_us, now_s), store.watermark)
-        if watermark == NEVER or not (ready := store.waiting_until(watermark - self.spec.out_of_order_us)).any():
+        if watermark == NO_TIME or not (ready := store.waiting_until(watermark - self.spec.out_of_order_us)).any():
             return None
         if ready[0] > ROWS_PER_BATCH_MAX:
             # Rows of one moment cannot be parted, all others can.

@@ -12,12 +12,12 @@ from streamer.operators.join.rows import HIDDEN, OFFSET
 from streamer.operators.join.spec import JoinSpec, Looks
 from streamer.operators.rings import Operations
 from streamer.state.bounds import Damaged, check_arrays, check_names, shape_of, size_of, within
+from streamer.state.bytes_column import NO_BYTES, BytesColumn
 from streamer.state.delta import TICK, Delta, merge
 from streamer.state.growth import grown, grown_capacity
 from streamer.state.keyed_store import Dump
 from streamer.state.keys import Keys
-from streamer.state.names import NO_NAMES, Names
-from streamer.state.watermarks import NEVER
+from streamer.state.watermarks import NO_TIME
 
 _FIRST_CAPACITY = 256
 _NO_ROWS = np.empty(0, np.int64)
@@ -85,14 +85,14 @@ class JoinStore:
 
     def __post_init__(self) -> None:
         spec = self.spec
-        self.keys = Keys(most=self.keys_max, ttl_us=0, own_time=spec.own_time)
+        self.keys = Keys(most=self.keys_max, ttl_us=0, advances_watermark=spec.advances_watermark)
         self._looks, self._streams = spec.looks(), _streams(spec)
         self._empty()
 
     def _empty(self) -> None:
         streams, capacity = len(self.spec.streams), min(_FIRST_CAPACITY, self.keys_max)
         samples, fields = self._streams.layout[:, 0], self._streams.layout[:, 1]
-        self.newest = np.full(streams, NEVER)
+        self.newest = np.full(streams, NO_TIME)
         self.arrays = {
             "waiting": np.zeros(capacity, np.int64),
             "start": np.zeros((capacity, streams), np.int64),
@@ -112,7 +112,7 @@ class JoinStore:
 
     @property
     def watermark(self) -> int:
-        """Until here, in the source's time, nothing is waited for any more; `upstreams.NEVER` at first."""
+        """Until here, in the source's time, nothing is waited for any more; `upstreams.NO_TIME` at first."""
         return self.keys.watermark
 
     @property
@@ -181,7 +181,7 @@ class JoinStore:
         """
         rows = int(self.waiting_until(watermark - self.spec.out_of_order_us)[0])
         released = Released.room(self.spec, self._looks, rows)
-        delta = Delta(NO_NAMES, np.array([TICK], np.int32), np.array([watermark], np.int64), np.zeros((len(self.spec.fields), 1)))
+        delta = Delta(NO_BYTES, np.array([TICK], np.int32), np.array([watermark], np.int64), np.zeros((len(self.spec.fields), 1)))
         return delta, released, self.apply(delta, released)
 
     # ------------------------------------------------------------------ what changes it
@@ -252,7 +252,7 @@ class JoinStore:
             self.arrays = {name: grown(array, capacity) for name, array in self.arrays.items()}
 
     # ------------------------------------------------------------------ as a whole
-    def expect(self, new_keys: Names, share: float) -> None:
+    def expect(self, new_keys: BytesColumn, share: float) -> None:
         """Nothing: what waits takes the room, and that has its own bound."""
 
     def dump(self) -> Dump:

@@ -15,17 +15,17 @@ import numpy as np
 
 from streamer.clock import Clock
 from streamer.limits import JOIN_ROWS_AHEAD_MAX, ROWS_PER_BATCH_MAX
-from streamer.operators.inputs import Merging
-from streamer.operators.match.store import LABEL, PREDICTION, MatchSpec, MatchStore, Name, Outcome, TracedName
+from streamer.operators.inputs import InputCoordinator
+from streamer.operators.match.store import LABEL, PREDICTION, MatchSpec, MatchStore, Outcome, StoredRow, TracedName
 from streamer.operators.operator import Inputs
-from streamer.operators.progress import Reach
+from streamer.operators.progress import InputProgress
 from streamer.operators.stores import PerPartition
 from streamer.rows.batch import Batch
 from streamer.rows.oversize import TOO_LARGE
 from streamer.rows.pairs import Pairs
 from streamer.rows.partitions import partition_rows
 from streamer.rows.trace import trace_of
-from streamer.state.watermarks import NEVER
+from streamer.state.watermarks import NO_TIME
 from streamer.telemetry.metrics import Metrics
 from streamer.topology.event import Event
 from streamer.topology.event_key import key_text
@@ -56,14 +56,14 @@ class MatchStage(PerPartition[MatchStore]):
     idle_timeout_s: float
     changelog: str
     name_bytes_max: int
-    _namers: tuple["Namer", "Namer"] = field(init=False)
-    _reach: Reach = field(init=False)
+    _namers: tuple["RowEncoder", "RowEncoder"] = field(init=False)
+    _reach: InputProgress = field(init=False)
     _ahead: dict[int, set[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         (predictions, labels), (source, _) = self.events, self.spec.topics
-        self._namers = Namer(predictions, self.spec.on, whole=source), Namer(labels, self.spec.on, whole=None)
-        self._reach = Reach(
+        self._namers = RowEncoder(predictions, self.spec.on, whole=source), RowEncoder(labels, self.spec.on, whole=None)
+        self._reach = InputProgress(
             (0, self.spec.within_us), self.spec.ahead_us, self.spec.out_of_order_us, (self.idle_timeout_s, self.idle_timeout_s)
         )
 
@@ -79,9 +79,9 @@ class MatchStage(PerPartition[MatchStore]):
         """Rows of both inputs that wait, each with a key of its own as a rule."""
         return self.keys
 
-    def releasing(self, inputs: Inputs, clock: Clock, metrics: Metrics) -> Merging:
+    def releasing(self, inputs: Inputs, clock: Clock, metrics: Metrics) -> InputCoordinator:
         """Predictions leave when no label can come any more."""
-        return Merging(inputs, self, clock, metrics)
+        return InputCoordinator(inputs, self, clock, metrics)
 
     # ------------------------------------------------------------------ in
     def __call__(self, batch: Batch) -> None:
@@ -151,7 +151,7 @@ class MatchStage(PerPartition[MatchStore]):
 
         reached = self._reach.reached(partition, store.newest, silence_s, now_us=now_us, now_s=now_s, last_until=last_until)
         watermark = max(reached, store.watermark)
-        if watermark == NEVER or not store.due(watermark):
+        if watermark == NO_TIME or not store.due(watermark):
             return None
         dropped = store.unused
         delta, out = store.tick(watermark, ROWS_PER_BATCH_MAX)
@@ -182,7 +182,7 @@ class MatchStage(PerPartition[MatchStore]):
         return any(store.predictions.before(until + 1) is not None for store in self.stores.values())
 
 
-class Namer:
+class RowEncoder:
     """Turns records of one input into the names of their rows.
 
     Args:
@@ -212,7 +212,7 @@ class Namer:
                     names[row] = traced
         return names
 
-    def _name(self, key: bytes, value: bytes, time_us: int, partition: int, offset: int) -> Name:
+    def _name(self, key: bytes, value: bytes, time_us: int, partition: int, offset: int) -> StoredRow:
         event = self._decoder.decode(value)
         shown: dict[str, Any] = {name: get(event) for name, get in self._shown}
         if self._whole:
@@ -220,7 +220,7 @@ class Namer:
             origin = f"{self._whole}/{partition}/{offset}" if named is None else named.decode()
             shown = {"id": origin, "key": key.decode("utf-8", "replace"), "time": time_us / 1e6, "prediction": shown}
         on = (self._on and key_text(self._on(event))) or b""
-        return Name(key, on, _ENCODER.encode(shown))
+        return StoredRow(key, on, _ENCODER.encode(shown))
 
 
 def _become(batch: Batch, outcomes: list[Outcome], unused: int) -> None:

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from streamer.rows.trace import NO_TRACE, Trace
 from streamer.state.bounds import Damaged, check_arrays, check_names, size_of, within
+from streamer.state.bytes_column import NO_BYTES, BytesColumn
 from streamer.state.delta import TICK, Delta, opening
 from streamer.state.keyed_store import Dump
-from streamer.state.names import NO_NAMES, Names
-from streamer.state.watermarks import NEVER
+from streamer.state.watermarks import NO_TIME
 
 PREDICTION, LABEL = 0, 1
 # Measured with 100,000 waiting predictions of three short fields: 800 bytes. A label may wait beside each of them.
@@ -32,7 +32,7 @@ _GONE_MIN = 64
 _LET_GO_MAX = 1 << 31
 
 
-class Name(msgspec.Struct, array_like=True, gc=False):
+class StoredRow(msgspec.Struct, array_like=True, gc=False):
     """What stands for a row in the changelog: record key, text of the second field that must be equal, and a JSON object."""
 
     key: bytes
@@ -40,7 +40,7 @@ class Name(msgspec.Struct, array_like=True, gc=False):
     body: bytes
 
 
-class TracedName(Name):
+class TracedName(StoredRow):
     """The same of a prediction that has a trace; who knows the other one only reads past what it has more."""
 
     trace: Trace = NO_TRACE
@@ -114,7 +114,7 @@ class MatchSpec:
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class _Entry:
+class _WaitingRow:
     """A row that waits; `seq` is the number of the operation that brought it, `place` its key and second field."""
 
     seq: int
@@ -127,17 +127,17 @@ class _Entry:
 
 
 @dataclass(slots=True)
-class _Line:
+class _WaitingRows:
     """Rows of one input that wait: by key in log order, and by time, ties in log order. Who leaves stays in `order` a while."""
 
-    by_key: dict[tuple[bytes, bytes], list[_Entry]] = field(default_factory=dict)
-    order: list[tuple[int, int, _Entry]] = field(default_factory=list)
+    by_key: dict[tuple[bytes, bytes], list[_WaitingRow]] = field(default_factory=dict)
+    order: list[tuple[int, int, _WaitingRow]] = field(default_factory=list)
     waiting: int = 0
 
-    def of(self, place: tuple[bytes, bytes]) -> list[_Entry]:
+    def of(self, place: tuple[bytes, bytes]) -> list[_WaitingRow]:
         return self.by_key.get(place, [])
 
-    def add(self, entry: _Entry) -> None:
+    def add(self, entry: _WaitingRow) -> None:
         if (there := self.by_key.get(entry.place)) is None:
             self.by_key[entry.place] = [entry]
         else:
@@ -145,7 +145,7 @@ class _Line:
         heappush(self.order, (entry.time, entry.seq, entry))
         self.waiting += 1
 
-    def remove(self, entry: _Entry) -> None:
+    def remove(self, entry: _WaitingRow) -> None:
         there = self.by_key[entry.place]
         there.remove(entry)
         if not there:
@@ -156,13 +156,13 @@ class _Line:
             self.order = [one for one in self.order if not one[2].gone]
             heapify(self.order)
 
-    def first(self) -> _Entry | None:
+    def first(self) -> _WaitingRow | None:
         """The one with the smallest time."""
         while self.order and self.order[0][2].gone:
             heappop(self.order)
         return self.order[0][2] if self.order else None
 
-    def before(self, time: int) -> _Entry | None:
+    def before(self, time: int) -> _WaitingRow | None:
         """The one with the smallest time, if that lies before `time`."""
         first = self.first()
         return first if first is not None and first.time < time else None
@@ -182,14 +182,14 @@ class MatchStore:
     """
 
     spec: MatchSpec
-    newest: list[int] = field(default_factory=lambda: [NEVER, NEVER])
-    watermark: int = NEVER
+    newest: list[int] = field(default_factory=lambda: [NO_TIME, NO_TIME])
+    watermark: int = NO_TIME
     names: list[bytes | None] = field(default_factory=list)
-    predictions: _Line = field(default_factory=_Line)
-    labels: _Line = field(default_factory=_Line)
+    predictions: _WaitingRows = field(default_factory=_WaitingRows)
+    labels: _WaitingRows = field(default_factory=_WaitingRows)
     unused: int = 0
     _clock: int = 0
-    _entries: dict[int, _Entry] = field(default_factory=dict)
+    _entries: dict[int, _WaitingRow] = field(default_factory=dict)
     _free: set[int] = field(default_factory=set)
 
     def __len__(self) -> int:
@@ -214,14 +214,14 @@ class MatchStore:
         operations = np.stack([opening(given), given], axis=1).reshape(-1)
         values = np.zeros((1, 2 * n))
         values[0, 1::2] = stream
-        delta, out = Delta(Names.of(names), operations, np.repeat(times, 2), values), list[Outcome]()
+        delta, out = Delta(BytesColumn.of(names), operations, np.repeat(times, 2), values), list[Outcome]()
         self.apply(delta, out)
         return delta, out
 
     def tick(self, watermark: int, most: int) -> tuple[Delta, list[Outcome]]:
         """Move the watermark; what was applied, and who leaves without a label, `most` at the most."""
         tick, out = np.array([TICK], np.int32), list[Outcome]()
-        delta = Delta(NO_NAMES, tick, np.array([watermark], np.int64), np.full((1, 1), float(most)))
+        delta = Delta(NO_BYTES, tick, np.array([watermark], np.int64), np.full((1, 1), float(most)))
         self.apply(delta, out)
         return delta, out
 
@@ -248,7 +248,7 @@ class MatchStore:
         label = next((one for one in self.labels.of((name.key, name.on)) if self._fit(time, one.time)), None)
         if label is None:
             self._stay(
-                self.predictions, _Entry(seq=self._clock, stream=PREDICTION, time=time, slot=slot, place=(name.key, name.on))
+                self.predictions, _WaitingRow(seq=self._clock, stream=PREDICTION, time=time, slot=slot, place=(name.key, name.on))
             )
             return
         label.used = True
@@ -259,7 +259,7 @@ class MatchStore:
     def _label(self, operation: int, slot: int, time: int, out: list[Outcome] | None) -> None:
         self.newest[LABEL] = max(self.newest[LABEL], time)
         name = self._name(slot)
-        entry = _Entry(seq=self._clock, stream=LABEL, time=time, slot=slot, place=(name.key, name.on))
+        entry = _WaitingRow(seq=self._clock, stream=LABEL, time=time, slot=slot, place=(name.key, name.on))
         for one in [one for one in self.predictions.of(entry.place) if self._fit(one.time, time)]:
             entry.used = True
             if out is not None:
@@ -299,11 +299,11 @@ class MatchStore:
     def _name(self, slot: int) -> TracedName:
         return _NAMES.decode(self.names[slot] or b"")
 
-    def _stay(self, line: _Line, entry: _Entry) -> None:
+    def _stay(self, line: _WaitingRows, entry: _WaitingRow) -> None:
         self._entries[entry.slot] = entry
         line.add(entry)
 
-    def _leave(self, line: _Line, entry: _Entry) -> None:
+    def _leave(self, line: _WaitingRows, entry: _WaitingRow) -> None:
         line.remove(entry)
         del self._entries[entry.slot]
         self._vacate(entry.slot)
@@ -321,7 +321,7 @@ class MatchStore:
         self._free.discard(slot)
 
     # ------------------------------------------------------------------ as a whole
-    def expect(self, new_keys: Names, share: float) -> None:
+    def expect(self, new_keys: BytesColumn, share: float) -> None:
         """Nothing: what waits takes the room, and that has its own bound."""
 
     def dump(self) -> Dump:
@@ -329,7 +329,7 @@ class MatchStore:
         waiting = sorted(self._entries.values(), key=lambda entry: entry.seq)
         rows = [(one.seq, one.stream, one.time, one.slot, one.used) for one in waiting]
         counters = np.array([self._clock, self.watermark, *self.newest], np.int64)
-        names = Names.of([name or b"" for name in self.names])
+        names = BytesColumn.of([name or b"" for name in self.names])
         return Dump(names, {"counters": counters, "rows": np.array(rows, np.int64).reshape(len(rows), 5)})
 
     def load(self, dump: Dump) -> None:
@@ -346,8 +346,8 @@ class MatchStore:
         self._clock, self.watermark, *self.newest = dump.arrays["counters"].tolist()
         self.names = [name or None for name in dump.keys]  # that of a row is never empty
         self._free = {slot for slot, name in enumerate(self.names) if name is None}
-        self.predictions, self.labels, self._entries = _Line(), _Line(), {}
+        self.predictions, self.labels, self._entries = _WaitingRows(), _WaitingRows(), {}
         for seq, stream, time, slot, used in dump.arrays["rows"].tolist():
             name = self._name(slot)
-            entry = _Entry(seq=seq, stream=stream, time=time, slot=slot, place=(name.key, name.on), used=bool(used))
+            entry = _WaitingRow(seq=seq, stream=stream, time=time, slot=slot, place=(name.key, name.on), used=bool(used))
             self._stay(self.labels if stream == LABEL else self.predictions, entry)

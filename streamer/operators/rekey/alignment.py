@@ -7,12 +7,12 @@ import numpy as np
 from streamer.clock import Clock
 from streamer.limits import ALIGN_WAIT_S
 from streamer.operators.operator import Inputs
-from streamer.operators.rekey.send import Progress, Told
+from streamer.operators.rekey.send import PartitionTimes, Told
 from streamer.rows.batch import Batch
 from streamer.telemetry.metrics import Metrics
 
 
-class Pace:
+class WatermarkAlignment:
     """Looks at the partitions of one worker once a turn.
 
     Args:
@@ -22,7 +22,7 @@ class Pace:
         metrics: who waits.
     """
 
-    def __init__(self, inputs: Inputs, progress: Progress, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, inputs: Inputs, progress: PartitionTimes, clock: Clock, metrics: Metrics) -> None:
         self._inputs, self._progress, self._clock, self._metrics = inputs, progress, clock, metrics
         self._waiting: set[int] = set()
         self._heard: dict[int, tuple[int, float]] = {}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamer.limits import UPSTREAMS_MAX
 from streamer.state.bounds import NUMBER_MAX, TIME_US_MAX
-from streamer.state.watermarks import NEVER, SILENCE
+from streamer.state.watermarks import NO_TIME, SILENCE
 
 MAGIC = 0x5352  # "RS" as it stands in the bytes
 VERSION = 1
@@ -60,7 +60,7 @@ def read(values: Sequence[bytes | None]) -> tuple[Heads, NDArray[np.bool_]]:
     ours &= size + np.maximum(heads["key_bytes"], 0).astype(np.int64) <= lengths
     # Numbers that are no counts, times or offsets would be waited for, or reserved memory for.
     ours &= (heads["upstreams"] <= UPSTREAMS_MAX) & (heads["offset"] <= NUMBER_MAX)
-    ours &= (heads["watermark_us"] == NEVER) | _bounded(heads["watermark_us"])
+    ours &= (heads["watermark_us"] == NO_TIME) | _bounded(heads["watermark_us"])
     ours &= _bounded(heads["timestamp_ms"])
     return heads, ours
 

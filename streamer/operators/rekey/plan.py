@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from streamer.errors import TopologyError
 from streamer.operators.explained import Explained, fields_of
-from streamer.operators.rekey.grid import idle_timeout_s
+from streamer.operators.rekey.tick_schedule import idle_timeout_s
 from streamer.telemetry.steps import Steps
 from streamer.topology.event import Event
 from streamer.topology.event_key import check_key

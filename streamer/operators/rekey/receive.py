@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from streamer.clock import Clock
 from streamer.operators.operator import Inputs, Ticked
 from streamer.operators.rekey import header
-from streamer.operators.rekey.grid import Grid
+from streamer.operators.rekey.tick_schedule import TickSchedule
 from streamer.operators.ticks import Tick
 from streamer.rows.batch import Batch
 from streamer.rows.dead_letter import DeadLetter
@@ -20,7 +20,7 @@ from streamer.rows.per_row import WHOLE
 from streamer.rows.records import Origin, Records, headers_of
 from streamer.state.delta import Delta
 from streamer.state.keyed_store import StateStore
-from streamer.state.watermarks import NOBODY, Look, Upstreams
+from streamer.state.watermarks import ALL_IDLE, Look, SourceWatermarks
 from streamer.telemetry.metrics import Metrics
 
 FOREIGN = "not_rekeyed"
@@ -93,7 +93,7 @@ class RekeyedWindows:
     """
 
     stage: Ticked
-    grid: Grid | None
+    grid: TickSchedule | None
 
     @property
     def stores(self) -> Mapping[int, Any]:
@@ -147,14 +147,14 @@ class RekeyedWindows:
 
     def _look(self, partition: int, heads: header.Heads) -> Look:
         count = int(heads["upstreams"].max())
-        table: Upstreams = self.stage.stores[partition].upstreams
+        table: SourceWatermarks = self.stage.stores[partition].upstreams
         return table.look(count, heads["partition"], heads["offset"], heads["watermark_us"])
 
-    def _ticks(self, grid: Grid, batch: Batch, partition: int, offsets: NDArray[np.int64], look: Look) -> list[Tick]:
+    def _ticks(self, grid: TickSchedule, batch: Batch, partition: int, offsets: NDArray[np.int64], look: Look) -> list[Tick]:
         """Ticks among the rows of a partition: one where the slowest partition has come to another moment of the grid."""
         store = self.stores[partition]
         moments = grid.before(look.least)
-        silent = look.least == NOBODY
+        silent = look.least == ALL_IDLE
         moments[silent] = grid.after(look.latest[silent])
         reached = np.maximum.accumulate(np.concatenate([[store.watermark], moments]))
         if reached[0] == reached[-1]:

@@ -20,11 +20,11 @@ from streamer.rows.per_row import WHOLE
 from streamer.rows.trace import NO_TRACE, attach
 from streamer.state.keyed_store import StateStore
 from streamer.state.murmur2 import partitions
-from streamer.state.watermarks import MARK, NEVER, SILENCE
+from streamer.state.watermarks import MARK, NO_TIME, SILENCE
 from streamer.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
-    from streamer.operators.rekey.alignment import Pace
+    from streamer.operators.rekey.alignment import WatermarkAlignment
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -48,7 +48,7 @@ class Told(Payload):
 
 
 @dataclass(slots=True, kw_only=True)
-class Progress:
+class PartitionTimes:
     """Stands where other flows keep their windows: the largest event time that each partition has come to.
 
     After a rollback or a crash a partition begins anew, which says less than there is to say and never too much: what it had
@@ -77,7 +77,7 @@ class Progress:
 
     def open(self, partition: int) -> None:
         """Begin a partition anew."""
-        self.reached[partition], self.rows[partition] = NEVER, 0
+        self.reached[partition], self.rows[partition] = NO_TIME, 0
         self.silent.discard(partition)
 
     def close(self, partition: int) -> None:
@@ -86,11 +86,11 @@ class Progress:
         self.rows.pop(partition, None)
         self.silent.discard(partition)
 
-    def releasing(self, inputs: Inputs, clock: Clock, metrics: Metrics) -> "Pace":
+    def releasing(self, inputs: Inputs, clock: Clock, metrics: Metrics) -> "WatermarkAlignment":
         """Partitions run beside each other, and silent ones say so."""
-        from streamer.operators.rekey.alignment import Pace  # noqa: PLC0415 - each of the two knows the other
+        from streamer.operators.rekey.alignment import WatermarkAlignment  # noqa: PLC0415 - each of the two knows the other
 
-        return Pace(inputs, self, clock, metrics)
+        return WatermarkAlignment(inputs, self, clock, metrics)
 
     def __call__(self, batch: Batch) -> None:
         """Note how far the partition of each row has come, and who was silent when they came."""
@@ -192,7 +192,7 @@ class Forward:
         heads["timestamp_ms"], heads["watermark_us"] = batch.timestamps_ms, told.watermarks
         values = header.write(heads, batch.keys, batch.values)
         for partition, rows in partition_rows(batch.partitions):
-            heard = told.receivers[partition] = np.full(self.receivers, NEVER)
+            heard = told.receivers[partition] = np.full(self.receivers, NO_TIME)
             heard[places[rows]] = told.watermarks[rows]  # the last one of several counts
         events = zip(keys, values, places.tolist(), strict=True)
         messages = [*words, *({"key": key, "value": value, "partition": place} for key, value, place in events)]
@@ -224,7 +224,7 @@ class Forward:
             for partition in told.quiet:  # every receiver was told; what it says after that is news to all of them
                 heard.pop(partition, None)
             for partition, reached in told.receivers.items():
-                heard[partition] = np.maximum(heard.get(partition, np.full(self.receivers, NEVER)), reached)
+                heard[partition] = np.maximum(heard.get(partition, np.full(self.receivers, NO_TIME)), reached)
         for partition, reached in sorted(heard.items()):
             value = self._word(partition, MARK, reached.max())
             for receiver in np.flatnonzero(reached < reached.max()).tolist():

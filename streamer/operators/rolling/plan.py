@@ -1,10 +1,10 @@
 """Rolling windows on their way from a declaration to a store."""
 
 from streamer.operators.rolling.store import RollingSpec
-from streamer.topology.view import Needs, Rolling
+from streamer.topology.view import Requested, Rolling
 
 
-def spec_of(window: Rolling, needs: Needs) -> RollingSpec:
+def spec_of(window: Rolling, needs: Requested) -> RollingSpec:
     """The smallest store that answers what a feature function needs: of samples, or of panes."""
     if not window.resolution_us:
         return RollingSpec.of(window, needs)

@@ -18,7 +18,7 @@ from streamer.rows.batch import Batch
 from streamer.state.delta import Delta, merge
 from streamer.telemetry.metrics import Metrics
 from streamer.topology.steps import FeatureFunction
-from streamer.topology.view import Look, Needs, Window
+from streamer.topology.view import Look, Requested, Window
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class WindowStage(PerPartition[RollingStore]):
     """
 
     spec: RollingSpec | None
-    needs: Needs
+    needs: Requested
     features: FeatureFunction
     keys_max: int
 
@@ -79,7 +79,7 @@ class WindowStage(PerPartition[RollingStore]):
         names = self.spec.window.names
         return Window({name: self._look(place, batch, results, looks[place]) for place, name in enumerate(names)}, events)
 
-    def _look(self, look: int, batch: Batch, results: Results, needs: Needs) -> Look:
+    def _look(self, look: int, batch: Batch, results: Results, needs: Requested) -> Look:
         assert self.spec is not None
         spec = self.spec
         at = {name: spec.column(look, name) for name in spec.fields}

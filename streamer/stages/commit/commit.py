@@ -13,8 +13,8 @@ from typing import Any
 from confluent_kafka import Producer, TopicPartition
 
 from streamer.changelog import blocks as changelog
-from streamer.changelog.bases import Bases, Ends, Stores
 from streamer.changelog.blocks import Mark
+from streamer.changelog.snapshots import Ends, SnapshotScheduler, Stores
 from streamer.clock import Clock
 from streamer.limits import COMMIT_ROWS_MAX
 from streamer.rows.batch import Batch
@@ -56,7 +56,7 @@ class Commit:
     """
 
     def __init__(
-        self, *, guarantee: Guarantee, topics: Mapping[str, Mark], places: dict[int, Place], bases: Bases | None,
+        self, *, guarantee: Guarantee, topics: Mapping[str, Mark], places: dict[int, Place], bases: SnapshotScheduler | None,
         clock: Clock, marks: Marks | None = None,
     ) -> None:  # fmt: skip
         self._guarantee, self._topics, self._bases, self._clock = guarantee, topics, bases, clock

@@ -12,7 +12,7 @@ from typing import Any
 
 from confluent_kafka import TopicPartition
 
-from streamer.changelog.bases import Share
+from streamer.changelog.snapshots import SnapshotSlice
 from streamer.clock import Clock
 from streamer.rows.batch import Batch
 from streamer.stages.commit.requests import as_failure
@@ -39,7 +39,7 @@ class Job:
     steps: Mapping[int, Step]
     offsets: tuple[TopicPartition, ...]
     member: Any
-    share: Share | None
+    share: SnapshotSlice | None
     work: "Work"
 
     def run(self, passable: threading.Event) -> dict[int, int]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from confluent_kafka import KafkaException, Producer
 
 from streamer.changelog import blocks as changelog
-from streamer.changelog.bases import Share
 from streamer.changelog.blocks import ChangelogTopic
+from streamer.changelog.snapshots import SnapshotSlice
 from streamer.kafka.refusals import DeliveryReport, Refusals
 from streamer.rows.batch import Batch
 from streamer.stages.commit.committing import Job
@@ -72,7 +72,7 @@ class _To:
     producer: Producer
     refusals: Refusals | None
 
-    def send_share(self, share: Share, topic: str) -> None:
+    def send_share(self, share: SnapshotSlice, topic: str) -> None:
         """Messages of a base snapshot; the report of the first tells where it lies."""
         for number in share.numbers:
             key, value = share.under_way.snapshot.message(number)

@@ -33,7 +33,7 @@ Ends = Mapping[int, tuple[int, list[int]]]
 
 
 @dataclass(slots=True)
-class Base:
+class SnapshotState:
     """The base of one partition.
 
     Attributes:
@@ -50,7 +50,7 @@ class Base:
 
 
 @dataclass(slots=True)
-class _UnderWay:
+class PendingSnapshot:
     """The snapshot under way: of which partition, how many messages went out, where the first one lies."""
 
     partition: int
@@ -65,10 +65,10 @@ class _UnderWay:
             self.offset = message.offset()
 
 
-class Share(NamedTuple):
+class SnapshotSlice(NamedTuple):
     """Messages of a snapshot that go out with one commit."""
 
-    under_way: _UnderWay
+    under_way: PendingSnapshot
     numbers: range
 
     @property
@@ -82,7 +82,7 @@ class Share(NamedTuple):
         return self.numbers.stop == self.under_way.snapshot.messages
 
 
-class Bases:
+class SnapshotScheduler:
     """Bases of the worker's partitions.
 
     Args:
@@ -94,13 +94,13 @@ class Bases:
 
     def __init__(self, changelog: ChangelogTopic, admin: AdminClient, clock: Clock, metrics: Metrics) -> None:
         self.changelog, self._admin, self._clock, self._metrics = changelog, admin, clock, metrics
-        self._bases: dict[int, Base] = {}
-        self._under_way: _UnderWay | None = None
+        self._bases: dict[int, SnapshotState] = {}
+        self._under_way: PendingSnapshot | None = None
         self._waits_since: float | None = None
 
     def start(self, restored: Restored) -> None:
         """A partition begins, with the base it was restored from."""
-        self._bases[restored.partition] = Base(restored.base, restored.base, restored.base_bytes, restored.block_bytes)
+        self._bases[restored.partition] = SnapshotState(restored.base, restored.base, restored.base_bytes, restored.block_bytes)
 
     def forget(self, partitions: list[int]) -> None:
         """Partitions go, or are restored again: a snapshot of theirs is given up."""
@@ -156,21 +156,21 @@ class Bases:
         started = self._clock.monotonic()
         id_, most = uuid.uuid4().bytes, self.changelog.row_bytes_max
         snapshot = Snapshot(store.dump(), store.spec.fingerprint, seq, next_, id_, most=most)
-        self._under_way = _UnderWay(partition, snapshot, self._bases[partition].blocks)
+        self._under_way = PendingSnapshot(partition, snapshot, self._bases[partition].blocks)
         stalled = self._clock.monotonic() - started
         self._metrics.add("streamer_snapshot_stall_seconds_total", stalled)
         _log.info("snapshot_taken", partition=partition, commit=seq, bytes=snapshot.size, stalled_ms=round(stalled * 1e3, 1))
 
-    def share(self) -> Share | None:
+    def share(self) -> SnapshotSlice | None:
         """What of the snapshot under way goes out with the commit that now starts."""
         under_way = self._under_way
         if under_way is None:
             return None
         start = under_way.sent
         under_way.sent = min(start + limits.SNAPSHOT_MESSAGES_PER_COMMIT, under_way.snapshot.messages)
-        return Share(under_way, range(start, under_way.sent))
+        return SnapshotSlice(under_way, range(start, under_way.sent))
 
-    def committed(self, share: Share | None, blocks: Mapping[int, int]) -> dict[int, int]:
+    def committed(self, share: SnapshotSlice | None, blocks: Mapping[int, int]) -> dict[int, int]:
         """A commit is through, with a share of a snapshot and so many bytes of blocks by partition.
 
         Returns:
@@ -188,7 +188,7 @@ class Bases:
             self._complete(share.under_way)
         return trims
 
-    def _complete(self, done: _UnderWay) -> None:
+    def _complete(self, done: PendingSnapshot) -> None:
         self._under_way = None
         if done.offset is None:
             _log.warning("snapshot_place_unknown", partition=done.partition)

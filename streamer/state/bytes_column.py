@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Names:
+class BytesColumn:
     """Names in an order, each any bytes.
 
     Attributes:
@@ -42,7 +42,7 @@ class Names:
         return len(self.ends)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Names) and self._comparable() == other._comparable()
+        return isinstance(other, BytesColumn) and self._comparable() == other._comparable()
 
     def __hash__(self) -> int:
         return hash(self._comparable())
@@ -65,4 +65,4 @@ class Names:
         return int(self.ends[number - 1]) if number else 0
 
 
-NO_NAMES = Names.of([])
+NO_BYTES = BytesColumn.of([])

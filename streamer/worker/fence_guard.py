@@ -11,7 +11,7 @@ _WITHIN_S = 60.0
 
 
 @dataclass(slots=True)
-class Fences:
+class FenceGuard:
     """Counts them.
 
     Attributes:

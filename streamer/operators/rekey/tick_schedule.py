@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.state.watermarks import NEVER, NOBODY
+from streamer.state.watermarks import ALL_IDLE, NO_TIME
 from streamer.topology.closing import Closing
 from streamer.topology.view import Rolling
 
@@ -24,7 +24,7 @@ def idle_timeout_s(window: Rolling | Closing) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class TickSchedule:
     """Moments `offset + n * step`, microseconds.
 
     Attributes:
@@ -38,22 +38,22 @@ class Grid:
     reach_us: int
 
     @staticmethod
-    def of(window: Rolling | Closing) -> "Grid | None":
+    def of(window: Rolling | Closing) -> "TickSchedule | None":
         """What matters to a window; None when it does not know the time."""
         if isinstance(window, Rolling):
-            return Grid(max(1, window.ttl_us // _STEPS), 0, 1, 0) if window.ttl_us else None
+            return TickSchedule(max(1, window.ttl_us // _STEPS), 0, 1, 0) if window.ttl_us else None
         if window.gap_us:
-            return Grid(max(1, window.gap_us // _STEPS), 0, 1, window.gap_us + window.grace_us)
+            return TickSchedule(max(1, window.gap_us // _STEPS), 0, 1, window.gap_us + window.grace_us)
         # A window ends at a multiple of `hop` after its width, and closes so much later.
-        return Grid(window.hop_us, window.size_us + window.grace_us, window.hop_us, window.size_us + window.grace_us)
+        return TickSchedule(window.hop_us, window.size_us + window.grace_us, window.hop_us, window.size_us + window.grace_us)
 
     def before(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
         """The last moment up to each time; NEVER where there is none."""
-        known = (times != NEVER) & (times != NOBODY)
-        moments = np.full(len(times), NEVER)
+        known = (times != NO_TIME) & (times != ALL_IDLE)
+        moments = np.full(len(times), NO_TIME)
         moments[known] = (times[known] - self.offset_us) // self.step_us * self.step_us + self.offset_us
         return moments
 
     def after(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
         """When all windows of events up to each time are closed; NEVER where there is no event."""
-        return np.where(times == NEVER, NEVER, times // self.every_us * self.every_us + self.reach_us)
+        return np.where(times == NO_TIME, NO_TIME, times // self.every_us * self.every_us + self.reach_us)
