@@ -28,14 +28,13 @@ if TYPE_CHECKING:
     from streamer.topology.label_match import LabelMatch
     from streamer.topology.steps import Model
     from streamer.topology.topology import Topology
-    from streamer.topology.view import Column, Look, Window, rolling
+    from streamer.topology.view import Column, Window, WindowView, rolling
 
 __all__ = [
     "Column",
     "Event",
     "FencedError",
     "LabelMatch",
-    "Look",
     "LostOffsetsError",
     "MissingExtraError",
     "Model",
@@ -47,6 +46,7 @@ __all__ = [
     "Topology",
     "TopologyError",
     "Window",
+    "WindowView",
     "as_of",
     "hopping",
     "interval",
@@ -61,7 +61,7 @@ _HOMES = {
     "Event": "streamer.topology.event",
     "FencedError": "streamer.errors",
     "LabelMatch": "streamer.topology.label_match",
-    "Look": "streamer.topology.view",
+    "WindowView": "streamer.topology.view",
     "LostOffsetsError": "streamer.errors",
     "MissingExtraError": "streamer.errors",
     "Model": "streamer.topology.steps",

@@ -6,7 +6,7 @@ It is slow and simple on purpose, so that it can be an oracle for the compiled k
 
 import numpy as np
 
-from streamer import Column, Look, Window
+from streamer import Column, Window, WindowView
 
 
 class SeriesWindow(Window):
@@ -40,5 +40,5 @@ class SeriesWindow(Window):
             "delta": delta,
             "rate": np.where(span > 0, delta / np.where(span > 0, span, 1.0), 0.0),
         }
-        look = Look(count, {("value", name): column for name, column in columns.items()}, {"value": matrix}, {})
+        look = WindowView(count, {("value", name): column for name, column in columns.items()}, {"value": matrix}, {})
         super().__init__({samples: look}, {"value": value})

@@ -213,7 +213,7 @@ def _check(head: _Head, fingerprint: str, where: str) -> None:
         )
 
 
-class Mark(NamedTuple):
+class CommitMetadata(NamedTuple):
     """What the metadata of a committed offset says.
 
     A commit number of 0 stands for new windows from that offset on; None for a commit that was not ours.
@@ -230,26 +230,25 @@ class Mark(NamedTuple):
     id: str | None = None
     of: int | None = None
 
+    def format(self) -> str:
+        """What a commit writes beside the offset."""
+        return _METADATA + " ".join(f"{name}={word}" for name, word in self._asdict().items() if word is not None)
 
-def metadata(mark: Mark) -> str:
-    """What a commit writes beside the offset."""
-    return _METADATA + " ".join(f"{name}={word}" for name, word in mark._asdict().items() if word is not None)
+    @staticmethod
+    def parse(text: str | None) -> "CommitMetadata":
+        """Read what stands beside a committed offset.
 
-
-def mark(text: str | None) -> Mark:
-    """Read the metadata of a committed offset.
-
-    Raises:
-        StateError: it begins as ours does and is not.
-    """
-    if not text or not text.startswith(_METADATA):
-        return Mark(None)
-    found = dict(word.split("=", 1) for word in text[len(_METADATA) :].split() if "=" in word)
-    numbers = [found.get("seq", ""), found.get("base", "0"), found.get("of", "0")]
-    if not all(number.isdecimal() and number.isascii() and len(number) <= _DIGITS_MAX for number in numbers):
-        raise StateError(
-            f"the metadata {shown(text)!r} of a committed offset is damaged: it names no commit; did another tool commit for the "
-            f"group? {START_OVER[0].upper()}{START_OVER[1:]}"
-        )
-    base, of = (int(found[name]) if name in found else None for name in ("base", "of"))
-    return Mark(int(found["seq"]), base, found.get("id"), of)
+        Raises:
+            StateError: it begins as ours does and is not.
+        """
+        if not text or not text.startswith(_METADATA):
+            return CommitMetadata(None)
+        found = dict(word.split("=", 1) for word in text[len(_METADATA) :].split() if "=" in word)
+        numbers = [found.get("seq", ""), found.get("base", "0"), found.get("of", "0")]
+        if not all(number.isdecimal() and number.isascii() and len(number) <= _DIGITS_MAX for number in numbers):
+            raise StateError(
+                f"the metadata {shown(text)!r} of a committed offset is damaged: it names no commit; did another tool commit "
+                f"for the group? {START_OVER[0].upper()}{START_OVER[1:]}"
+            )
+        base, of = (int(found[name]) if name in found else None for name in ("base", "of"))
+        return CommitMetadata(int(found["seq"]), base, found.get("id"), of)

@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Semaphore
 
-from streamer.changelog.blocks import START_OVER, Block, Mark
+from streamer.changelog.blocks import START_OVER, Block, CommitMetadata
 from streamer.changelog.snapshot import Assembly
 from streamer.errors import StateError
 from streamer.state.delta import Delta, merge
@@ -52,7 +52,7 @@ class Progress:
     store: StateStore
     thread: ThreadPoolExecutor
     committed: list[int | None]
-    mark: Mark
+    mark: CommitMetadata
     start: int
     end: int
     since: float

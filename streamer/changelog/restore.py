@@ -15,7 +15,7 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streamer import limits
-from streamer.changelog.blocks import START_OVER, Block, Mark, decode
+from streamer.changelog.blocks import START_OVER, Block, CommitMetadata, decode
 from streamer.changelog.progress import Progress
 from streamer.changelog.snapshot import CHUNK, MANIFEST, Assembly
 from streamer.clock import Clock
@@ -96,7 +96,9 @@ class Restore:
         self._threads_in_turn = cycle(self._threads)
         self.bytes = 0
 
-    def begin(self, partition: int, store: StateStore, committed: list[int | None], mark: Mark, ends: tuple[int, int]) -> None:
+    def begin(
+        self, partition: int, store: StateStore, committed: list[int | None], mark: CommitMetadata, ends: tuple[int, int]
+    ) -> None:
         """Start with an empty store.
 
         Args:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from confluent_kafka import OFFSET_END, TopicPartition
 
-from streamer.changelog.blocks import Mark, mark, metadata
+from streamer.changelog.blocks import CommitMetadata
 from streamer.changelog.restore import Restore
 from streamer.cli.groups import members_of
 from streamer.cli.options import Bootstrap, Config, Group, TopologyName
@@ -86,7 +86,7 @@ def restore_beside(settings: "Settings", topics: "Topics", group: str, partition
         offsets: list[int | None] = [None for _ in topics.sources]
         if not ends.wait(_TIMEOUT_S) or (topic, partition) not in ends.known:
             raise StateError(f"no answer about the ends of {topic}/{partition}: {ends.error or 'it takes too long'}; try again")
-        restore.begin(partition, store, offsets, mark(lead.metadata), ends.known[topic, partition])
+        restore.begin(partition, store, offsets, CommitMetadata.parse(lead.metadata), ends.known[topic, partition])
         until, read = clock.monotonic() + _TIMEOUT_S, 0
         while not restore.step(0.1, 0.5):
             if restore.bytes > read:
@@ -182,7 +182,7 @@ def _set_offsets(settings: "Settings", group: str, topics: list[str], start: Sta
         places = [TopicPartition(topic, partition) for topic in topics for partition in range(counts[topic] or 0)]
         offsets = [_offset(consumer, place, start) for place in consumer.committed(places, _TIMEOUT_S)]
         # No id of the topic: it is whatever it is now.
-        said = metadata(Mark(0))
+        said = CommitMetadata(0).format()
         moved = [TopicPartition(at.topic, at.partition, offset, said) for at, offset in zip(places, offsets, strict=True)]
         consumer.commit(offsets=moved, asynchronous=False)
     finally:

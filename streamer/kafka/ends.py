@@ -8,6 +8,8 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import EarliestSpec, LatestSpec
 
+from streamer.rows.records import TopicAndPartition
+
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
@@ -17,8 +19,6 @@ _TIMEOUT_S = 10.0
 _FIRST, _LAST = EarliestSpec(), LatestSpec()  # type: ignore[no-untyped-call]
 
 _NO_OFFSET = KafkaError(KafkaError._NO_OFFSET, "a broker answered without an offset")  # noqa: SLF001 - the name the binding gives it
-
-Place = tuple[str, int]
 
 
 class Ends:
@@ -30,11 +30,11 @@ class Ends:
         apart: ask for each by itself, as otherwise one without a leader may keep the answers for all others back.
     """
 
-    def __init__(self, admin: AdminClient, places: Iterable[Place], *, apart: bool = False) -> None:
+    def __init__(self, admin: AdminClient, places: Iterable[TopicAndPartition], *, apart: bool = False) -> None:
         self._admin = admin  # without it no answer would come
         at = [TopicPartition(*place) for place in places]
-        self._lows: dict[Place, Future[ListOffsetsResultInfo]] = {}
-        self._highs: dict[Place, Future[ListOffsetsResultInfo]] = {}
+        self._lows: dict[TopicAndPartition, Future[ListOffsetsResultInfo]] = {}
+        self._highs: dict[TopicAndPartition, Future[ListOffsetsResultInfo]] = {}
         for some in [[each] for each in at] if apart else [at] if at else []:
             for answers, end in (self._lows, _FIRST), (self._highs, _LAST):
                 asked = admin.list_offsets(dict.fromkeys(some, end), request_timeout=_TIMEOUT_S)
@@ -45,7 +45,7 @@ class Ends:
         return not wait([*self._lows.values(), *self._highs.values()], timeout_s).not_done
 
     @property
-    def known(self) -> dict[Place, tuple[int, int]]:
+    def known(self) -> dict[TopicAndPartition, tuple[int, int]]:
         """Both ends of each partition that was answered for."""
         lows, highs = ({place: _answer(future) for place, future in asked.items()} for asked in (self._lows, self._highs))
         both = {place: (low, highs[place]) for place, low in lows.items()}

@@ -35,7 +35,7 @@ from streamer.stages.consume.partitioners import Partitioners
 from streamer.stages.decode.decode import Decode, DecodeEach
 from streamer.stages.decode.tables import DecodeTable
 from streamer.stages.produce.encode import Encoder
-from streamer.stages.produce.produce import Encoding, Matches, Results
+from streamer.stages.produce.produce import Matches, Results, Sink
 from streamer.telemetry.metrics import Metrics
 from streamer.topology.closing import Closing
 from streamer.topology.joins import UNREAD
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from streamer.rows.batch import Batch
     from streamer.rows.records import Records
-    from streamer.stages.commit.transaction import Place
+    from streamer.stages.commit.transaction import ChainPosition
 
 Flow = Plan | RekeyPlan | MatchPlan
 
@@ -59,7 +59,7 @@ class Stages:
 
     Attributes:
         decode, window, infer, flag: the stages of those names.
-        encoding: what goes out.
+        sink: what goes out.
         changelog: where state changes go, or None.
         marks: what a transaction says at its end, or None.
     """
@@ -68,7 +68,7 @@ class Stages:
     window: Keyed
     infer: Scoring
     flag: Flag
-    encoding: Encoding
+    sink: Sink
     changelog: ChangelogTopic | None = None
     marks: Marks | None = None
 
@@ -88,7 +88,7 @@ def stages_of(
             window=PartitionTimes(max_drift_us=plan.max_drift_us, idle_timeout_s=plan.idle_timeout_s),
             infer=Unscored(),
             flag=Flag(None, 0),
-            encoding=forward,
+            sink=forward,
             changelog=None,
             marks=forward.marks,
         )
@@ -103,7 +103,7 @@ def stages_of(
         window=_window(plan, settings),
         infer=Infer(Pool(model, settings.inference.threads, clock)),
         flag=Flag(plan.threshold, model.score_column),
-        encoding=Results(Encoder(plan.topics.source, served_of(plan), plan.publish_features, names), plan.topics, sizes),
+        sink=Results(Encoder(plan.topics.source, served_of(plan), plan.publish_features, names), plan.topics, sizes),
         changelog=_changelog(plan, sizes),
     )
 
@@ -137,7 +137,7 @@ def _matching(plan: MatchPlan, settings: Settings, sizes: MessageSizes, look: Pa
         window=window,
         infer=Unscored(),
         flag=Flag(None, 0),
-        encoding=Matches(plan.topics, sizes),
+        sink=Matches(plan.topics, sizes),
         changelog=changelog,
     )
 
@@ -211,7 +211,7 @@ def _changelog(plan: Plan | MatchPlan, sizes: MessageSizes) -> ChangelogTopic | 
 
 
 def at_rest_of(
-    consume: Consume, window: Keyed, clock: Clock, metrics: Metrics, places: "Callable[[], Mapping[int, Place]]"
+    consume: Consume, window: Keyed, clock: Clock, metrics: Metrics, places: "Callable[[], Mapping[int, ChainPosition]]"
 ) -> AtRest:  # fmt: skip
     """What gives batches that no poll brought about: rows whose time has come, and the ends of partitions at rest."""
     return AtRest(consume, window.releasing(consume, clock, metrics), places, clock)

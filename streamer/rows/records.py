@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from streamer.rows.per_row import WHOLE, PerRow
 from streamer.rows.trace import Trace
 
+# Topic and partition.
+TopicAndPartition = tuple[str, int]
 Headers = tuple[tuple[str, bytes | None], ...]
 
 LOG_APPEND_TIME = 2

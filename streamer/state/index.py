@@ -197,7 +197,7 @@ class Index:
         _gather(slots, self.spans, self.text, data, ends)
         return BytesColumn(data, ends)
 
-    def give(self, slots: NDArray[np.int32], names: BytesColumn) -> int:
+    def assign(self, slots: NDArray[np.int32], names: BytesColumn) -> int:
         """Give slots to names, in their order; returns how many had another name until then."""
         if not len(slots):
             return 0

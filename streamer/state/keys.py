@@ -1,7 +1,7 @@
 """Keys and their slots in the arrays of a store: who gets which slot, and who must go when there is none left.
 
-`admit` decides and changes nothing; `enter` carries decisions out, live and in a restore alike. A key is given a slot by an
-operation of the delta, so that a replay repeats the decision and need not make it.
+`plan_slots` decides and changes nothing; `apply_slots` carries decisions out, live and in a restore alike. A key is given a slot
+by an operation of the delta, so that a replay repeats the decision and need not make it.
 """
 
 from collections.abc import Mapping
@@ -112,7 +112,7 @@ def _candidate(head: int, last: Int64s, queue: _Queue) -> int:
 def _admit(
     slots: Int32s, times: Int64s, room: _Room, clock: _Clock, seen: _Seen, queue: _Queue, place: Int32s, decided: _Decided
 ) -> tuple[int, int]:
-    """Slots of rows in their order, as `enter` will give them; what was `seen` is as before when it returns.
+    """Slots of rows in their order, as `apply_slots` will give them; what was `seen` is as before when it returns.
 
     It stops early where the decision needs what the rows before it change: no candidate is left, or a key of this call
     has lost its slot. `slots` are known ones, or -1 - u for the new key number u, whose slot comes to stand in `place`, all -1.
@@ -237,7 +237,7 @@ class Keys:
         """Slots there is room for."""
         return len(self.last)
 
-    def admit(self, keys: list[bytes], times: NDArray[np.int64], busy: NDArray[np.int64] = _NOBODY) -> SlotPlan:
+    def plan_slots(self, keys: list[bytes], times: NDArray[np.int64], busy: NDArray[np.int64] = _NOBODY) -> SlotPlan:
         """Decide the slots of rows, in their order; nothing that counts is changed.
 
         Slots where `busy` (slots,) is above 0 do not go. When none can go the admission ends before the first new key, with
@@ -284,7 +284,7 @@ class Keys:
         self._queue = chosen[np.argsort(last[chosen])]
         self._queue_last = last[self._queue]
 
-    def enter(self, delta: Delta, start: int) -> tuple[int, int, NDArray[np.int32]]:
+    def apply_slots(self, delta: Delta, start: int) -> tuple[int, int, NDArray[np.int32]]:
         """Take operations in, from row `start` on.
 
         Returns:
@@ -299,7 +299,7 @@ class Keys:
         if len(delta.new_keys):
             used, taken, rows = len(self), int(np.count_nonzero(delta.slots[:start] < TICK)), delta.slots[start:end]
             given = opening(rows[rows < TICK])
-            self.give(given, delta.new_keys.part(taken, taken + len(given)))
+            self.assign(given, delta.new_keys.part(taken, taken + len(given)))
             emptied = given[given < used]
         if end == len(delta.slots):
             self.clock += end
@@ -308,9 +308,9 @@ class Keys:
     def _moment(self) -> _Clock:
         return _Clock(self.clock, self.watermark, self.advances_watermark)
 
-    def give(self, slots: NDArray[np.int32], keys: BytesColumn) -> None:
+    def assign(self, slots: NDArray[np.int32], keys: BytesColumn) -> None:
         """Give slots to keys, in their order."""
-        self.evicted += self.index.give(slots, keys)
+        self.evicted += self.index.assign(slots, keys)
 
     def reserve(self, keys: int) -> None:
         """Have room for so many."""
@@ -345,7 +345,7 @@ class Keys:
         self.clock, self.watermark = arrays["counters"].tolist()
         self.reserve(len(names))
         self.index.reserve(self.capacity)
-        self.index.give(np.arange(len(names), dtype=np.int32), names)
+        self.index.assign(np.arange(len(names), dtype=np.int32), names)
         self.last[: len(names)] = arrays["last"]
         if self.ttl_us:
             self.newest[: len(names)] = arrays["newest"] if len(arrays["newest"]) else max(self.watermark, latest)

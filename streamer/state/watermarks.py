@@ -55,7 +55,7 @@ def _look(
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Observed:
     """What records say, in their order.
 
     Attributes:
@@ -82,7 +82,7 @@ class SourceWatermarks:
         """Largest event time of all partitions; NEVER at first."""
         return int(self.table[:, _REACHED].max(initial=NO_TIME))
 
-    def look(self, count: int, partitions: NDArray[Any], offsets: NDArray[Any], reached: NDArray[Any]) -> Look:
+    def look(self, count: int, partitions: NDArray[Any], offsets: NDArray[Any], reached: NDArray[Any]) -> Observed:
         """What records of a source with `count` partitions change; nothing is changed yet."""
         table = self._wide(count)
         n = len(partitions)
@@ -94,7 +94,7 @@ class SourceWatermarks:
         known = len(self.table)
         lines = np.flatnonzero((table[:known] != self.table).any(axis=1))
         lines = np.concatenate([lines, np.arange(known, len(table))])
-        return Look(np.column_stack([lines, table[lines]]), seen, least, latest)
+        return Observed(np.column_stack([lines, table[lines]]), seen, least, latest)
 
     def apply(self, changed: NDArray[np.int64]) -> None:
         """Take lines in, live and in a restore."""

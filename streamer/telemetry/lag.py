@@ -4,10 +4,8 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 
 from streamer.clock import Clock
-from streamer.rows.records import Records
+from streamer.rows.records import Records, TopicAndPartition
 from streamer.telemetry.metrics import Metrics
-
-Place = tuple[str, int]
 
 # The pace is that of the last seconds, as in the live view.
 _PACE_OVER_S = 10.0
@@ -23,8 +21,8 @@ class Lag:
 
     def __init__(self, metrics: Metrics, clock: Clock) -> None:
         self._metrics, self._clock = metrics, clock
-        self._newest_ms: dict[Place, int] = {}
-        self._seen: deque[tuple[float, Mapping[Place, int]]] = deque()
+        self._newest_ms: dict[TopicAndPartition, int] = {}
+        self._seen: deque[tuple[float, Mapping[TopicAndPartition, int]]] = deque()
 
     def read(self, polled: Iterable[Records]) -> None:
         """Take note of what was polled: of each poll the last record, so that a batch costs nothing.
@@ -35,7 +33,7 @@ class Lag:
             if len(records):
                 self._newest_ms[records.topic, int(records.partitions[-1])] = int(records.timestamps_ms[-1])
 
-    def show(self, lag: Mapping[Place, int]) -> None:
+    def show(self, lag: Mapping[TopicAndPartition, int]) -> None:
         """Set the gauges; `lag` is in records, per topic and partition."""
         now = self._clock.monotonic()
         self._seen.append((now, lag))
@@ -50,14 +48,14 @@ class Lag:
             if (seconds := self._seconds(place, records)) is not None:
                 self._metrics.set("streamer_consumer_lag_seconds", seconds, topic, number)
 
-    def _seconds(self, place: Place, records: int) -> float | None:
+    def _seconds(self, place: TopicAndPartition, records: int) -> float | None:
         """How old the newest record read is while there are newer ones; None while none of the partition is known."""
         if records == 0:
             return 0.0
         newest_ms = self._newest_ms.get(place, 0)
         return max(0.0, self._clock.wall_us() / 1e6 - newest_ms / 1e3) if newest_ms > 0 else None
 
-    def _catch_up(self, place: Place, records: int, now: float) -> float:
+    def _catch_up(self, place: TopicAndPartition, records: int, now: float) -> float:
         if records == 0:
             return 0.0
         then, before = next(((at, seen[place]) for at, seen in self._seen if place in seen), (now, records))

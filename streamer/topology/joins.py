@@ -20,13 +20,13 @@ class JoinWindow:
     Attributes:
         name: how `over(name)` calls it; a number where the source looks back by count.
         begin_us, end_us: relative to the event, both inclusive.
-        most: only the newest so many of them; 0 for all.
+        newest_only: only the newest so many of them; 0 for all.
     """
 
     name: str | int
     begin_us: int
     end_us: int
-    most: int = 0
+    newest_only: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def as_of(event: type[Event], *, max_age: Duration | None = None, max_samples: i
     """
     try:
         begin = -FAR if max_age is None else -parse_duration_us(max_age)
-        return replace(_join(event, (JoinWindow("latest", begin, 0, most=1),), max_samples), table=True)
+        return replace(_join(event, (JoinWindow("latest", begin, 0, newest_only=1),), max_samples), table=True)
     except ValueError as error:
         raise TopologyError(f"{line_of_caller()}: as_of(): {error}") from error
 

@@ -154,7 +154,7 @@ class Requested:
         }
 
 
-class Look:
+class WindowView:
     """One look-back of the windows of a batch, one row per event, in the order of the events.
 
     Every method returns a float64 array of shape (rows,), `w[field]` one of shape (rows, samples).
@@ -170,9 +170,9 @@ class Look:
     ) -> None:
         self._count, self._aggregates, self._matrices, self._quantiles = count, aggregates, matrices, quantiles
 
-    def only(self, rows: slice) -> "Look":
+    def only(self, rows: slice) -> "WindowView":
         """The same of some rows."""
-        return Look(
+        return WindowView(
             self._count[rows],
             {name: column[rows] for name, column in self._aggregates.items()},
             {name: column[rows] for name, column in self._matrices.items()},
@@ -236,7 +236,7 @@ class Look:
         return self._aggregates[name, aggregate]
 
 
-class Window(Look):
+class Window(WindowView):
     """The windows of one batch. With one look-back they answer themselves, with several through `over`.
 
     Args:
@@ -247,7 +247,7 @@ class Window(Look):
 
     def __init__(
         self,
-        looks: Mapping[str | int, Look],
+        looks: Mapping[str | int, WindowView],
         events: dict[str, NDArray[Any]],
         joined: "Mapping[type[Event], Window] | None" = None,
     ) -> None:
@@ -260,7 +260,7 @@ class Window(Look):
         return Window(looks, events, {event: window.only(rows) for event, window in self._joined.items()})
 
     @property
-    def looks(self) -> Mapping[str | int, Look]:
+    def looks(self) -> Mapping[str | int, WindowView]:
         """The look-backs, as they were declared."""
         return self._looks
 
@@ -274,7 +274,7 @@ class Window(Look):
             raise KeyError(f"of({getattr(event, '__name__', event)}) needs a join; the flow joins {names}: add .join(...)")
         return self._joined[event]
 
-    def over(self, look: str | int) -> Look:
+    def over(self, look: str | int) -> WindowView:
         """The windows over one look-back, as it was declared: `w.over("24h").mean("value")`, or by count `w.over(64)`."""
         if look not in self._looks:
             raise KeyError(f"the window does not look back {look!r}; add it to rolling(), which has {self._names()}")
@@ -300,7 +300,7 @@ class Window(Look):
     def _aggregate(self, name: str, aggregate: Aggregate) -> Column:
         return self._only(f".{aggregate}({name!r})")._aggregate(name, aggregate)  # noqa: SLF001 - a look of our own
 
-    def _only(self, what: str) -> Look:
+    def _only(self, what: str) -> WindowView:
         """The one look-back there is; `what` is how the call is written behind `w`."""
         if len(self._looks) == 1:
             return next(iter(self._looks.values()))
@@ -313,7 +313,7 @@ class Window(Look):
         return ", ".join(map(repr, self._looks))
 
 
-class TracingLook(Look):
+class TracingView(WindowView):
     """Stands in for a look-back of two rows and notes what a feature function asks of it."""
 
     def __init__(self, numeric: tuple[str, ...], samples: int, declared: Mapping[str, str], *, in_panes: bool = False) -> None:
@@ -366,10 +366,10 @@ class TracingWindow(Window):
     ) -> None:
         self._numeric, self._fields, self._window, self._declared = tuple(numeric), tuple(fields), window, declared or {}
         self._example_of = example_of
-        self._tracers: dict[str | int, TracingLook] = {}
+        self._tracers: dict[str | int, TracingView] = {}
         for name, look in zip(window.names, window.looks, strict=True) if window else [(0, 0)]:
             samples, in_panes = (min(look, window.samples), window.resolution_us > 0) if window else (0, False)
-            self._tracers[name] = TracingLook(self._numeric, samples, self._declared, in_panes=in_panes)
+            self._tracers[name] = TracingView(self._numeric, samples, self._declared, in_panes=in_panes)
         super().__init__(self._tracers, {}, joined)
 
     @property
@@ -378,7 +378,7 @@ class TracingWindow(Window):
         first, *further = (tracer.needs for tracer in self._tracers.values())
         return replace(first, events=set(self._events), further=further)
 
-    def over(self, look: str | int) -> Look:
+    def over(self, look: str | int) -> WindowView:
         """Refuse a look-back without a window."""
         if self._window is None:
             raise KeyError(f'over({look!r}) needs a window; add .window(rolling("1h", "24h")) before .features()')

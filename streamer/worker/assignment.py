@@ -13,16 +13,16 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from streamer import limits
-from streamer.changelog.blocks import Mark, mark
+from streamer.changelog.blocks import CommitMetadata
 from streamer.changelog.restore import Hidden, Restore, Restored
 from streamer.changelog.snapshots import SnapshotScheduler
 from streamer.clock import Clock
 from streamer.errors import LostOffsetsError
 from streamer.kafka.ends import Ends
-from streamer.kafka.ends import Place as At
 from streamer.operators.operator import Keyed
+from streamer.rows.records import TopicAndPartition
 from streamer.stages.commit.commit import Commit
-from streamer.stages.commit.transaction import Place
+from streamer.stages.commit.transaction import ChainPosition
 from streamer.stages.consume.consume import Consume
 from streamer.state.keyed_store import StateStore
 from streamer.telemetry.logs import get_logger
@@ -48,7 +48,7 @@ _OPEN_SOON_S, _OPEN_LONG_S, _OPEN_AGAIN_S = 1.0, 3 * limits.TRANSACTION_TIMEOUT_
 class _Learning:
     """What was asked about new partitions: committed offsets are known; ends, and whether the topics are the same, will be."""
 
-    committed: Mapping[At, tuple[int | None, str | None]]
+    committed: Mapping[TopicAndPartition, tuple[int | None, str | None]]
     ends: Ends
     asked_at: float
 
@@ -203,7 +203,7 @@ class Assignment:
             alone = self._waiting >= len(self.partitions)
             for restored in self.restore.step(timeout_s, limits.RESTORE_ALONE_S if alone else limits.RESTORE_SHARE_S):
                 for topic, id_, offset in zip(self.consume.topics, restored.ids, restored.next, strict=False):
-                    self.watch.check(topic, restored.partition, offset, Mark(None, id=id_))
+                    self.watch.check(topic, restored.partition, offset, CommitMetadata(None, id=id_))
                 if restored.forgotten:
                     _log.warning(
                         "offsets_forgotten", topic=self.consume.lead, partition=restored.partition, commit=restored.seq,
@@ -241,7 +241,7 @@ class Assignment:
         known = learned.ends.known
         for partition, store in list(self._new.items()):
             committed = {topic: learned.committed[topic, partition] for topic in self.consume.topics}
-            marks = {topic: mark(text) for topic, (_, text) in committed.items()}
+            marks = {topic: CommitMetadata.parse(text) for topic, (_, text) in committed.items()}
             for topic, (offset, _) in committed.items():
                 self.watch.check(topic, partition, offset, marks[topic])
             offsets, named = [offset for offset, _ in committed.values()], marks[self.consume.lead]
@@ -297,7 +297,7 @@ class Assignment:
             self._note(self._place_pace, self._placing)
             self._placing = None
 
-    def _placed(self, partition: int, ends: Mapping[At, tuple[int, int]]) -> dict[str, int] | None:
+    def _placed(self, partition: int, ends: Mapping[TopicAndPartition, tuple[int, int]]) -> dict[str, int] | None:
         """Where a partition that is ready goes on in each topic, once the consumer knows; None if that must be tried again."""
         offsets = {
             topic: self._offset(topic, partition, next_, *ends[topic, partition])
@@ -314,7 +314,7 @@ class Assignment:
         # Where lost records were jumped over, the next block covers the gap: the chain of blocks stays whole.
         reached = zip(offsets.items(), restored.next, strict=True)
         next_ = {topic: offset if known is None else known for (topic, offset), known in reached}
-        self.commit.places[partition] = Place(restored.seq, next_)
+        self.commit.places[partition] = ChainPosition(restored.seq, next_)
         if self.bases is not None:
             self.bases.start(restored)
         _log.info(

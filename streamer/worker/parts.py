@@ -22,7 +22,7 @@ from streamer.stages.commit.commit import Commit
 from streamer.stages.commit.exactly_once import ExactlyOnce, Timing
 from streamer.stages.commit.guarantee import Guarantee
 from streamer.stages.commit.producers import plain, transactional
-from streamer.stages.commit.transaction import Place
+from streamer.stages.commit.transaction import ChainPosition
 from streamer.stages.consume.at_rest import AtRest
 from streamer.stages.consume.consume import Consume
 from streamer.stages.produce.produce import Produce
@@ -98,7 +98,7 @@ def parts_of(
     clients, clock, metrics = clients or KafkaClients(), clock or SystemClock(), metrics or Metrics()
     config = consumer_config(settings, plan.group, ends=plan.waits_for_ends)
     consume = Consume(lambda: clients.consumer(config), plan.topics.sources, clock, clients.silence_between_polls_s)
-    admin, places = clients.admin(admin_config(settings)), dict[int, Place]()
+    admin, places = clients.admin(admin_config(settings)), dict[int, ChainPosition]()
     watch = TopicWatch(roles=roles_of(plan), admin=admin, clock=clock, places=places)
     watch.open()
     sizes = message_sizes(admin, settings, plan.topics)
@@ -109,7 +109,7 @@ def parts_of(
     guarantee = _guarantee(
         plan, settings, clients=clients, clock=clock, metrics=metrics, sizes=sizes, refusals=breaker.refusals, consume=consume
     )
-    produce = Produce(stages.encoding, plan.topics, clock, sizes, guarantee.report)
+    produce = Produce(stages.sink, plan.topics, clock, sizes, guarantee.report)
     commit = Commit(guarantee=guarantee, topics=watch.marks, places=places, bases=bases, clock=clock, marks=stages.marks)
     assignment = Assignment(
         consume=consume,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from streamer.kafka.config import CREATE
 
 if TYPE_CHECKING:
-    from streamer.stages.commit.transaction import Place
+    from streamer.stages.commit.transaction import ChainPosition
     from streamer.worker.topic_watch import Known, Roles
 
 _ANEW = (
@@ -22,7 +22,7 @@ class Sound:
     """When every topic was last found as it was: microseconds since the epoch, and the places of the partitions then."""
 
     at_us: int = 0
-    places: "Mapping[int, Place]" = field(default_factory=dict)
+    places: "Mapping[int, ChainPosition]" = field(default_factory=dict)
 
     @property
     def since(self) -> str:
@@ -45,7 +45,7 @@ def input_replaced(
     """
     unread, doubtful = [], []
     for partition, offset in sorted(reached.items()):
-        last = sound.places[partition].next[topic] if partition in sound.places else offset
+        last = sound.places[partition].next_offsets[topic] if partition in sound.places else offset
         low, high = ends.get(partition, (0, last))
         if low < min(high, last):
             unread.append(f"{topic}/{partition} {low}..{min(high, last) - 1}")

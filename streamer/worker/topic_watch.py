@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
-from streamer.changelog.blocks import Mark
+from streamer.changelog.blocks import CommitMetadata
 from streamer.clock import Clock
 from streamer.errors import TopicError
 from streamer.kafka.config import CREATE, apart
 from streamer.kafka.ends import Ends
 from streamer.planning.assemble import Flow
-from streamer.stages.commit.transaction import Place
+from streamer.stages.commit.transaction import ChainPosition
 from streamer.telemetry.logs import get_logger
 from streamer.worker import topic_changes as words
 
@@ -100,7 +100,7 @@ class TopicWatch:
     roles: Roles
     admin: AdminClient
     clock: Clock
-    places: Mapping[int, Place] = field(default_factory=dict)
+    places: Mapping[int, ChainPosition] = field(default_factory=dict)
     known: dict[str, Known] = field(default_factory=dict)
     began: dict[str, int] = field(default_factory=dict)
     _asked: "dict[str, Future[TopicDescription]] | None" = None
@@ -159,9 +159,9 @@ class TopicWatch:
         return found
 
     @property
-    def marks(self) -> dict[str, Mark]:
+    def marks(self) -> dict[str, CommitMetadata]:
         """Input topic, the lead first -> what every commit of its offsets says of it."""
-        return {topic: Mark(None, id=self.known[topic].id, of=self._counted(topic)) for topic in self.roles.inputs}
+        return {topic: CommitMetadata(None, id=self.known[topic].id, of=self._counted(topic)) for topic in self.roles.inputs}
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -267,7 +267,7 @@ class TopicWatch:
     def _stop_for_another(self, topic: str, before: str, found: Known) -> None:
         if topic not in self.roles.inputs:
             raise TopicError(words.output_replaced(self.roles, topic, before, str(found.id), self._sound))
-        reached = {partition: place.next[topic] for partition, place in self.places.items()}
+        reached = {partition: place.next_offsets[topic] for partition, place in self.places.items()}
         ends = self._ends(topic, [partition for partition in reached if partition < found.partitions])
         raise TopicError(words.input_replaced(topic, before, str(found.id), sound=self._sound, reached=reached, ends=ends))
 
@@ -277,7 +277,7 @@ class TopicWatch:
         asked.wait(_TIMEOUT_S)
         return {partition: ends for (_, partition), ends in asked.known.items()}
 
-    def check(self, topic: str, partition: int, offset: int | None, mark: Mark) -> None:
+    def check(self, topic: str, partition: int, offset: int | None, mark: CommitMetadata) -> None:
         """Hold a committed offset against the topic as it is.
 
         Raises:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import TopicPartition
 
-    from streamer.stages.commit.transaction import Step
+    from streamer.stages.commit.transaction import Advance
 
 
 def tick_not_logged() -> None:
@@ -39,8 +39,8 @@ def follower_offsets_not_committed() -> None:
     """Only the offsets of the source are committed, not those of the topics read beside it."""
     numbered = Commit._numbered
 
-    def lead_only(self: Commit, steps: Mapping[int, Step]) -> list[TopicPartition]:
-        leads = {next(iter(after.next)) for _, after in steps.values()}
+    def lead_only(self: Commit, steps: Mapping[int, Advance]) -> list[TopicPartition]:
+        leads = {next(iter(after.next_offsets)) for _, after in steps.values()}
         return [place for place in numbered(self, steps) if place.topic in leads]
 
     Commit._numbered = lead_only  # type: ignore[method-assign]

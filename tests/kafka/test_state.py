@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from typer.testing import CliRunner, Result
 
-from streamer.changelog.blocks import Mark, mark
+from streamer.changelog.blocks import CommitMetadata
 from streamer.cli import app
 from streamer.cli.doctor import examine
 from streamer.kafka.admin import create_topics
@@ -99,12 +99,12 @@ class Life:
         finally:
             consumer.close()
 
-    def mark(self, partition: int) -> Mark:
+    def mark(self, partition: int) -> CommitMetadata:
         """What the group's metadata says."""
         consumer = Consumer({"bootstrap.servers": self.kafka, "group.id": self.plan.group})
         try:
             (found,) = consumer.committed([TopicPartition(f"{self.prefix}.in", partition)], 20)
-            return mark(found.metadata)
+            return CommitMetadata.parse(found.metadata)
         finally:
             consumer.close()
 
@@ -169,13 +169,13 @@ def test_looking_at_a_key_and_starting_over(life: Life) -> None:
     done = life.command("reset", "--to", "committed", "--yes")
     assert done.exit_code == 0, done.output
     assert "will be forgotten" in done.output
-    assert [life.mark(p) for p in range(PARTITIONS)] == [Mark(0)] * PARTITIONS
+    assert [life.mark(p) for p in range(PARTITIONS)] == [CommitMetadata(0)] * PARTITIONS
     assert "no window for key 's3'" in str(life.command("show", "s3").exception)
     life.run(3)
     assert life.counts() == [*range(1, 13), 1, 2, 3] * len(KEYS)
 
     assert life.command("reset", "--to", "earliest", "--yes").exit_code == 0
-    assert [life.mark(p) for p in range(PARTITIONS)] == [Mark(0)] * PARTITIONS
+    assert [life.mark(p) for p in range(PARTITIONS)] == [CommitMetadata(0)] * PARTITIONS
     life.run(14)  # waits for as many rows as it sends, and finds the fifteen of before in front of them
     again = life.counts()[: 15 + 14]
     assert again[:15] == [*range(1, 13), 1, 2, 3]

@@ -173,7 +173,7 @@ def expected(rows: Sequence[Row], flow: Flow) -> dict[int, dict[str, Any]]:
         out[offset] = {"n": len(own), "sum": math.fsum(own), "first": own[0], "delta": row.number - own[0], "x": row.number}
         (sight,) = flow.second.sights
         near = visible(rows, "b", row.key, row.time + sight.end_us, flow.second.samples)
-        near = [other for other in near if other.time >= row.time + sight.begin_us][-(sight.most or 10**6) :]
+        near = [other for other in near if other.time >= row.time + sight.begin_us][-(sight.newest_only or 10**6) :]
         near = [other for other in near if not math.isnan(other.number)]
         out[offset] |= {f"b.{name}": value for name, value in summary([other.number for other in near]).items()}
         opposite = [-other.number for other in near]

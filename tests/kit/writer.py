@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from streamer.changelog.blocks import Mark, encode
+from streamer.changelog.blocks import CommitMetadata, encode
 from streamer.changelog.restore import Restore, Restored
 from streamer.clock import ManualClock
 from streamer.kafka.memory_log import MemoryConsumer, MemoryLog
@@ -56,7 +56,7 @@ def restore(
     consumer: Any = MemoryConsumer(log, {"group.id": "r", "enable.partition.eof": True})
     reader = Restore(consumer, TOPIC, ManualClock(), strict=strict)
     store = new_store()
-    reader.begin(0, store, [committed], Mark(seq, base), (log.low(TOPIC, 0), log.end(TOPIC, 0)))
+    reader.begin(0, store, [committed], CommitMetadata(seq, base), (log.low(TOPIC, 0), log.end(TOPIC, 0)))
     for _ in range(1_000):
         if done := reader.step(0.0):
             assert len(reader) == 0

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.changelog import blocks as changelog
-from streamer.changelog.blocks import Block, Mark, decode, encode
+from streamer.changelog.blocks import Block, CommitMetadata, decode, encode
 from streamer.changelog.restore import Restore
 from streamer.clock import ManualClock
 from streamer.errors import StateError
@@ -156,17 +156,17 @@ def test_asking_more_of_the_same_samples_keeps_the_fingerprint() -> None:
 @pytest.mark.parametrize(
     ("text", "mark"),
     [
-        (None, Mark(None)),
-        ("", Mark(None)),
-        ("note of another tool", Mark(None)),
-        ("streamer/1 seq=17", Mark(17)),  # of a version without snapshots
-        (changelog.metadata(Mark(17)), Mark(17)),
-        (changelog.metadata(Mark(17, 0)), Mark(17, 0)),
-        (changelog.metadata(Mark(17, 9_000, "asfoel7qTjm0slMj3wLBkQ", 4)), Mark(17, 9_000, "asfoel7qTjm0slMj3wLBkQ", 4)),
+        (None, CommitMetadata(None)),
+        ("", CommitMetadata(None)),
+        ("note of another tool", CommitMetadata(None)),
+        ("streamer/1 seq=17", CommitMetadata(17)),  # of a version without snapshots
+        (CommitMetadata(17).format(), CommitMetadata(17)),
+        (CommitMetadata(17, 0).format(), CommitMetadata(17, 0)),
+        (CommitMetadata(17, 9_000, "asfoel7qTjm0slMj3wLBkQ", 4).format(), CommitMetadata(17, 9_000, "asfoel7qTjm0slMj3wLBkQ", 4)),
     ],
 )
-def test_number_and_base_travel_in_the_metadata(text: str | None, mark: Mark) -> None:
-    assert changelog.mark(text) == mark
+def test_number_and_base_travel_in_the_metadata(text: str | None, mark: CommitMetadata) -> None:
+    assert CommitMetadata.parse(text) == mark
 
 
 # ---------------------------------------------------------------------- chains
@@ -265,7 +265,7 @@ def test_a_pending_transaction_is_waited_for() -> None:
     log.append(TOPIC, None, block(seq=2, first=writer.next, next=9, **GIVES), partition=0, transaction="other")
     consumer: Any = MemoryConsumer(log, {"group.id": "r", "enable.partition.eof": True})
     reader = Restore(consumer, TOPIC, ManualClock(), strict=True)
-    reader.begin(0, new_store(), [9], Mark(2), (0, log.end(TOPIC, 0)))
+    reader.begin(0, new_store(), [9], CommitMetadata(2), (0, log.end(TOPIC, 0)))
     assert [reader.step(0.0) for _ in range(20)] == [[]] * 20
     log.open["other"][0].state = "committed"
     done = [found for _ in range(5) for found in reader.step(0.0)]
@@ -277,7 +277,7 @@ def test_a_cancelled_restore_never_comes_back() -> None:
     writer.commit([[(1, 1, 1.0)]])
     consumer: Consumer | Any = MemoryConsumer(writer.log, {"group.id": "r", "enable.partition.eof": True})
     reader = Restore(consumer, TOPIC, ManualClock(), strict=True)
-    reader.begin(0, new_store(), [writer.next], Mark(1), (0, 1))
+    reader.begin(0, new_store(), [writer.next], CommitMetadata(1), (0, 1))
     reader.cancel([0])
     consumer.incremental_assign([TopicPartition(TOPIC, 0, 0)])
     assert [reader.step(0.0) for _ in range(3)] == [[]] * 3

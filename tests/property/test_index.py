@@ -26,7 +26,7 @@ class Expected:
         self.names: list[bytes] = []
         self.evicted = 0
 
-    def give(self, slot: int, name: bytes) -> None:
+    def assign(self, slot: int, name: bytes) -> None:
         if slot == len(self.names):
             self.names.append(name)
         else:
@@ -47,8 +47,8 @@ def test_slots_come_go_and_are_found_as_in_a_list(pool: list[bytes], most: int, 
         for name in names:
             held, used = oracle.slot(name), len(oracle.names)
             slots.append(held if held is not None else used if used < most else dice.randrange(most))
-            oracle.give(slots[-1], name)
-        oracle.evicted -= index.give(np.array(slots, np.int32), BytesColumn.of(names))
+            oracle.assign(slots[-1], name)
+        oracle.evicted -= index.assign(np.array(slots, np.int32), BytesColumn.of(names))
         found, missing = index.find(BytesColumn.of(pool))
         expected = [oracle.slot(name) for name in pool]
         assert found.tolist() == [-1 if slot is None else slot for slot in expected]
@@ -64,13 +64,13 @@ def test_slots_come_go_and_are_found_as_in_a_list(pool: list[bytes], most: int, 
 def test_a_text_whose_names_come_and_go_does_not_grow_for_ever() -> None:
     index = Index()
     for n in range(2_000):
-        index.give(np.array([n % 10 if n >= 10 else n], np.int32), BytesColumn.of([b"x" * (1 + n * 37 % 100)]))
+        index.assign(np.array([n % 10 if n >= 10 else n], np.int32), BytesColumn.of([b"x" * (1 + n * 37 % 100)]))
     assert len(index.text) <= 4096
 
 
 def test_a_slot_that_skips_others_is_refused() -> None:
     with pytest.raises(AssertionError, match="slot 5 is given before those in front of it"):
-        Index().give(np.array([0, 5], np.int32), BytesColumn.of([b"a", b"b"]))
+        Index().assign(np.array([0, 5], np.int32), BytesColumn.of([b"a", b"b"]))
 
 
 @given(names=st.lists(st.binary(max_size=5)), cuts=st.lists(st.integers(0, 99), min_size=2, max_size=5))

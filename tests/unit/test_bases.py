@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from streamer import limits
-from streamer.changelog.blocks import mark
+from streamer.changelog.blocks import CommitMetadata
 from streamer.changelog.snapshot import CHUNK, MANIFEST
 from streamer.changelog.snapshots import SnapshotScheduler, SnapshotSlice
 from streamer.errors import StateError, StreamerError
@@ -53,7 +53,7 @@ def kinds(test: FaultTest, partition: int = 0) -> list[bytes | None]:
 def named(test: FaultTest, partition: int = 0) -> int | None:
     """The base that the group's metadata names."""
     committed = test.log.committed(test.worker.plan.group, flows.SOURCE, partition)
-    return mark(committed[1] if committed else None).base
+    return CommitMetadata.parse(committed[1] if committed else None).base
 
 
 def judge(test: FaultTest) -> None:
@@ -324,13 +324,13 @@ def test_rows_are_held_back_for_a_snapshot_that_waits_for_a_quiet_commit() -> No
         waits = test.worker._bases
         assert waits is not None
         waits._waits_since = test.clock.monotonic()
-        for advance_s, enter in ((0.0, True), (limits.SNAPSHOT_WAIT_S, False), (limits.SNAPSHOT_HOLD_S, True)):
+        for advance_s, apply_slots in ((0.0, True), (limits.SNAPSHOT_WAIT_S, False), (limits.SNAPSHOT_HOLD_S, True)):
             test.clock.advance(advance_s)
             before = test.worker._window.keys
             play(test, [("good", f"key{advance_s}", 1)])
             test.scores_held = True
             test.turns(3)
-            assert (test.worker._window.keys > before) is enter
+            assert (test.worker._window.keys > before) is apply_slots
             test.scores_held = False
         test.settle()
         judge(test)

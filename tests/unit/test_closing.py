@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from streamer import hopping, session, tumbling
-from streamer.changelog.blocks import mark
+from streamer.changelog.blocks import CommitMetadata
 from streamer.limits import KEY_BYTES_MAX, SILENCE_BETWEEN_POLLS_S
 from streamer.testing import TopologyTest
 from streamer.topology.closing import Closing, Emission
@@ -100,7 +100,7 @@ def test_a_tick_moves_the_sequence_and_not_the_offset() -> None:
         test.clock.advance(650.0)
         test.run()
         after = test.log.committed("closing", flows.SOURCE, 0)
-        assert [(said[0], mark(said[1]).seq) for said in (before, after) if said] == [(1, 1), (1, 2)]
+        assert [(said[0], CommitMetadata.parse(said[1]).seq) for said in (before, after) if said] == [(1, 1), (1, 2)]
 
 
 def test_one_record_from_2099_changes_nothing_for_any_other_key() -> None:

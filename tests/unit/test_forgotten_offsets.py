@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import pytest
 
-from streamer.changelog.blocks import Mark, mark, metadata
+from streamer.changelog.blocks import CommitMetadata
 from streamer.errors import StateError
 from streamer.testing import TopologyTest
 from tests.kit import flows, rekeyed
@@ -88,16 +88,16 @@ def test_a_changelog_that_ends_before_the_commit_that_the_group_names_is_refused
         feed(test, 30, 0)
         place = test.log._groups[test.worker.plan.group].offsets
         offset, said = place[flows.SOURCE, 0]
-        named = mark(said)
+        named = CommitMetadata.parse(said)
         assert named.seq is not None
         assert test.log.low(test.worker.plan.topics.changelog or "", 0) > 0
-        place[flows.SOURCE, 0] = (offset + 1, metadata(named._replace(seq=named.seq + 1, base=0)))
+        place[flows.SOURCE, 0] = (offset + 1, named._replace(seq=named.seq + 1, base=0).format())
         test.restart()
         with pytest.raises(StateError, match="Offsets were set by another tool"):
             feed(test, 1, 1000)
 
 
-@pytest.mark.parametrize("said", [None, metadata(Mark(0))], ids=["another tool", "a reset that was cut off"])
+@pytest.mark.parametrize("said", [None, CommitMetadata(0).format()], ids=["another tool", "a reset that was cut off"])
 def test_offsets_that_were_set_are_refused_where_old_blocks_are_gone(said: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     small_snapshots(monkeypatch)
     with FaultTest(flows.topology(50), models=flows.score, partitions=1) as test:

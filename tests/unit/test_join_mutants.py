@@ -13,7 +13,7 @@ from streamer.operators.join.store import JoinStore
 from streamer.operators.progress import ProgressHistory
 from streamer.rows.batch import Batch
 from streamer.stages.commit.commit import Commit
-from streamer.stages.commit.transaction import Step
+from streamer.stages.commit.transaction import Advance
 from streamer.state.keys import Keys
 from streamer.testing import TopologyTest, constant
 from streamer.topology.joins import as_of, interval
@@ -145,7 +145,7 @@ def only_the_lead_committed(patch: Patch) -> None:
     """Offsets of the other inputs are left where they were."""
     numbered = Commit._numbered
 
-    def lead(self: Commit, steps: Mapping[int, Step]) -> list[Any]:
+    def lead(self: Commit, steps: Mapping[int, Advance]) -> list[Any]:
         return [tp for tp in numbered(self, steps) if tp.topic == PAID]
 
     patch.setattr(Commit, "_numbered", lead)
@@ -171,12 +171,12 @@ def silence_is_believed_at_once(patch: Patch) -> None:
 
 def waiting_keys_make_room(patch: Patch) -> None:
     """Who waits is not asked when a slot is needed."""
-    admit = Keys.admit
+    plan_slots = Keys.plan_slots
 
     def careless(self: Keys, keys: list[bytes], times: NDArray[np.int64], _busy: Sequence[int] = ()) -> Any:
-        return admit(self, keys, times)
+        return plan_slots(self, keys, times)
 
-    patch.setattr(Keys, "admit", careless)
+    patch.setattr(Keys, "plan_slots", careless)
 
 
 BUGS: dict[Callable[[Patch], None], str] = {

@@ -269,12 +269,12 @@ def rows_in_flight_survive_a_rollback(patch: Patch) -> None:
 
 def keys_mixed(patch: Patch) -> None:
     """All keys of a partition share one window."""
-    admit = Keys.admit
+    plan_slots = Keys.plan_slots
 
     def one(self: Keys, keys: list[bytes], times: Any) -> SlotPlan:
-        return admit(self, keys[:1] * len(keys), times)
+        return plan_slots(self, keys[:1] * len(keys), times)
 
-    patch.setattr(Keys, "admit", one)
+    patch.setattr(Keys, "plan_slots", one)
 
 
 def half_accepted_batches_sent_again(patch: Patch) -> None:

@@ -13,7 +13,7 @@ from streamer.operators.rekey.receive import Receive
 from streamer.operators.rekey.send import Forward, PartitionTimes, Told
 from streamer.rows.batch import Batch
 from streamer.rows.records import Records
-from streamer.state.watermarks import NO_TIME, Look, SourceWatermarks
+from streamer.state.watermarks import NO_TIME, Observed, SourceWatermarks
 from streamer.testing import TopologyTest
 from tests.kit import rekeyed
 from tests.kit.flows import origin
@@ -35,9 +35,9 @@ def largest_instead_of_slowest(patch: pytest.MonkeyPatch) -> None:
     """The windows follow the partition that has come furthest."""
     look = SourceWatermarks.look
 
-    def furthest(self: SourceWatermarks, count: int, partitions: Any, offsets: Any, reached: Any) -> Look:
+    def furthest(self: SourceWatermarks, count: int, partitions: Any, offsets: Any, reached: Any) -> Observed:
         found = look(self, count, partitions, offsets, reached)
-        return Look(found.changed, found.seen, np.maximum.accumulate(np.array(reached)), found.latest)
+        return Observed(found.changed, found.seen, np.maximum.accumulate(np.array(reached)), found.latest)
 
     patch.setattr(SourceWatermarks, "look", furthest)
 

@@ -156,7 +156,7 @@ def only_the_last_tick_of_a_batch(patch: Patch) -> None:
 
 
 def no_log_time_in_the_header(patch: Patch) -> None:
-    bug(patch, Forward, "outgoing", "= batch.timestamps_ms, told.watermarks", "= 0, told.watermarks")
+    bug(patch, Forward, "records", "= batch.timestamps_ms, told.watermarks", "= 0, told.watermarks")
 
 
 def upstreams_lost_in_long_blocks(patch: Patch) -> None:

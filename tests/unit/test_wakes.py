@@ -4,7 +4,7 @@ from typing import cast
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
-from streamer.changelog.blocks import Mark
+from streamer.changelog.blocks import CommitMetadata
 from streamer.changelog.restore import Restore
 from streamer.clock import ManualClock
 from streamer.kafka.memory_log import MemoryConsumer, MemoryLog, MemoryProducer
@@ -40,7 +40,7 @@ def test_a_client_that_sleeps_is_woken() -> None:
     sleeper = Sleeper(MemoryLog(1, clock), clock)
     restore = Restore(cast("Consumer", sleeper), "changelog", clock, strict=True)
     started = clock.monotonic()
-    restore.begin(0, RollingStore(SPEC, 10), [None], Mark(None), (0, 0))
+    restore.begin(0, RollingStore(SPEC, 10), [None], CommitMetadata(None), (0, 0))
     while not restore.step(0.0):
         clock.advance(STEP_S)
         assert clock.monotonic() - started < 1.0, "nobody woke it"
@@ -54,7 +54,7 @@ def test_a_client_that_does_not_wake_is_left_alone() -> None:
     clock = ManualClock()
     sleeper = Sleeper(MemoryLog(1, clock), clock)
     restore = Restore(cast("Consumer", sleeper), "changelog", clock, strict=True)
-    restore.begin(0, RollingStore(SPEC, 10), [None], Mark(None), (0, 0))
+    restore.begin(0, RollingStore(SPEC, 10), [None], CommitMetadata(None), (0, 0))
     clock.advance(2.0)
     for _ in range(100):
         assert not restore.step(0.0)

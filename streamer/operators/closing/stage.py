@@ -28,7 +28,7 @@ from streamer.rows.trace import NO_TRACE
 from streamer.state.delta import Delta, merge
 from streamer.telemetry.metrics import Metrics
 from streamer.topology.steps import FeatureFunction
-from streamer.topology.view import Look, Requested, Window
+from streamer.topology.view import Requested, Window, WindowView
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -173,10 +173,10 @@ class CloseStage(PerPartition["ClosingStore"]):
         window = Window({"window": self._look(results, newest)}, events)
         batch.features = features_of(self.features, window, batch)
 
-    def _look(self, results: Results, newest: NDArray[np.float64]) -> Look:
+    def _look(self, results: Results, newest: NDArray[np.float64]) -> WindowView:
         spec, needs = self.spec, self.needs
         at = {name: place for place, name in enumerate(spec.fields)}
-        return Look(
+        return WindowView(
             results.count[0].astype(np.float64),
             {
                 (name, aggregate): column_of(aggregate, results.aggregates[at[name]], newest[at[name]], results.span_us[0])

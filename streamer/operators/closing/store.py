@@ -226,7 +226,7 @@ class ClosingStore(SampleStore):
             if at < len(delta.slots):
                 output.grow(self)
         opened = delta.slots[delta.slots < TICK]
-        self.keys.give(opening(opened), delta.new_keys)
+        self.keys.assign(opening(opened), delta.new_keys)
         self._end(len(delta.slots))
         return output
 
@@ -295,7 +295,7 @@ class ClosingStore(SampleStore):
         for until in np.unique(before).tolist():
             found += self.keys.index.names(slots[len(found) : until])
             stop = int(np.searchsorted(before, until, "right"))
-            self.keys.give(given[done:stop], BytesColumn.of([keys[row] for row in notes.rows[opened[done:stop] + 1].tolist()]))
+            self.keys.assign(given[done:stop], BytesColumn.of([keys[row] for row in notes.rows[opened[done:stop] + 1].tolist()]))
             done = stop
         return found + list(self.keys.index.names(slots[len(found) :]))
 

@@ -92,7 +92,7 @@ def tracers_of(joined: Sequence[Joined]) -> dict[type[Event], TracingWindow]:
     found = {}
     for step in joined:
         join, fields = step.join, numeric_fields(step.join.event)
-        widths = tuple(sight.most or join.samples for sight in join.sights)
+        widths = tuple(sight.newest_only or join.samples for sight in join.sights)
         rolling = Rolling(join.samples, tuple(s.name for s in join.sights), widths)
         found[join.event] = TracingWindow(fields, fields, rolling, declared=declared_types(join.event))
     return found

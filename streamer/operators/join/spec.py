@@ -41,7 +41,7 @@ class Stream:
         if window is None:
             return Stream(topic, (), 0, (), ())
         sights = tuple(
-            JoinWindow(name, 1 - look, 0) if window.by_time else JoinWindow(name, -FAR, 0, most=look)
+            JoinWindow(name, 1 - look, 0) if window.by_time else JoinWindow(name, -FAR, 0, newest_only=look)
             for name, look in zip(window.names, window.looks, strict=True)
         )
         return Stream(topic, tuple(sorted(needs.window_fields())), window.samples, sights, (needs, *needs.further))
@@ -54,14 +54,14 @@ class Stream:
         return Stream(topic, fields, join.samples, join.sights, (needs, *needs.further))
 
     @property
-    def shift_us(self) -> int:
+    def lead_us(self) -> int:
         """How much earlier than its own time a sample may be seen."""
         return max((sight.end_us for sight in self.sights), default=0)
 
     @property
-    def reach_us(self) -> int:
+    def lookback_us(self) -> int:
         """Where the earliest look begins, relative to a row; FAR where only counts are looked at."""
-        return min((sight.begin_us for sight in self.sights if sight.most == 0), default=FAR)
+        return min((sight.begin_us for sight in self.sights if sight.newest_only == 0), default=FAR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +97,12 @@ class JoinSpec:
     @property
     def ahead_us(self) -> int:
         """How long after its own time the last sample may come that a row sees."""
-        return max(0, *(stream.shift_us for stream in self.streams)) + self.out_of_order_us
+        return max(0, *(stream.lead_us for stream in self.streams)) + self.out_of_order_us
 
     @property
     def fingerprint(self) -> str:
         """Changes exactly when a changelog written for another shape cannot be read as this one."""
-        streams = "; ".join(f"{s.topic}/{s.samples}/{s.shift_us}/{s.reach_us}/{','.join(s.fields)}" for s in self.streams)
+        streams = "; ".join(f"{s.topic}/{s.samples}/{s.lead_us}/{s.lookback_us}/{','.join(s.fields)}" for s in self.streams)
         return f"join/{self.out_of_order_us}/{','.join(self.columns)}: {streams}"
 
     def check(self, delta: Delta) -> None:
@@ -138,13 +138,13 @@ class JoinSpec:
         """Where the fields of the source's window stand among the values of its rows."""
         return np.array([HIDDEN - OFFSET + self.columns.index(name) for name in self.streams[0].fields], np.int64)
 
-    def looks(self) -> "Looks":
+    def looks(self) -> "Lookbacks":
         """The looks as the kernels take them."""
-        return Looks.of(self.streams)
+        return Lookbacks.of(self.streams)
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
+class Lookbacks:
     """The looks of all streams, one column per look and field.
 
     Attributes:
@@ -162,7 +162,7 @@ class Looks:
     first: Mapping[tuple[str, int], int]
 
     @staticmethod
-    def of(streams: Sequence[Stream]) -> "Looks":
+    def of(streams: Sequence[Stream]) -> "Lookbacks":
         """Lay them out."""
         rows: list[tuple[int, ...]] = []
         bits: list[int] = []
@@ -171,7 +171,7 @@ class Looks:
         for number, stream in enumerate(streams):
             for place, (sight, needs) in enumerate(zip(stream.sights, stream.needs, strict=True)):
                 first[stream.topic, place] = len(rows)
-                rows.append((number, sight.begin_us, sight.end_us, sight.most, len(bits)))
+                rows.append((number, sight.begin_us, sight.end_us, sight.newest_only, len(bits)))
                 bits += [request_bits(name, needs) for name in stream.fields]
                 asked += [sorted(q for f, q in needs.quantiles if f == name) for name in stream.fields]
         quantiles = np.full((len(asked), max(map(len, asked), default=0)), np.nan)
@@ -180,7 +180,7 @@ class Looks:
         wide = np.array([bool(b & NEED_MATRIX) for b in bits], np.bool_)
         places = np.where(wide, np.cumsum(wide) - 1, -1).astype(np.int64)
         table = np.array(rows, np.int64).reshape(len(rows), 5)
-        return Looks(table, np.array(bits, np.uint8), quantiles, places, first)
+        return Lookbacks(table, np.array(bits, np.uint8), quantiles, places, first)
 
     @property
     def matrices(self) -> int:

@@ -17,7 +17,7 @@ from streamer.limits import JOIN_ROWS_AHEAD_MAX, JOIN_ROWS_WAITING_MAX, JOIN_TRA
 from streamer.operators.aggregates import AGGREGATE_ROWS, column_of
 from streamer.operators.inputs import InputCoordinator
 from streamer.operators.join.rows import HIDDEN, OFFSET, TIMESTAMP_MS
-from streamer.operators.join.spec import JoinSpec, Looks, Stream
+from streamer.operators.join.spec import JoinSpec, Lookbacks, Stream
 from streamer.operators.operator import Inputs
 from streamer.operators.progress import InputProgress
 from streamer.operators.stores import PerPartition
@@ -29,7 +29,7 @@ from streamer.state.watermarks import NO_TIME
 from streamer.telemetry.metrics import Metrics
 from streamer.topology.event import Event
 from streamer.topology.steps import FeatureFunction
-from streamer.topology.view import Look, Requested, Window
+from streamer.topology.view import Requested, Window, WindowView
 
 if TYPE_CHECKING:
     from streamer.operators.join.store import JoinStore, Released
@@ -54,7 +54,7 @@ class JoinStage(PerPartition["JoinStore"]):
     keys_max: int
     events: tuple[type[Event], ...]
     idle_timeout_s: tuple[float, ...]
-    _looks: Looks = field(init=False)
+    _looks: Lookbacks = field(init=False)
     _reach: InputProgress = field(init=False)
     _ahead: dict[int, set[int]] = field(default_factory=dict)
     # By partition and offset. They are no state: an event that waited when its worker ended or rolled back goes on without.
@@ -66,7 +66,7 @@ class JoinStage(PerPartition["JoinStore"]):
 
         self._store = JoinStore
         self._looks, streams = self.spec.looks(), self.spec.streams
-        shifts = tuple(stream.shift_us for stream in streams)
+        shifts = tuple(stream.lead_us for stream in streams)
         self._reach = InputProgress(shifts, self.spec.ahead_us, self.spec.out_of_order_us, self.idle_timeout_s)
 
     def _new(self) -> "JoinStore":
@@ -174,7 +174,7 @@ class JoinStage(PerPartition["JoinStore"]):
         rows = (store.ends[:, 1] - store.ends[:, 0]).tolist()
         unread = [n for n, silence in enumerate(silence_s) if silence is None or silence < self.idle_timeout_s[n]]
         waited = self._ahead.get(partition, set())
-        slowest = min(unread, key=lambda n: int(store.newest[n]) - self.spec.streams[n].shift_us, default=None)
+        slowest = min(unread, key=lambda n: int(store.newest[n]) - self.spec.streams[n].lead_us, default=None)
         self._ahead[partition] = {
             n
             for n, waiting in enumerate(rows)
@@ -208,17 +208,17 @@ class JoinStage(PerPartition["JoinStore"]):
         events = {name: batch.columns[name] for name in self.needs.events}
         joined = {event: self._seen(stream, released, {}) for event, stream in zip(self.events, others, strict=True)}
         if not source.sights:
-            return Window({0: Look(np.ones(len(batch)), {}, {}, {})}, events, joined)
+            return Window({0: WindowView(np.ones(len(batch)), {}, {}, {})}, events, joined)
         return Window(self._seen(source, released, batch.columns).looks, events, joined)
 
     def _seen(self, stream: Stream, released: "Released", newest: dict[str, NDArray[np.float64]]) -> Window:
         """What was seen of one stream; `newest` are the rows' own samples where they are part of it."""
-        looks: dict[str | int, Look] = {}
+        looks: dict[str | int, WindowView] = {}
         for place, (sight, needs) in enumerate(zip(stream.sights, stream.needs, strict=True)):
             look = self._looks.first[stream.topic, place]
             at = {name: int(self._looks.table[look, 4]) + n for n, name in enumerate(stream.fields)}
             block = {name: released.aggregates[column] for name, column in at.items()}
-            looks[sight.name] = Look(
+            looks[sight.name] = WindowView(
                 released.count[look].astype(np.float64),
                 {
                     (name, kind): column_of(kind, block[name], newest.get(name, block[name][-1]), released.span_us[look])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from streamer.operators.aggregates import AGGREGATE_ROWS, Answers, Ask
 from streamer.operators.join import kernels as joining
 from streamer.operators.join.rows import HIDDEN, OFFSET
-from streamer.operators.join.spec import JoinSpec, Looks
+from streamer.operators.join.spec import JoinSpec, Lookbacks
 from streamer.operators.rings import Operations
 from streamer.state.bounds import Damaged, check_arrays, check_names, shape_of, size_of, within
 from streamer.state.bytes_column import NO_BYTES, BytesColumn
@@ -43,7 +43,7 @@ class Released:
     matrix: NDArray[np.float64]
 
     @staticmethod
-    def room(spec: JoinSpec, looks: Looks, rows: int) -> "Released":
+    def room(spec: JoinSpec, looks: Lookbacks, rows: int) -> "Released":
         """Room for so many rows."""
         samples = max(stream.samples for stream in spec.streams) if looks.matrices else 0
         return Released(
@@ -80,7 +80,7 @@ class JoinStore:
     arrays: dict[str, NDArray[Any]] = field(init=False)
     ends: NDArray[np.int64] = field(init=False)
     queues: dict[str, NDArray[Any]] = field(init=False)
-    _looks: Looks = field(init=False)
+    _looks: Lookbacks = field(init=False)
     _streams: joining.Streams = field(init=False)
 
     def __post_init__(self) -> None:
@@ -129,7 +129,7 @@ class JoinStore:
         """Rows of each stream that come out before `limit`, in the source's time: (streams,)."""
         return np.array(
             [
-                np.searchsorted(self.queues["time"][number, start:end], limit + stream.shift_us, "left")
+                np.searchsorted(self.queues["time"][number, start:end], limit + stream.lead_us, "left")
                 for number, (stream, (start, end)) in enumerate(zip(self.spec.streams, self.ends.tolist(), strict=True))
             ],
             np.int64,
@@ -161,7 +161,7 @@ class JoinStore:
         """
         deltas, refused, done = [], _NO_ROWS, 0
         while done < len(keys):
-            admission = self.keys.admit(keys[done:] if done else keys, times[done:], self.arrays["waiting"])
+            admission = self.keys.plan_slots(keys[done:] if done else keys, times[done:], self.arrays["waiting"])
             if not len(admission.slots):
                 # Nobody else's slot will be free before the next tick.
                 known = done + np.flatnonzero(self.keys.find(keys[done:])[0] >= 0)
@@ -204,7 +204,7 @@ class JoinStore:
     def _take_in(self, delta: Delta) -> None:
         start = 0
         while start < len(delta.slots):
-            end, _, emptied = self.keys.enter(delta, start)
+            end, _, emptied = self.keys.apply_slots(delta, start)
             self._grow(len(self.keys))
             for array in self.arrays.values() if len(emptied) else ():
                 array[emptied] = 0
@@ -306,8 +306,8 @@ class JoinStore:
 
 def _streams(spec: JoinSpec) -> joining.Streams:
     """The streams as the kernels take them."""
-    shifts = np.array([stream.shift_us for stream in spec.streams], np.int64)
-    reach = np.array([stream.reach_us for stream in spec.streams], np.int64)
+    shifts = np.array([stream.lead_us for stream in spec.streams], np.int64)
+    reach = np.array([stream.lookback_us for stream in spec.streams], np.int64)
     return joining.Streams(shifts, reach, spec.widths(), spec.layout(), spec.own())
 
 

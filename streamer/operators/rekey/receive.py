@@ -20,7 +20,7 @@ from streamer.rows.per_row import WHOLE
 from streamer.rows.records import Origin, Records, headers_of
 from streamer.state.delta import Delta
 from streamer.state.keyed_store import StateStore
-from streamer.state.watermarks import ALL_IDLE, Look, SourceWatermarks
+from streamer.state.watermarks import ALL_IDLE, Observed, SourceWatermarks
 from streamer.telemetry.metrics import Metrics
 
 FOREIGN = "not_rekeyed"
@@ -145,12 +145,12 @@ class RekeyedWindows:
                 delta = batch.deltas.setdefault(partition, Delta.empty(len(self.stores[partition].spec.fields)))
                 delta.upstreams = look.changed
 
-    def _look(self, partition: int, heads: header.Heads) -> Look:
+    def _look(self, partition: int, heads: header.Heads) -> Observed:
         count = int(heads["upstreams"].max())
         table: SourceWatermarks = self.stage.stores[partition].upstreams
         return table.look(count, heads["partition"], heads["offset"], heads["watermark_us"])
 
-    def _ticks(self, grid: TickSchedule, batch: Batch, partition: int, offsets: NDArray[np.int64], look: Look) -> list[Tick]:
+    def _ticks(self, grid: TickSchedule, batch: Batch, partition: int, offsets: NDArray[np.int64], look: Observed) -> list[Tick]:
         """Ticks among the rows of a partition: one where the slowest partition has come to another moment of the grid."""
         store = self.stores[partition]
         moments = grid.before(look.least)

@@ -171,7 +171,7 @@ class Forward:
     upstreams: Callable[[], int]
     record_bytes_max: int
 
-    def outgoing(self, batch: Batch, now_us: int) -> list[tuple[str, list[dict[str, Any]]]]:  # noqa: ARG002 - stamps are the log's
+    def records(self, batch: Batch, now_us: int) -> list[tuple[str, list[dict[str, Any]]]]:  # noqa: ARG002 - stamps are the log's
         """Records by topic: the values as they came, behind their headers. Rows too large for that become dead letters."""
         if not isinstance(batch.payload, Told):
             return []  # the end of a partition at rest

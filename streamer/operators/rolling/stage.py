@@ -18,7 +18,7 @@ from streamer.rows.batch import Batch
 from streamer.state.delta import Delta, merge
 from streamer.telemetry.metrics import Metrics
 from streamer.topology.steps import FeatureFunction
-from streamer.topology.view import Look, Requested, Window
+from streamer.topology.view import Requested, Window, WindowView
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,17 +74,17 @@ class WindowStage(PerPartition[RollingStore]):
     def _view(self, batch: Batch, results: Results | None) -> Window:
         events = {name: batch.columns[name] for name in self.needs.events}
         if results is None or self.spec is None:
-            return Window({0: Look(np.ones(len(batch)), {}, {}, {})}, events)
+            return Window({0: WindowView(np.ones(len(batch)), {}, {}, {})}, events)
         looks = (self.needs, *self.needs.further)
         names = self.spec.window.names
         return Window({name: self._look(place, batch, results, looks[place]) for place, name in enumerate(names)}, events)
 
-    def _look(self, look: int, batch: Batch, results: Results, needs: Requested) -> Look:
+    def _look(self, look: int, batch: Batch, results: Results, needs: Requested) -> WindowView:
         assert self.spec is not None
         spec = self.spec
         at = {name: spec.column(look, name) for name in spec.fields}
         width = spec.window.samples if spec.window.by_time else spec.window.looks[look]
-        return Look(
+        return WindowView(
             results.count[look].astype(np.float64),
             {
                 (name, aggregate): column_of(aggregate, results.aggregates[at[name]], batch.columns[name], results.span_us[look])

@@ -79,14 +79,14 @@ class RollingStore(SampleStore):
         Returns:
             What was applied, and how many windows lost samples that were still inside their span.
         """
-        admission = self.keys.admit(keys, times)
+        admission = self.keys.plan_slots(keys, times)
         delta, done = admission.delta(times, values), len(admission.slots)
         truncated = self.apply(delta, rows[:done], results)
         if done == len(keys):
             return delta, truncated
         deltas = [delta]
         while done < len(keys):
-            admission = self.keys.admit(keys[done:], times[done:])
+            admission = self.keys.plan_slots(keys[done:], times[done:])
             deltas.append(admission.delta(times[done:], values[:, done:]))
             start, done = done, done + len(admission.slots)
             truncated += self.apply(deltas[-1], rows[start:done], results)
@@ -114,7 +114,7 @@ class RollingStore(SampleStore):
         answers = Answers(room.count, room.span_us, room.aggregates, room.matrix)
         truncated = start = written = 0
         while start < len(delta.slots):
-            end, samples, emptied = self.keys.enter(delta, start)
+            end, samples, emptied = self.keys.apply_slots(delta, start)
             self._grow(len(self.keys))
             if len(emptied):
                 self._empty(emptied)

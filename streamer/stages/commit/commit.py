@@ -12,8 +12,7 @@ from typing import Any
 
 from confluent_kafka import Producer, TopicPartition
 
-from streamer.changelog import blocks as changelog
-from streamer.changelog.blocks import Mark
+from streamer.changelog.blocks import CommitMetadata
 from streamer.changelog.snapshots import Ends, SnapshotScheduler, Stores
 from streamer.clock import Clock
 from streamer.limits import COMMIT_ROWS_MAX
@@ -22,7 +21,7 @@ from streamer.stages.commit.committing import Committing, Ending, Job
 from streamer.stages.commit.guarantee import Guarantee
 from streamer.stages.commit.requests import served
 from streamer.stages.commit.state_writer import Marks, StateWriter
-from streamer.stages.commit.transaction import Committed, Place, Step, Transaction, TransactionError
+from streamer.stages.commit.transaction import Advance, ChainPosition, Committed, Transaction, TransactionError
 
 # For a commit under way, when all is given up; the worker has its group to answer in between.
 _MEND_TIMEOUT_S = 2.0
@@ -56,8 +55,8 @@ class Commit:
     """
 
     def __init__(
-        self, *, guarantee: Guarantee, topics: Mapping[str, Mark], places: dict[int, Place], bases: SnapshotScheduler | None,
-        clock: Clock, marks: Marks | None = None,
+        self, *, guarantee: Guarantee, topics: Mapping[str, CommitMetadata], places: dict[int, ChainPosition],
+        bases: SnapshotScheduler | None, clock: Clock, marks: Marks | None = None,
     ) -> None:  # fmt: skip
         self._guarantee, self._topics, self._bases, self._clock = guarantee, topics, bases, clock
         self.places = places
@@ -201,30 +200,30 @@ class Commit:
         """See to it that the group has the offsets of a commit; whether that is certain. `wait` for an answer, if one is due."""
         return self._guarantee.settle(list(done.offsets), wait=wait)
 
-    def _ends(self, steps: Mapping[int, Step]) -> Ends:
+    def _ends(self, steps: Mapping[int, Advance]) -> Ends:
         """Partition -> number and input offsets of its last commit, with these steps through."""
-        reached = self.places | {partition: after for partition, (_, after) in steps.items()}
-        return {partition: (place.seq, list(place.next.values())) for partition, place in reached.items()}
+        reached = self.places | {partition: step.after for partition, step in steps.items()}
+        return {partition: (place.seq, list(place.next_offsets.values())) for partition, place in reached.items()}
 
-    def _steps(self, transaction: Transaction) -> dict[int, Step]:
+    def _steps(self, transaction: Transaction) -> dict[int, Advance]:
         """Partition -> its places before and after."""
-        offsets, steps = transaction.offsets(), dict[int, Step]()
+        offsets, steps = transaction.offsets(), dict[int, Advance]()
         for partition in transaction.partitions():
             place = self.places[partition]
-            next_ = {topic: offsets.get((topic, partition), offset) for topic, offset in place.next.items()}
-            steps[partition] = place, Place(place.seq + 1, next_)
+            next_ = {topic: offsets.get((topic, partition), offset) for topic, offset in place.next_offsets.items()}
+            steps[partition] = Advance(place, ChainPosition(place.seq + 1, next_))
         return steps
 
-    def _numbered(self, steps: Mapping[int, Step]) -> list[TopicPartition]:
+    def _numbered(self, steps: Mapping[int, Advance]) -> list[TopicPartition]:
         """Offsets with numbers of commits and bases as metadata; an input that did not move is committed anew."""
         return [
-            TopicPartition(topic, partition, offset, self._said(topic, partition, reached.seq))
-            for partition, (_, reached) in steps.items()
-            for topic, offset in reached.next.items()
+            TopicPartition(topic, partition, offset, self._said(topic, partition, step.after.seq))
+            for partition, step in steps.items()
+            for topic, offset in step.after.next_offsets.items()
         ]
 
     def _said(self, topic: str, partition: int, seq: int) -> str:
-        return changelog.metadata(self._topics[topic]._replace(seq=seq, base=self._base(partition)))
+        return self._topics[topic]._replace(seq=seq, base=self._base(partition)).format()
 
     def _base(self, partition: int) -> int | None:
         return self._bases.named(partition) if self._bases is not None else None
@@ -232,7 +231,9 @@ class Commit:
     def reason(self, failure: TransactionError, member: Callable[[], Any]) -> TransactionError:
         """The failure with what the client knows of it and did not say; `member` gives the group's member and generation."""
         over = self._running is None or self._running.ending.finished.is_set()
-        committed = ((topic, partition, offset) for partition, at in self.places.items() for topic, offset in at.next.items())
+        committed = (
+            (topic, partition, offset) for partition, at in self.places.items() for topic, offset in at.next_offsets.items()
+        )
         if not over or (known := next(committed, None)) is None:
             return failure
         return self._guarantee.reason(failure, TopicPartition(*known), member)

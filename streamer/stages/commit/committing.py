@@ -16,7 +16,7 @@ from streamer.changelog.snapshots import SnapshotSlice
 from streamer.clock import Clock
 from streamer.rows.batch import Batch
 from streamer.stages.commit.requests import as_failure
-from streamer.stages.commit.transaction import Step
+from streamer.stages.commit.transaction import Advance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class Job:
 
     batches: tuple[Batch, ...]
     rows: int
-    steps: Mapping[int, Step]
+    steps: Mapping[int, Advance]
     offsets: tuple[TopicPartition, ...]
     member: Any
     share: SnapshotSlice | None

@@ -52,7 +52,7 @@ class StateWriter:
         if state is None:
             return blocks
         for partition, (place, reached) in job.steps.items():
-            covered = [(place.next[topic], reached.next[topic]) for topic in self.topics]
+            covered = [(place.next_offsets[topic], reached.next_offsets[topic]) for topic in self.topics]
             deltas = [batch.deltas[partition] for batch in job.batches if partition in batch.deltas]
             merged = merge(deltas, state.fields)
             blocks[partition] = 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
@@ -9,19 +10,23 @@ from streamer.rows.batch import Batch
 
 
 @dataclass(slots=True)
-class Place:
+class ChainPosition:
     """Where the chain of commits of a partition stands.
 
     Attributes:
         seq: number of the last commit.
-        next: input topic -> offset after it.
+        next_offsets: input topic -> offset after it.
     """
 
     seq: int
-    next: dict[str, int]
+    next_offsets: dict[str, int]
 
 
-Step = tuple[Place, Place]
+class Advance(NamedTuple):
+    """What a commit does to the chain of a partition."""
+
+    before: ChainPosition
+    after: ChainPosition
 
 
 class TransactionError(Exception):

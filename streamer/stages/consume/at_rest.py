@@ -10,7 +10,7 @@ from typing import Protocol
 from streamer.clock import Clock
 from streamer.limits import REST_S
 from streamer.rows.batch import Batch
-from streamer.stages.commit.transaction import Place
+from streamer.stages.commit.transaction import ChainPosition
 from streamer.stages.consume.consume import Consume
 
 _LOOK_EVERY_S = 1.0
@@ -41,7 +41,7 @@ class AtRest:
     """
 
     def __init__(
-        self, consume: Consume, inner: Releasing | None, places: Callable[[], Mapping[int, Place]], clock: Clock
+        self, consume: Consume, inner: Releasing | None, places: Callable[[], Mapping[int, ChainPosition]], clock: Clock
     ) -> None:
         self._consume, self._inner, self._places, self._clock = consume, inner, places, clock
         self._since: dict[tuple[str, int], tuple[int, float]] = {}
@@ -64,7 +64,7 @@ class AtRest:
         self._since = {}
         for (topic, partition), reached in self._consume.reached().items():
             place = topic, partition
-            committed = places[partition].next[topic] if partition in places else reached
+            committed = places[partition].next_offsets[topic] if partition in places else reached
             if not read[place] <= committed < reached:
                 continue  # a row is under way, or nothing lies behind the last one
             before, began = since.get(place, (reached, now))

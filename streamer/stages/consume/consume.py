@@ -16,7 +16,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from streamer.clock import Clock
 from streamer.errors import FencedError, TopicError
 from streamer.rows.partitions import partition_rows
-from streamer.rows.records import Records
+from streamer.rows.records import Records, TopicAndPartition
 from streamer.stages.commit.transaction import TransactionError
 from streamer.stages.consume.columns import columns_of
 from streamer.stages.consume.rejoin import SILENT_S, Rejoin
@@ -46,9 +46,6 @@ class Listener(Protocol):
         """These are somebody else's already: forget, commit nothing."""
 
 
-Place = tuple[str, int]
-
-
 class Consume:
     """The consumer of one topic, or of several with equal partitions.
 
@@ -66,10 +63,10 @@ class Consume:
         self._rejoin = Rejoin(clock=clock)
         self._listener: Listener | None = None
         self._owned: set[int] = set()
-        self._position: dict[Place, int] = {}
-        self._sought: dict[Place, int] = {}
-        self._ended: dict[Place, float] = {}
-        self._waiting: set[Place] = set()
+        self._position: dict[TopicAndPartition, int] = {}
+        self._sought: dict[TopicAndPartition, int] = {}
+        self._ended: dict[TopicAndPartition, float] = {}
+        self._waiting: set[TopicAndPartition] = set()
         self._paused = False
 
     @property
@@ -259,7 +256,7 @@ class Consume:
             raise TopicError(f"input topic {topic}: {error.str()}")
         return False
 
-    def committed(self, partitions: list[int]) -> dict[Place, tuple[int | None, str | None]]:
+    def committed(self, partitions: list[int]) -> dict[TopicAndPartition, tuple[int | None, str | None]]:
         """Committed offset (None where there is none) and its metadata, for each topic and partition.
 
         Raises:
@@ -273,11 +270,11 @@ class Consume:
         return {(tp.topic, tp.partition): (tp.offset if tp.offset >= 0 else None, tp.metadata) for tp in found}
 
     @property
-    def read(self) -> dict[Place, int]:
+    def read(self) -> dict[TopicAndPartition, int]:
         """Topic and partition -> offset after the last record that was read."""
         return dict(self._position)
 
-    def reached(self) -> dict[Place, int]:
+    def reached(self) -> dict[TopicAndPartition, int]:
         """Topic and partition -> offset where the client stands: behind the last record, and behind what holds none.
 
         After a seek it stands nowhere until something came.
@@ -285,7 +282,7 @@ class Consume:
         found = self._consumer.position(self._at(self._position)) if self._position else []
         return {(tp.topic, tp.partition): max(tp.offset, self._position[tp.topic, tp.partition]) for tp in found}
 
-    def lag(self) -> dict[Place, int]:
+    def lag(self) -> dict[TopicAndPartition, int]:
         """Offsets between where the client stands and the end of the log as last fetched, per topic and partition."""
         behind = {}
         for place, position in self.reached().items():
@@ -366,7 +363,7 @@ class Consume:
         """Leave the group."""
         self._consumer.close()
 
-    def _places(self, partitions: Iterable[int]) -> list[Place]:
+    def _places(self, partitions: Iterable[int]) -> list[TopicAndPartition]:
         return [(topic, partition) for partition in partitions for topic in self.topics]
 
     def _forget(self, partitions: Iterable[int]) -> None:
@@ -377,7 +374,7 @@ class Consume:
             self._waiting.discard(place)
 
     @staticmethod
-    def _at(places: Iterable[Place], offset: int = 0) -> list[TopicPartition]:
+    def _at(places: Iterable[TopicAndPartition], offset: int = 0) -> list[TopicPartition]:
         return [TopicPartition(topic, partition, offset) for topic, partition in places]
 
 

@@ -21,10 +21,10 @@ from streamer.stages.produce.encode import Encoder, dead_letter
 from streamer.topology.topics import Topics
 
 
-class Encoding(Protocol):
+class Sink(Protocol):
     """Turns batches into records."""
 
-    def outgoing(self, batch: Batch, now_us: int) -> list[tuple[str, list[dict[str, Any]]]]:
+    def records(self, batch: Batch, now_us: int) -> list[tuple[str, list[dict[str, Any]]]]:
         """Records by topic, in the order in which they are to be sent; `now_us` is wall time.
 
         Either all records of a list have `headers` or none has, see `rows.trace.attach`.
@@ -45,7 +45,7 @@ class Results:
     topics: Topics
     sizes: MessageSizes
 
-    def outgoing(self, batch: Batch, now_us: int) -> list[tuple[str, list[dict[str, Any]]]]:
+    def records(self, batch: Batch, now_us: int) -> list[tuple[str, list[dict[str, Any]]]]:
         """Records by topic. A row one of whose records is too large becomes a dead letter."""
         values = self.encoder.predictions(batch, now_us)
         predictions = [{"key": key, "value": value} for key, value in zip(batch.keys, values, strict=True)]
@@ -92,7 +92,7 @@ class Matches:
     topics: Topics
     sizes: MessageSizes
 
-    def outgoing(self, batch: Batch, now_us: int) -> list[tuple[str, list[dict[str, Any]]]]:  # noqa: ARG002 - nothing counts from now
+    def records(self, batch: Batch, now_us: int) -> list[tuple[str, list[dict[str, Any]]]]:  # noqa: ARG002 - nothing counts from now
         """Records by topic. One that is too large becomes a dead letter with the prediction in it."""
         if not len(batch):
             return []
@@ -150,15 +150,15 @@ class Produce:
     """
 
     def __init__(
-        self, encoder: Encoding, topics: Topics, clock: Clock, sizes: MessageSizes, report: Callable[[], DeliveryReport | None]
+        self, sink: Sink, topics: Topics, clock: Clock, sizes: MessageSizes, report: Callable[[], DeliveryReport | None]
     ) -> None:
-        self._encoder, self._topics, self._clock, self._sizes, self._report = encoder, topics, clock, sizes, report
+        self._sink, self._topics, self._clock, self._sizes, self._report = sink, topics, clock, sizes, report
         self._waiting: deque[Outgoing] = deque()
         self.rows = 0
 
     def encode(self, batch: Batch) -> None:
         """Encode a flagged batch and put it in line."""
-        rows = deque(self._encoder.outgoing(batch, self._clock.wall_us()))
+        rows = deque(self._sink.records(batch, self._clock.wall_us()))
         assert batch.balanced, f"not every input has one outcome: {len(batch)} rows, {len(batch.dead)} letters, {batch.tally}"
         batch.values, batch.messages, batch.traces = [], [], []
         batch.stamps.encoded = self._clock.monotonic()
