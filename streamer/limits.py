@@ -217,3 +217,7 @@ SAMPLES_PER_KEY_MAX = 65_536
 
 assert ROWS_UNSCORED_MAX <= ROWS_UNCOMMITTED_MAX, "rows are scored before they are committed"
 assert COMMIT_ROWS_MAX <= ROWS_UNCOMMITTED_MAX, "a commit must be due before the room is gone"
+
+# ---------------------------------------------------------------------- windows behind another key
+# Windows without fixed ends are told the time in steps of this share of what they wait for.
+TICKS_PER_WAIT = 16

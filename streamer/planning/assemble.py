@@ -11,21 +11,17 @@ from streamer.errors import TopicError
 from streamer.inference.pool import Pool
 from streamer.kafka.message_sizes import MessageSizes
 from streamer.limits import CHANGELOG_FRAME_BYTES
-from streamer.operators.closing.stage import CloseStage
 from streamer.operators.flag.stage import Flag
 from streamer.operators.infer.stage import Infer
 from streamer.operators.join.plan import JoinInput
-from streamer.operators.join.spec import JoinSpec
-from streamer.operators.join.stage import JoinStage
 from streamer.operators.match.plan import MatchPlan
 from streamer.operators.match.stage import MatchStage
 from streamer.operators.operator import Keyed, Scoring
 from streamer.operators.rekey.plan import RekeyPlan
-from streamer.operators.rekey.receive import Receive, RekeyedWindows
+from streamer.operators.rekey.receive import Receive
 from streamer.operators.rekey.send import Forward, PartitionTimes, Unscored
-from streamer.operators.rekey.tick_schedule import TickSchedule
-from streamer.operators.rolling.stage import WindowStage
 from streamer.planning.plan import Plan
+from streamer.planning.windows import window_of
 from streamer.rows.served import Served
 from streamer.settings.settings import Settings
 from streamer.stages.commit.state_writer import Marks
@@ -37,11 +33,10 @@ from streamer.stages.decode.tables import DecodeTable
 from streamer.stages.produce.encode import Encoder
 from streamer.stages.produce.produce import Matches, Results, Sink
 from streamer.telemetry.metrics import Metrics
-from streamer.topology.closing import Closing
 from streamer.topology.joins import UNREAD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from streamer.rows.batch import Batch
     from streamer.rows.records import Records
@@ -73,38 +68,65 @@ class Stages:
     marks: Marks | None = None
 
 
-def stages_of(
-    plan: Flow, settings: Settings, *, clock: Clock, sizes: MessageSizes, partitions_of: "Callable[[str], int]", metrics: Metrics
-) -> Stages:  # fmt: skip
-    """Build the stages of a flow with outputs of these sizes; `partitions_of` asks how many partitions a topic has."""
-    if isinstance(plan, RekeyPlan):
-        internal, source = plan.topics.predictions, plan.topics.source
-        forward = Forward(internal, plan.field, partitions_of(internal), partial(partitions_of, source), sizes.record(internal))
-        ahead_us = round(settings.max_ahead * 1e6)
-        codec = codec_of(plan.event, "json", settings.record_bytes_max)
-        decode = Decode(codec=codec, columns=(), max_ahead_us=ahead_us, keyed=False, new_key=plan.field)
-        return Stages(
-            decode=decode,
-            window=PartitionTimes(max_drift_us=plan.max_drift_us, idle_timeout_s=plan.idle_timeout_s),
-            infer=Unscored(),
-            flag=Flag(None, 0),
-            sink=forward,
-            changelog=None,
-            marks=forward.marks,
-        )
-    stop = settings.on_partitioner_mismatch == "stop"
-    look = Partitioners(plan.topics.sources, partitions_of, clock, metrics, stop=stop)
-    if isinstance(plan, MatchPlan):
-        return _matching(plan, settings, sizes, look)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What stages are built with, beside their plan.
+
+    Attributes:
+        settings: of the service.
+        clock: time.
+        sizes: what each topic takes.
+        partitions_of: asks how many partitions a topic has.
+        metrics: where numbers go.
+    """
+
+    settings: Settings
+    clock: Clock
+    sizes: MessageSizes
+    partitions_of: "Callable[[str], int]"
+    metrics: Metrics
+
+    @property
+    def ahead_us(self) -> int:
+        """How far an event may lie after its log time."""
+        return round(self.settings.max_ahead * 1e6)
+
+    def look_at(self, topics: "Sequence[str]") -> Partitioners:
+        """Whether keys of these topics lie where they should."""
+        stop = self.settings.on_partitioner_mismatch == "stop"
+        return Partitioners(topics, self.partitions_of, self.clock, self.metrics, stop=stop)
+
+
+def stages_of(plan: Flow, around: Surroundings) -> Stages:
+    """Build the stages of a flow."""
+    return _STAGES[type(plan)](plan, around)
+
+
+def _forwarding(plan: RekeyPlan, around: Surroundings) -> Stages:
+    internal, source = plan.topics.predictions, plan.topics.source
+    receivers, most = around.partitions_of(internal), around.sizes.record(internal)
+    forward = Forward(internal, plan.field, receivers, partial(around.partitions_of, source), most)
+    codec = codec_of(plan.event, "json", around.settings.record_bytes_max)
+    return Stages(
+        decode=Decode(codec=codec, columns=(), max_ahead_us=around.ahead_us, keyed=False, new_key=plan.field),
+        window=PartitionTimes(max_drift_us=plan.max_drift_us, idle_timeout_s=plan.idle_timeout_s),
+        infer=Unscored(),
+        flag=Flag(None, 0),
+        sink=forward,
+        marks=forward.marks,
+    )
+
+
+def _scoring(plan: Plan, around: Surroundings) -> Stages:
     model = plan.model
     names = tuple(name for name in (model.facts.features or plan.feature_shapes) if plan.feature_shapes[name] == ())
     return Stages(
-        decode=_decode(plan, settings, look),
-        window=_window(plan, settings),
-        infer=Infer(Pool(model, settings.inference.threads, clock)),
+        decode=_decode(plan, around),
+        window=window_of(plan, around.settings),
+        infer=Infer(Pool(model, around.settings.inference.threads, around.clock)),
         flag=Flag(plan.threshold, model.score_column),
-        sink=Results(Encoder(plan.topics.source, served_of(plan), plan.publish_features, names), plan.topics, sizes),
-        changelog=_changelog(plan, sizes),
+        sink=Results(Encoder(plan.topics.source, served_of(plan), plan.publish_features, names), plan.topics, around.sizes),
+        changelog=_changelog(plan, around.sizes),
     )
 
 
@@ -116,36 +138,37 @@ def served_of(plan: Plan) -> Served:
     return Served(model.file.name, model.file.version, plan.threshold, model.score_column, usual)
 
 
-def _matching(plan: MatchPlan, settings: Settings, sizes: MessageSizes, look: Partitioners) -> Stages:
-    ahead_us, events = round(settings.max_ahead * 1e6), (plan.event, plan.label)
-    codecs = [codec_of(event, "json", settings.record_bytes_max) for event in events]
-    decoders = [Decode(codec=codec, columns=(), max_ahead_us=ahead_us, keyed=True) for codec in codecs]
-    changelog = _changelog(plan, sizes)
+def _matching(plan: MatchPlan, around: Surroundings) -> Stages:
+    events, bytes_max = (plan.event, plan.label), around.settings.record_bytes_max
+    codecs = [codec_of(event, "json", bytes_max) for event in events]
+    decoders = [Decode(codec=codec, columns=(), max_ahead_us=around.ahead_us, keyed=True) for codec in codecs]
+    changelog = _changelog(plan, around.sizes)
     assert changelog is not None, "what waits is kept"
-    name_bytes_max = changelog.row_bytes_max - row_bytes(len(plan.store.fields), 0)
     window = MatchStage(
         spec=plan.store,
         events=events,
-        waiting_max=settings.keys_max,
+        waiting_max=around.settings.waiting_max,
         idle_timeout_s=plan.idle_timeout_s,
         changelog=changelog.topic,
-        name_bytes_max=name_bytes_max,
+        name_bytes_max=changelog.row_bytes_max - row_bytes(len(plan.store.fields), 0),
     )
-    decode = DecodeEach(dict(zip(plan.topics.sources, decoders, strict=True)), look)
+    sources = plan.topics.sources
     return Stages(
-        decode=decode,
+        decode=DecodeEach(dict(zip(sources, decoders, strict=True)), around.look_at(sources)),
         window=window,
         infer=Unscored(),
         flag=Flag(None, 0),
-        sink=Matches(plan.topics, sizes),
+        sink=Matches(plan.topics, around.sizes),
         changelog=changelog,
     )
 
 
-def _decode(plan: Plan, settings: Settings, look: Partitioners) -> Decode | DecodeEach | Receive:
+_STAGES: "dict[type[Flow], Callable[..., Stages]]" = {RekeyPlan: _forwarding, Plan: _scoring, MatchPlan: _matching}
+
+
+def _decode(plan: Plan, around: Surroundings) -> Decode | DecodeEach | Receive:
     """The decoder of a flow, or those of its inputs."""
-    ahead_us = _ANY_TIME_US if plan.rekey else round(settings.max_ahead * 1e6)
-    bytes_max = settings.record_bytes_max
+    ahead_us, bytes_max = _ANY_TIME_US if plan.rekey else around.ahead_us, around.settings.record_bytes_max
     codec = codec_of(plan.event, plan.format, bytes_max)
     source = Decode(codec=codec, columns=plan.columns, max_ahead_us=ahead_us, keyed=plan.store is not None, key=plan.key)
     if plan.rekey:
@@ -153,7 +176,8 @@ def _decode(plan: Plan, settings: Settings, look: Partitioners) -> Decode | Deco
     if plan.joins is None:
         return source
     others = [_decode_input(each, bytes_max, ahead_us) for each in plan.joins.inputs]
-    return DecodeEach(dict(zip(plan.topics.sources, [source, *others], strict=True)), look)
+    sources = plan.topics.sources
+    return DecodeEach(dict(zip(sources, [source, *others], strict=True)), around.look_at(sources))
 
 
 def _decode_input(each: JoinInput, bytes_max: int, ahead_us: int) -> Decode | DecodeTable:
@@ -161,34 +185,6 @@ def _decode_input(each: JoinInput, bytes_max: int, ahead_us: int) -> Decode | De
     codec = codec_of(each.event, each.format, bytes_max)
     rows = Decode(codec=codec, columns=read, max_ahead_us=ahead_us, keyed=True)
     return DecodeTable(rows, each.columns) if each.table else rows
-
-
-def _window(plan: Plan, settings: Settings) -> WindowStage | RekeyedWindows | JoinStage | CloseStage:
-    """The stage that keeps the state of a flow."""
-    if plan.joins is not None:
-        events = tuple(each.event for each in plan.joins.inputs)
-        return JoinStage(
-            spec=plan.joins.spec,
-            needs=plan.needs,
-            features=plan.features,
-            keys_max=settings.keys_max,
-            events=events,
-            idle_timeout_s=plan.joins.idle_timeout_s,
-        )
-    assert not isinstance(plan.store, JoinSpec), "only joins have one"
-    if plan.store is not None and isinstance(plan.store.window, Closing):
-        stage: WindowStage | CloseStage = CloseStage(
-            spec=plan.store,
-            needs=plan.needs,
-            features=plan.features,
-            keys_max=settings.keys_max,
-            final=plan.emit != "each",
-            each=plan.emit != "on_close",
-            topic=plan.topics.source,
-        )
-    else:
-        stage = WindowStage(spec=plan.store, needs=plan.needs, features=plan.features, keys_max=settings.keys_max)
-    return RekeyedWindows(stage, TickSchedule.of(plan.store.window)) if plan.rekey and plan.store else stage
 
 
 def _changelog(plan: Plan | MatchPlan, sizes: MessageSizes) -> ChangelogTopic | None:

@@ -1,6 +1,6 @@
 """A topology checked and bound to its model and limits: everything a worker needs to know before it starts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -44,6 +44,7 @@ from streamer.topology.steps import (
     Windowed,
 )
 from streamer.topology.topics import Topics, topics_of
+from streamer.topology.topology import Topology
 from streamer.topology.view import Requested, Rolling, TracingWindow
 
 
@@ -290,6 +291,11 @@ def plan_of(
         TopologyError: the declaration is wrong; the message starts with the line.
         ModelError: the model is missing, unreadable, or does not take these features.
     """
-    if isinstance(declared, LabelMatch):
-        return bind_match(declared, settings)
-    return bind(declared, settings, models, model=model, clock=clock)
+    return _BINDERS[type(declared)](declared, settings, models, model=model, clock=clock)
+
+
+def _unscored(declared: LabelMatch, settings: Settings, *_: object, **__: object) -> MatchPlan:
+    return bind_match(declared, settings)
+
+
+_BINDERS: dict[type[Declaration], Callable[..., Plan | MatchPlan]] = {Topology: bind, LabelMatch: _unscored}

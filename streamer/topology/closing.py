@@ -1,10 +1,10 @@
 """Windows that close: tumbling, hopping and session windows, as a topology declares them."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from streamer.errors import TopologyError, line_of_caller
-from streamer.limits import ROWS_PER_BATCH_MAX
+from streamer.limits import ROWS_PER_BATCH_MAX, TICKS_PER_WAIT
 from streamer.renamed import knows_old_names
 from streamer.units import Duration, parse_duration_us, parse_samples
 
@@ -38,6 +38,21 @@ class Closing:
     resolution_us: int = 0
     by_time: bool = False
     widest: int = 0
+
+    closes: ClassVar[bool] = True
+
+    @property
+    def silence_s(self) -> float:
+        """The silence after which a partition of the source does not hold windows back any more, seconds; 0 for never."""
+        return self.idle_timeout_us / 1e6
+
+    @property
+    def moments_us(self) -> tuple[int, int, int, int]:
+        """When time changes anything: step and offset of the moments, and to what event times are rounded down and added."""
+        if self.gap_us:
+            return max(1, self.gap_us // TICKS_PER_WAIT), 0, 1, self.gap_us + self.grace_us
+        # A window ends at a multiple of `hop` after its width, and closes so much later.
+        return self.hop_us, self.size_us + self.grace_us, self.hop_us, self.size_us + self.grace_us
 
     @property
     def looks(self) -> tuple[int, ...]:

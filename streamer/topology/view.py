@@ -2,16 +2,20 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamer.errors import TopologyError, line_of_caller
-from streamer.limits import SAMPLES_PER_KEY_MAX
+from streamer.limits import SAMPLES_PER_KEY_MAX, TICKS_PER_WAIT
 from streamer.topology.closing import Closing
 from streamer.topology.event import Event
 from streamer.units import Duration, parse_duration_us, parse_samples
+
+# Rolling windows wait no longer than a step of time for a partition that is silent; in these bounds, since a shorter silence
+# may be the network's, and a longer one might never be over where workers come and go.
+_SILENCE_S_MIN, _SILENCE_S_MAX = 1.0, 60.0
 
 Column = NDArray[np.float64]
 Aggregate = Literal["sum", "mean", "std", "min", "max", "first", "last", "delta", "rate", "distinct"]
@@ -35,6 +39,19 @@ class Rolling:
     looks: tuple[int, ...]
     ttl_us: int = 0
     resolution_us: int = 0
+    kind: ClassVar[str] = "rolling"
+    closes: ClassVar[bool] = False
+    idle_timeout_us: ClassVar[int] = 0
+
+    @property
+    def silence_s(self) -> float:
+        """The silence after which a partition of the source does not hold windows back any more, seconds; 0 for never."""
+        return min(max(self.ttl_us / 1e6 / TICKS_PER_WAIT, _SILENCE_S_MIN), _SILENCE_S_MAX) if self.ttl_us else 0.0
+
+    @property
+    def moments_us(self) -> tuple[int, int, int, int] | None:
+        """When time changes anything, as for windows that close; None when it does not."""
+        return (max(1, self.ttl_us // TICKS_PER_WAIT), 0, 1, 0) if self.ttl_us else None
 
     @property
     def by_time(self) -> bool:

@@ -1,7 +1,7 @@
 """What the worker tells the metrics: time per stage as it turns, and everything else once per commit."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from streamer.clock import Clock
 from streamer.operators.match.plan import MatchPlan
@@ -48,9 +48,14 @@ class Bookkeeper:
     """
 
     def __init__(self, metrics: Metrics, plan: Plan | RekeyPlan | MatchPlan, alarm: DeadLetterAlarm, clock: Clock) -> None:
-        self._metrics, self._plan, self._alarm, self._clock = metrics, plan, alarm, clock
+        self._metrics, self._alarm, self._clock = metrics, alarm, clock
+        self._plan: Any = plan  # of the kind that `outcomes` finds
         self._steps = plan.steps
         metrics.name(self._steps)
+        outcomes: dict[type, Callable[..., None]] = {
+            Plan: self._scored, MatchPlan: self._matched, RekeyPlan: self._rekeyed,
+        }  # fmt: skip
+        self._enter = outcomes[type(plan)]
         self._lap_start = 0.0
         self._gauges_at = 0.0
         self._lag = Lag(metrics, clock)
@@ -93,13 +98,7 @@ class Bookkeeper:
         rows, dead = sum(map(len, done.batches)), sum(len(batch.dead) for batch in done.batches) - refused
         metrics.add("streamer_commits_total")
         metrics.add("streamer_records_total", dead, "dead")
-        if isinstance(self._plan, Plan):
-            self._scored(self._plan, done, rows, closed)
-        elif isinstance(self._plan, MatchPlan):
-            self._matched(done)
-        else:
-            # Its latency is booked where the row ends, as the part `rekey`.
-            metrics.add("streamer_records_total", rows, "rekeyed")
+        self._enter(done, rows, closed)
         # This one works on a thread of its own, so the worker's laps do not see it.
         metrics.add("streamer_stage_busy_seconds_total", done.took_s, "commit")
         for batch in done.batches if dead + refused else ():
@@ -108,7 +107,12 @@ class Bookkeeper:
                 metrics.add("streamer_dead_letters_total", 1, letter.topic, step, letter.reason)
         self._alarm.note(self._clock.monotonic(), rows + dead, dead)
 
-    def _scored(self, plan: Plan, done: Committed, rows: int, closed: int) -> None:
+    def _rekeyed(self, _done: Committed, rows: int, _closed: int) -> None:
+        """Latency is booked where the row ends, as the part `rekey`."""
+        self._metrics.add("streamer_records_total", rows, "rekeyed")
+
+    def _scored(self, done: Committed, rows: int, closed: int) -> None:
+        plan: Plan = self._plan
         metrics, model, steps = self._metrics, plan.model.file, self._steps
         metrics.ledger.record(done.batches, done.at, plan.deadline_s)
         metrics.add("streamer_records_total", rows - closed, "predicted")
@@ -126,7 +130,7 @@ class Bookkeeper:
         scoring = sum(batch.stamps.run_ended - batch.stamps.run_started for batch in done.batches)
         metrics.add("streamer_stage_busy_seconds_total", scoring, steps.infer)
 
-    def _matched(self, done: Committed) -> None:
+    def _matched(self, done: Committed, *_: int) -> None:
         """A prediction counts when it leaves, and its latency from the record that made it leave."""
         metrics, pairs = self._metrics, [batch.payload for batch in done.batches if isinstance(batch.payload, Pairs)]
         metrics.ledger.record(done.batches, done.at, None)

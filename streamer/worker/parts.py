@@ -13,7 +13,7 @@ from streamer.kafka.message_sizes import MessageSizes, message_sizes
 from streamer.kafka.refusals import Refusals
 from streamer.operators.flag.stage import Flag
 from streamer.operators.operator import Keyed, Scoring
-from streamer.planning.assemble import Flow, at_rest_of, stages_of
+from streamer.planning.assemble import Flow, Surroundings, at_rest_of, stages_of
 from streamer.rows.batch import Batch
 from streamer.rows.records import Records
 from streamer.settings.settings import Settings
@@ -103,7 +103,8 @@ def parts_of(
     watch.open()
     sizes = message_sizes(admin, settings, plan.topics)
     breaker = Breaker(clock, sizes)
-    stages = stages_of(plan, settings, clock=clock, sizes=sizes, partitions_of=watch.partitions, metrics=metrics)
+    around = Surroundings(settings=settings, clock=clock, sizes=sizes, partitions_of=watch.partitions, metrics=metrics)
+    stages = stages_of(plan, around)
     state = replace(stages.changelog, ids=watch.ids) if stages.changelog else None
     bases = SnapshotScheduler(state, admin, clock, metrics) if state else None
     guarantee = _guarantee(

@@ -2,7 +2,7 @@
 
 from streamer.errors import TopologyError
 from streamer.topology.steps import Features, Joined, Publish, Rekey, Windowed
-from streamer.topology.view import Requested, Rolling
+from streamer.topology.view import Requested
 
 
 def check_closing(
@@ -19,7 +19,7 @@ def check_closing(
     Raises:
         TopologyError: it does not; the message starts with the line.
     """
-    if windowed is None or isinstance(windowed.window, Rolling):
+    if windowed is None or not windowed.window.closes:
         if publish.late_events is not None:
             raise TopologyError(
                 f"{publish.where}: late_events={publish.late_events!r} is for windows that close, tumbling(), hopping() and "

@@ -5,7 +5,6 @@ from typing import ClassVar
 
 from streamer.errors import TopologyError
 from streamer.operators.explained import Explained, fields_of
-from streamer.operators.rekey.tick_schedule import idle_timeout_s
 from streamer.telemetry.steps import Steps
 from streamer.topology.event import Event
 from streamer.topology.event_key import check_key
@@ -78,13 +77,12 @@ def front_of(name: str, group: str, source: Source, rekey: Rekey, *, windowed: W
     own = Topics(
         source=topics.source, dead_letters=topics.dead_letters, predictions=topics.rekeyed, anomalies=None, changelog=None
     )
-    readers, silence_s = topics.readers(group), idle_timeout_s(windowed.window)
     return RekeyPlan(
         name=name,
-        group=readers[topics.source],
+        group=topics.readers(group)[topics.source],
         event=source.event,
         field=rekey.field,
         max_drift_us=rekey.max_drift_us,
-        idle_timeout_s=silence_s,
+        idle_timeout_s=windowed.window.silence_s,
         topics=own,
     )
