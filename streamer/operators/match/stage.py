@@ -16,7 +16,7 @@ import numpy as np
 from streamer.clock import Clock
 from streamer.limits import JOIN_ROWS_AHEAD_MAX, ROWS_PER_BATCH_MAX
 from streamer.operators.inputs import InputCoordinator
-from streamer.operators.match.store import LABEL, PREDICTION, MatchSpec, MatchStore, Outcome, StoredRow, TracedName
+from streamer.operators.match.store import LABEL, PREDICTION, MatchSpec, MatchStore, Outcome, StoredRow, TracedRow
 from streamer.operators.operator import Inputs
 from streamer.operators.progress import InputProgress
 from streamer.operators.stores import PerPartition
@@ -208,7 +208,7 @@ class RowEncoder:
         names = [_NAMER.encode(name) for name in found]
         if batch.traces and self._whole:
             for row, (name, trace) in enumerate(zip(found, batch.traces, strict=True)):
-                if trace and len(traced := _NAMER.encode(TracedName(name.key, name.on, name.body, trace))) <= most:
+                if trace and len(traced := _NAMER.encode(TracedRow(name.key, name.on, name.body, trace))) <= most:
                     names[row] = traced
         return names
 

@@ -40,13 +40,13 @@ class StoredRow(msgspec.Struct, array_like=True, gc=False):
     body: bytes
 
 
-class TracedName(StoredRow):
+class TracedRow(StoredRow):
     """The same of a prediction that has a trace; who knows the other one only reads past what it has more."""
 
     trace: Trace = NO_TRACE
 
 
-_NAMES = msgspec.msgpack.Decoder(TracedName)
+_NAMES = msgspec.msgpack.Decoder(TracedRow)
 
 
 class Outcome(NamedTuple):
@@ -296,7 +296,7 @@ class MatchStore:
             self._leave(self.labels, one)
             self.unused += not one.used
 
-    def _name(self, slot: int) -> TracedName:
+    def _name(self, slot: int) -> TracedRow:
         return _NAMES.decode(self.names[slot] or b"")
 
     def _stay(self, line: _WaitingRows, entry: _WaitingRow) -> None:
