@@ -18,7 +18,7 @@ from streamer.kafka.reader import read_committed
 from streamer.settings.settings import Settings
 from streamer.telemetry.plain import plain, plain_json
 from streamer.topology.loading import load_topology
-from streamer.topology.topics import Topics, topics_of
+from streamer.topology.topics import Topics, inputs_of, topics_of
 from streamer.units import format_duration
 
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ def tail(
     settings = Settings.load(config, bootstrap=bootstrap)
     declared, _ = load_topology(topology)
     wanted, settings = _topics(topics_of(declared, settings.group), what), settings.named(declared.name, "tail")
-    show = (_dead_letter_json if what in _LETTERS else _json_line) if as_json else _READABLE[what]
+    raw = any(given == "raw" for _, given in inputs_of(declared).values())
+    letter = _raw_dead_letter_json if raw else _dead_letter_json
+    show = (letter if what in _LETTERS else _json_line) if as_json else _READABLE[what]
     if start is From.LATEST and sys.stderr.isatty():
         tell(f"waiting for new records in {', '.join(wanted)}; --from earliest shows the old ones too")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a container's stop ends it as Ctrl-C does
@@ -115,13 +117,24 @@ def _json_line(message: "Message") -> str:
 
 
 def _dead_letter_json(message: "Message") -> str:
-    """Dead letters keep their reason in headers: show both sides, and as base64 too what is no text."""
-    shown: dict[str, str | None] = dict(_error_headers(message))
+    """Dead letters keep their reason in headers: show both sides."""
+    return plain_json(orjson.dumps(_both_sides(message)).decode())
+
+
+def _raw_dead_letter_json(message: "Message") -> str:
+    """The same where records are read as they are: bytes that are no text stand beside it as base64."""
+    shown = _both_sides(message)
     for name, data in (("key", message.key()), ("value", message.value())):
-        shown[name] = None if data is None else _text(data)
         if data is not None and not _is_text(data):
             shown[f"{name}_base64"] = b64encode(data).decode()
     return plain_json(orjson.dumps(shown).decode())
+
+
+def _both_sides(message: "Message") -> dict[str, str | None]:
+    shown: dict[str, str | None] = dict(_error_headers(message))
+    for name, data in (("key", message.key()), ("value", message.value())):
+        shown[name] = None if data is None else _text(data)
+    return shown
 
 
 def prediction_line(value: dict[str, Any]) -> str:

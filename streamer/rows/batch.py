@@ -106,13 +106,14 @@ class Batch(Columns):
         if not rows:
             return []
         origin, spans, name = self.origin, self.payload.spans, self.payload.name
-        keys = self.keys if len(spans) else origin.keys
+        windows = len(spans) > 0
+        keys = self.keys if windows else origin.keys
         return [
             DeadLetter(
                 topic=origin.topic, partition=int(origin.partitions[row]), offset=int(origin.offsets[row]),
                 key=keys[row], value=self.values[row], stage=stage, reason=reason,
-                detail=f"{what}: {detail}" if (what := name(row)) else detail,
-                timestamp_ms=None if len(spans) and spans.final[row] else int(origin.timestamps_ms[row]),
+                detail=f"{name(row)}: {detail}" if windows else detail,
+                timestamp_ms=None if windows and spans.final[row] else int(origin.timestamps_ms[row]),
                 headers=self.headers(row),
             )
             for row in rows

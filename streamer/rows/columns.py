@@ -55,8 +55,10 @@ class Columns(PerRow):
 def unprompted(partitions: NDArray[np.int32], now_us: int) -> dict[str, Any]:
     """Columns of rows that no record of the input brought about, of these partitions; they arrived at `now_us`."""
     n = len(partitions)
+    stamps = np.empty(n, np.int64)
+    stamps.fill(now_us // 1000)
     return {
         "keys": [b""] * n, "partitions": partitions, "offsets": np.zeros(n, np.int64),
-        "timestamps_ms": np.full(n, now_us // 1000, np.int64), "times_us": np.zeros(n, np.int64), "columns": {},
+        "timestamps_ms": stamps, "times_us": np.zeros(n, np.int64), "columns": {},
         "values": [None] * n,
     }  # fmt: skip

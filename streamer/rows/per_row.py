@@ -15,7 +15,7 @@ WHOLE = {"whole": True}
 
 
 class PerRow:
-    """Base of dataclasses whose fields are arrays, lists, dicts of columns, or again such classes; None where there are none.
+    """Base of dataclasses whose fields are arrays, lists, dicts of arrays, or again such classes; None where there are none.
 
     A column that is empty has not been filled yet, and stays so.
     """
@@ -24,14 +24,17 @@ class PerRow:
 
     def keep(self, rows: NDArray[np.int64]) -> None:
         """Keep only these rows, in this order."""
-        kind, chosen = _kind(self), rows.tolist()
-        for name in following(kind):
-            setattr(self, name, _taken(getattr(self, name), rows, chosen))
+        chosen = rows.tolist()
+        for name in following(_kind(self)):
+            column = getattr(self, name)
+            if column is not None and (type(column) is not np.ndarray or len(column)):
+                setattr(self, name, _taken(column, rows, chosen))
 
     def take(self, rows: NDArray[np.int64]) -> Self:
         """The same with only these rows, in this order."""
         taken = self._copy()
-        taken.keep(rows)
+        if taken is not self:
+            taken.keep(rows)
         return taken
 
     def extend(self, more: "PerRow") -> None:
@@ -70,10 +73,10 @@ def _taken(column: Any, rows: NDArray[np.int64], chosen: list[int]) -> Any:
     if kind is np.ndarray:
         return column[rows] if len(column) else column
     if kind is list:
-        return list(map(column.__getitem__, chosen)) if column else column
+        return [column[row] for row in chosen] if column else column
     if kind is dict:
-        return {name: _taken(each, rows, chosen) for name, each in column.items()}
-    return None if column is None else column.take(rows)
+        return {name: array[rows] for name, array in column.items()} if column else column
+    return column.take(rows)
 
 
 def _joined(column: Any, more: Any) -> Any:
@@ -83,7 +86,7 @@ def _joined(column: Any, more: Any) -> Any:
     if kind is list:
         return [*column, *more]
     if kind is dict:
-        return {name: _joined(each, more[name]) for name, each in column.items()}
+        return {name: np.concatenate([array, more[name]]) for name, array in column.items()}
     if column is None:
         return None
     joined = column._copy()  # noqa: SLF001 - of the same base

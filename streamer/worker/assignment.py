@@ -27,6 +27,7 @@ from streamer.stages.consume.consume import Consume
 from streamer.state.keyed_store import StateStore
 from streamer.telemetry.logs import get_logger
 from streamer.telemetry.metrics import Metrics
+from streamer.worker.heap import give_back
 from streamer.worker.topic_watch import TopicWatch
 
 _log = get_logger(__name__)
@@ -296,6 +297,8 @@ class Assignment:
         if len(placed) == len(answered):
             self._note(self._place_pace, self._placing)
             self._placing = None
+        if placed and not self.restoring:
+            give_back()
 
     def _placed(self, partition: int, ends: Mapping[TopicAndPartition, tuple[int, int]]) -> dict[str, int] | None:
         """Where a partition that is ready goes on in each topic, once the consumer knows; None if that must be tried again."""

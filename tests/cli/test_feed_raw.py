@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from typer.testing import CliRunner
 
 from streamer.cli import app
-from streamer.cli.tail import _dead_letter_json
+from streamer.cli.tail import _raw_dead_letter_json
 from streamer.clock import ManualClock
 from streamer.feeding.pace import Pace
 from streamer.feeding.rows import FeedError
@@ -91,6 +91,6 @@ def test_what_goes_by_fields_is_refused(tmp_path: Path, arguments: list[str], sa
 
 def test_a_dead_letter_of_any_bytes_can_be_had_back() -> None:
     message = FakeMessage(b"\xff\x00", key=b"k", headers={"reason": "wrong_type"})
-    assert orjson.loads(_dead_letter_json(cast("Message", message))) == {
+    assert orjson.loads(_raw_dead_letter_json(cast("Message", message))) == {
         "reason": "wrong_type", "key": "k", "value": "\ufffd\x00", "value_base64": "/wA=",
     }  # fmt: skip
