@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from streamer.topology.event import Event
     from streamer.topology.joins import as_of, interval, lagged
     from streamer.topology.label_match import LabelMatch
+    from streamer.topology.rolling import rolling
     from streamer.topology.steps import Model
     from streamer.topology.topology import Topology
-    from streamer.topology.view import Column, Window, WindowView, rolling
+    from streamer.topology.view import Column, Window, WindowView
 
 __all__ = [
     "Column",
@@ -77,7 +78,7 @@ _HOMES = {
     "hopping": "streamer.topology.closing",
     "interval": "streamer.topology.joins",
     "lagged": "streamer.topology.joins",
-    "rolling": "streamer.topology.view",
+    "rolling": "streamer.topology.rolling",
     "session": "streamer.topology.closing",
     "tumbling": "streamer.topology.closing",
 }

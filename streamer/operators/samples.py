@@ -17,7 +17,8 @@ from streamer.state.growth import grown
 from streamer.state.keyed_store import FIRST_CAPACITY, KEY_OVERHEAD_BYTES, KeyedStore
 from streamer.state.keys import Keys
 from streamer.topology.closing import Closing
-from streamer.topology.view import Requested, Rolling
+from streamer.topology.rolling import Rolling
+from streamer.topology.view import Requested
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ import numpy as np
 from streamer.clock import Clock, SystemClock
 from streamer.codecs.formats import CODECS
 from streamer.errors import ModelError, TopologyError
+from streamer.features.trace import TracingWindow
 from streamer.inference.model import LoadedModel
 from streamer.inference.repository import find
 from streamer.inference.signature import shown
@@ -31,6 +32,7 @@ from streamer.topology.event import Event, Format, declared_types, numeric_field
 from streamer.topology.event_key import check_key, key_field
 from streamer.topology.examples import example_of
 from streamer.topology.label_match import LabelMatch
+from streamer.topology.rolling import Rolling
 from streamer.topology.steps import (
     Declaration,
     FeatureFunction,
@@ -45,7 +47,7 @@ from streamer.topology.steps import (
 )
 from streamer.topology.topics import Topics, topics_of
 from streamer.topology.topology import Topology
-from streamer.topology.view import Requested, Rolling, TracingWindow
+from streamer.topology.view import Requested
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

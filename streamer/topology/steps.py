@@ -12,7 +12,8 @@ from streamer.renamed import STEPS, told
 from streamer.topology.closing import Closing, Emission
 from streamer.topology.event import Event, Format
 from streamer.topology.joins import Join
-from streamer.topology.view import Rolling, Window
+from streamer.topology.rolling import Rolling
+from streamer.topology.view import Window
 
 NAME_RULE = "names of topologies and topics are 1 to 249 letters, digits, '.', '_' or '-' (they become names in Kafka)"
 _NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")

@@ -10,6 +10,7 @@ from streamer.topology.closing import EMISSIONS, Closing, Emission
 from streamer.topology.event import Event, Format
 from streamer.topology.inputs import is_event, known_format, topic_of
 from streamer.topology.joins import Join
+from streamer.topology.rolling import Rolling
 from streamer.topology.steps import (
     Declaration,
     FeatureFunction,
@@ -24,7 +25,6 @@ from streamer.topology.steps import (
     Step,
     Windowed,
 )
-from streamer.topology.view import Rolling
 from streamer.units import Duration, parse_duration_s, parse_duration_us
 
 _WINDOWS = "rolling(...), tumbling(...), hopping(...) or session(...)"

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 from streamer import Event, Window, as_of, interval, lagged, rolling
+from streamer.features.trace import TracingWindow
 from streamer.operators.join.plan import Joins, tracers_of
 from streamer.operators.join.stage import JoinStage
 from streamer.operators.join.store import JoinStore
@@ -20,7 +21,6 @@ from streamer.rows.tally import Tally
 from streamer.state.delta import Delta
 from streamer.topology.joins import FAR, Join
 from streamer.topology.steps import Joined, Source, Windowed
-from streamer.topology.view import TracingWindow
 
 SECOND = 1_000_000
 LATE_S = 5

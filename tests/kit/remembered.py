@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from streamer.operators.rolling.store import RollingSpec, RollingStore
 from streamer.operators.samples import Results
 from streamer.state.delta import Delta, merge
-from streamer.topology.view import Requested, Rolling, rolling
+from streamer.topology.rolling import Rolling, rolling
+from streamer.topology.view import Requested
 
 ASKED = Requested({("a", "sum")})
 Row = tuple[int, int]

@@ -8,8 +8,8 @@ import numpy as np
 from streamer import Event, Model, Topology, rolling, session, tumbling
 from streamer.testing import TopologyTest
 from streamer.topology.closing import Closing
+from streamer.topology.rolling import Rolling
 from streamer.topology.steps import Declaration
-from streamer.topology.view import Rolling
 from tests.kit import joined, labelled, rekeyed
 
 SOURCE = "readings"

@@ -13,7 +13,8 @@ from streamer.kafka.memory_log import MemoryConsumer, MemoryLog
 from streamer.operators.rolling.store import RollingSpec, RollingStore
 from streamer.operators.samples import Results
 from streamer.state.delta import Delta, merge
-from streamer.topology.view import Requested, rolling
+from streamer.topology.rolling import rolling
+from streamer.topology.view import Requested
 
 TOPIC = "g-t-window-changelog"
 SPEC = RollingSpec.of(rolling("10s", max_samples=4), Requested({("a", "mean"), ("b", "rate")}))

@@ -11,8 +11,8 @@ import msgspec
 from streamer import Event, LabelMatch, Model, Topology, Window, as_of, hopping, interval, lagged, rolling, session, tumbling
 from streamer import operators as package
 from streamer.topology.closing import Closing, Emission
+from streamer.topology.rolling import Rolling
 from streamer.topology.steps import Declaration
-from streamer.topology.view import Rolling
 from tests.kit import flows, joined, labelled, rekeyed
 
 # Longer than anything waits for a silent input here: what is still open after it never closes.

@@ -18,7 +18,8 @@ from streamer.kafka.memory_log import MemoryConsumer, MemoryLog
 from streamer.limits import CHANGELOG_BYTES_MAX
 from streamer.operators.rolling.store import RollingSpec
 from streamer.state.delta import merge
-from streamer.topology.view import Requested, rolling
+from streamer.topology.rolling import rolling
+from streamer.topology.view import Requested
 from tests.kit.writer import SPEC, TOPIC, Rows, Writer, advance, commits_, new_store, restore, rows_
 
 

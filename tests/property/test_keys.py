@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from streamer.operators.rolling.store import RollingSpec, RollingStore
 from streamer.state.bytes_column import BytesColumn
 from streamer.state.delta import TICK, Delta
-from streamer.topology.view import rolling
+from streamer.topology.rolling import rolling
 from tests.kit.remembered import ASKED, Expected, Row, cuts_, edges, evictions_and_expiry_equal_the_oracle, feed, rows_, window
 
 SECOND = 1_000_000

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from streamer.operators.rolling.panes import PaneSpec, PaneStore
 from streamer.operators.rolling.stage import WindowStage
 from streamer.rows.batch import Batch
-from streamer.topology.view import Requested, Rolling, Window, rolling
+from streamer.topology.rolling import Rolling, rolling
+from streamer.topology.view import Requested, Window
 from tests.kit.window_rows import EPSILON, FIELDS, SECOND, Row, cuts_, exact, keys, numbers_
 
 Floats = NDArray[np.float64]

@@ -18,7 +18,8 @@ from streamer.operators import aggregates
 from streamer.operators.rolling.stage import WindowStage
 from streamer.operators.rolling.store import RollingSpec
 from streamer.rows.batch import Batch
-from streamer.topology.view import AGGREGATES, Requested, Rolling, Window, rolling
+from streamer.topology.rolling import Rolling, rolling
+from streamer.topology.view import AGGREGATES, Requested, Window
 from tests.kit.window_rows import EPSILON, FIELDS, SECOND, Row, cuts_, exact, keys, numbers_
 
 Floats = NDArray[np.float64]

@@ -4,7 +4,7 @@ import pytest
 
 from streamer import Model, Topology, rolling, tumbling
 from streamer.testing import TopologyTest
-from streamer.topology.view import Rolling
+from streamer.topology.rolling import Rolling
 from tests.kit import rekeyed
 from tests.kit.rekeyed import Payment, payment
 

@@ -10,7 +10,7 @@ from streamer.clock import ManualClock
 from streamer.kafka.memory_log import MemoryConsumer, MemoryLog, MemoryProducer
 from streamer.operators.rolling.store import RollingSpec, RollingStore
 from streamer.stages.consume.consume import Consume
-from streamer.topology.view import rolling
+from streamer.topology.rolling import rolling
 from tests.kit.faulty import kafka_error
 
 STEP_S = 0.01

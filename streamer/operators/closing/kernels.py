@@ -7,13 +7,12 @@ kernel runs live and in a restore: live it also finds slots and refuses late row
 State that only speeds things up (`armed` and the two heaps) is rebuilt from the samples and is no part of a dump.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
-from streamer.operators.aggregates import FIRST, NEED_MATRIX, NEED_ORDER, Answers, Ask, aggregate, in_order
+from streamer.operators.aggregates import FIRST, NEED_MATRIX, NEED_ORDER, Ask, aggregate, in_order
+from streamer.operators.closing.columns import Cause, Notes, Out, Span, State
 from streamer.operators.rings import Operations, straight, unroll
-from streamer.state.compiled import Bools, Float64Cube, Float64Matrix, Int32, Int32s, Int64Matrix, Int64s, njit
+from streamer.state.compiled import Float64Matrix, Int32, Int32s, Int64s, njit
 from streamer.state.timers import pop, push
 
 # Columns of `config`. Either SIZE and EVERY are set or GAP; microseconds. FINAL and EACH: what is written to `out`.
@@ -24,92 +23,6 @@ COUNTERS = 10
 # Why `advance` came back: all done, `out` is full, a key has lost its slot, or the heap of idle keys is needed.
 DONE, FULL, MOVED, CROWDED = range(4)
 FAR = np.iinfo(np.int64).max
-
-
-class State(NamedTuple):
-    """What is known of all keys.
-
-    Attributes:
-        starts, held: (keys,) place of a key's oldest sample in its ring, and how many there are.
-        ring, ring_t: (keys, fields, samples), (keys, samples) sorted by event time.
-        armed: (keys,) the watermark at which a key is looked at, FAR for never.
-        last: (keys,) number of the operation that saw it last.
-        due_at, due_slots: heap of deadlines.
-        idle_last, idle_slots: heap of keys that may go.
-        counters: (COUNTERS,).
-    """
-
-    starts: Int64s
-    held: Int64s
-    ring: Float64Cube
-    ring_t: Int64Matrix
-    armed: Int64s
-    last: Int64s
-    due_at: Int64s
-    due_slots: Int32s
-    idle_last: Int64s
-    idle_slots: Int32s
-    counters: Int64s
-
-
-class Out(NamedTuple):
-    """Room for results, each of a window.
-
-    Attributes:
-        slot, start, end: (rows,) whose it is, and from when to when.
-        row, op: (rows,) the row of the input that led to it, or -1, and how many operations came before it.
-        final: (rows,) whether it has closed.
-        newest: (fields, rows) its newest sample.
-        answers: the rest.
-    """
-
-    slot: Int32s
-    start: Int64s
-    end: Int64s
-    row: Int64s
-    op: Int64s
-    final: Bools
-    newest: Float64Matrix
-    answers: Answers
-
-
-class Notes(NamedTuple):
-    """What `advance` decides.
-
-    Attributes:
-        place: (new keys,) the slot that each was given, or -1.
-        holder: (keys,) the new key that a slot was given to, or -1.
-        slots, times, rows: (operations,) the delta, and the row of each sample in it, or -1.
-        late, watermarks, ends: (rows,) late rows, the watermark that they met, and the end of the last of their windows.
-        refused: (rows,) rows of keys that there is no slot for.
-    """
-
-    place: Int32s
-    holder: Int32s
-    slots: Int32s
-    times: Int64s
-    rows: Int64s
-    late: Int64s
-    watermarks: Int64s
-    ends: Int64s
-    refused: Int64s
-
-
-class _Window(NamedTuple):
-    """Samples of a key: the place of the first, how many, and from when to when they are counted."""
-
-    first: int
-    samples: int
-    start: int
-    end: int
-
-
-class _Cause(NamedTuple):
-    """Why there is a result: as in `Out`."""
-
-    row: int
-    op: int
-    final: bool
 
 
 @njit
@@ -205,7 +118,7 @@ def _drop(slot: Int32, count: int, config: Int64s, state: State) -> None:
 
 
 @njit
-def _write(slot: Int32, window: _Window, cause: _Cause, state: State, ask: Ask, out: Out) -> None:
+def _write(slot: Int32, window: Span, cause: Cause, state: State, ask: Ask, out: Out) -> None:
     """One row of results."""
     ring, ring_t, counters, newest, n = state.ring, state.ring_t, state.counters, out.newest, window.samples
     needs, quantiles, places = ask
@@ -257,7 +170,7 @@ def _close(row: int, op: int, config: Int64s, state: State, ask: Ask, out: Out) 
         if count and config[FINAL]:
             if counters[ROWS] == out.slot.shape[0]:
                 return False
-            _write(slot, _Window(0, count, begin, end), _Cause(row, op, final=True), state, ask, out)
+            _write(slot, Span(0, count, begin, end), Cause(row, op, final=True), state, ask, out)
         counters[DUE] = pop(due_at, due_slots, counters[DUE])
         _drop(slot, gone, config, state)
     return True
@@ -295,7 +208,7 @@ def _insert(slot: Int32, time: int, values: Float64Matrix, row: int, config: Int
 
 
 @njit
-def _write_early(slot: Int32, time: int, place: int, cause: _Cause, config: Int64s, state: State, ask: Ask, out: Out) -> None:
+def _write_early(slot: Int32, time: int, place: int, cause: Cause, config: Int64s, state: State, ask: Ask, out: Out) -> None:
     """What the window of a sample has come to: of several, the one that closes first."""
     ring_t, start, n = state.ring_t, state.starts[slot], state.held[slot]
     size = ring_t.shape[1]
@@ -308,7 +221,7 @@ def _write_early(slot: Int32, time: int, place: int, cause: _Cause, config: Int6
         end = begin + config[SIZE]
         first = _until(ring_t[slot], start, n, begin)
         count = _until(ring_t[slot], start, n, end) - first
-    _write(slot, _Window(first, count, begin, end), cause, state, ask, out)
+    _write(slot, Span(first, count, begin, end), cause, state, ask, out)
 
 
 @njit
@@ -435,5 +348,5 @@ def advance(rows: Operations, begin: int, config: Int64s, state: State, ask: Ask
         last[slot] = counters[CLOCK] + op
         at = _insert(slot, time, values, i, config, state)
         if config[EACH]:
-            _write_early(slot, time, at, _Cause(i, counters[OPS], final=False), config, state, ask, out)
+            _write_early(slot, time, at, Cause(i, counters[OPS], final=False), config, state, ask, out)
     return slots.shape[0], DONE

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from streamer.operators.aggregates import Answers
 from streamer.operators.closing import kernels as closing
+from streamer.operators.closing.columns import Notes, Out, State
 from streamer.operators.closing.kernels import CLOCK, COUNTERS, DUE, IDLE, LATES, OPS, REFUSED, ROWS, TRUNCATED, USED, WATERMARK
 from streamer.operators.closing.spec import ClosingSpec
 from streamer.operators.rings import Operations
@@ -76,7 +77,7 @@ class _Output:
         self.results = Results.empty(spec, rows)
         answers = Answers(self.results.count, self.results.span_us, self.results.aggregates, self.results.matrix)
         start, end, row, op = (np.empty(rows, np.int64) for _ in range(4))
-        self.columns = closing.Out(
+        self.columns = Out(
             np.empty(rows, np.int32), start, end, row, op, np.empty(rows, np.bool_), np.empty((fields, rows)), answers
         )
 
@@ -182,9 +183,9 @@ class ClosingStore(SampleStore):
         self._counters[[WATERMARK, CLOCK, USED]] = self.keys.watermark, self.keys.clock, len(self.keys)
         self._counters[[TRUNCATED, ROWS, OPS, LATES, REFUSED]] = 0
 
-    def _state(self) -> closing.State:
+    def _state(self) -> State:
         a = self.arrays
-        return closing.State(
+        return State(
             a["start"], a["seen"], a["ring"], a["ring_t"], self._armed, self.keys.last, *self._due, *self._idle, self._counters
         )
 
@@ -305,7 +306,7 @@ class ClosingStore(SampleStore):
         self._rebuild()
 
 
-def _row_by_row(out: closing.Out) -> list[NDArray[Any]]:
+def _row_by_row(out: Out) -> list[NDArray[Any]]:
     """Columns whose last axis is that of the rows: all but the matrix."""
     return [*out[:-1], *out.answers[:-1]]
 
@@ -318,11 +319,9 @@ class _Notes:
         self.times, self.rows = np.empty(2 * rows, np.int64), np.empty(2 * rows, np.int64)
         self.late, self.watermarks, self.ends, self.refused = (np.empty(rows, np.int64) for _ in range(4))
 
-    def columns(self, place: NDArray[np.int32], holder: NDArray[np.int32]) -> closing.Notes:
+    def columns(self, place: NDArray[np.int32], holder: NDArray[np.int32]) -> Notes:
         """As the kernel takes them, with who holds which slot."""
-        return closing.Notes(
-            place, holder, self.slots, self.times, self.rows, self.late, self.watermarks, self.ends, self.refused
-        )
+        return Notes(place, holder, self.slots, self.times, self.rows, self.late, self.watermarks, self.ends, self.refused)
 
     def delta(self, keys: list[bytes], values: NDArray[np.float64], operations: int) -> Delta:
         """The first operations as a delta."""

@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from streamer.errors import TopologyError
+from streamer.features.trace import TracingWindow
 from streamer.operators.join.spec import JoinSpec, Stream
 from streamer.topology.event import Event, Format, declared_types, numeric_fields
 from streamer.topology.event_key import key_field
+from streamer.topology.rolling import Rolling
 from streamer.topology.steps import Joined, Source, Windowed
-from streamer.topology.view import Requested, Rolling, TracingWindow
+from streamer.topology.view import Requested
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from streamer.state.bounds import Damaged, check_names, within
 from streamer.state.delta import Delta
 from streamer.state.keyed_store import KEY_OVERHEAD_BYTES
 from streamer.topology.joins import FAR, UNREAD, Join, JoinWindow
-from streamer.topology.view import Requested, Rolling
+from streamer.topology.rolling import Rolling
+from streamer.topology.view import Requested
 
 
 @dataclass(frozen=True, slots=True)

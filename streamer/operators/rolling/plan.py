@@ -1,7 +1,8 @@
 """Rolling windows on their way from a declaration to a store."""
 
 from streamer.operators.rolling.store import RollingSpec
-from streamer.topology.view import Requested, Rolling
+from streamer.topology.rolling import Rolling
+from streamer.topology.view import Requested
 
 
 def spec_of(window: Rolling, needs: Requested) -> RollingSpec:

@@ -11,7 +11,7 @@ from streamer.operators.rings import Operations
 from streamer.operators.rolling import kernels
 from streamer.operators.samples import Results, SampleSpec, SampleStore, tick_of
 from streamer.state.delta import Delta, merge
-from streamer.topology.view import Rolling
+from streamer.topology.rolling import Rolling
 
 _NO_ROWS = np.empty(0, np.int64)
 

@@ -1,0 +1,102 @@
+"""What stands in for windows when a feature function is tried: it notes what is asked for."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.topology.closing import Closing
+from streamer.topology.rolling import Rolling
+from streamer.topology.view import Aggregate, Column, Requested, Window, WindowView
+
+if TYPE_CHECKING:
+    from streamer.topology.event import Event
+
+
+class TracingView(WindowView):
+    """Stands in for a look-back of two rows and notes what a feature function asks of it."""
+
+    def __init__(self, numeric: tuple[str, ...], samples: int, declared: Mapping[str, str], *, in_panes: bool = False) -> None:
+        super().__init__(np.ones(2), {}, {}, {})
+        self.needs = Requested()
+        self._numeric, self._samples, self._declared, self._in_panes = numeric, samples, declared, in_panes
+
+    def __getitem__(self, name: str) -> Column:
+        self._need_each_sample(f"w[{name!r}]")
+        self.needs.matrices.add(_known(name, self._numeric, self._declared))
+        matrix = np.full((2, self._samples), np.nan)
+        matrix[:, -1] = 1.0
+        return matrix
+
+    def quantile(self, name: str, q: float) -> Column:
+        """Note the quantile, and refuse one that is none."""
+        self._need_each_sample(f"quantile({name!r}, {q})")
+        if not 0 <= q <= 1:
+            raise KeyError(f"quantile({name!r}, {q}): q is a share of the samples, from 0 to 1")
+        self.needs.quantiles.add((_known(name, self._numeric, self._declared), float(q)))
+        return np.ones(2)
+
+    def _aggregate(self, name: str, aggregate: Aggregate) -> Column:
+        (self._need_each_sample if aggregate == "distinct" else self._need_samples)(f"{aggregate}({name!r})")
+        self.needs.aggregates.add((_known(name, self._numeric, self._declared), aggregate))
+        return np.ones(2)
+
+    def _need_samples(self, what: str) -> None:
+        if self._samples == 0:
+            raise KeyError(f"{what} needs a window; add .window(rolling(count=64)) before .features()")
+
+    def _need_each_sample(self, what: str) -> None:
+        self._need_samples(what)
+        if self._in_panes:
+            raise KeyError(f"{what} needs every sample, and a window with resolution= keeps summaries; use max_samples= instead")
+
+
+class TracingWindow(Window):
+    """Stands in for a window of two rows and notes what a feature function asks for; `window` is None without one."""
+
+    def __init__(
+        self,
+        numeric: Sequence[str],
+        fields: Sequence[str],
+        window: Rolling | Closing | None,
+        joined: "Mapping[type[Event], TracingWindow] | None" = None,
+        *,
+        declared: Mapping[str, str] | None = None,
+        example_of: Callable[[str], Any] = lambda _: "",
+    ) -> None:
+        self._numeric, self._fields, self._window, self._declared = tuple(numeric), tuple(fields), window, declared or {}
+        self._example_of = example_of
+        self._tracers: dict[str | int, TracingView] = {}
+        for name, look in zip(window.names, window.looks, strict=True) if window else [(0, 0)]:
+            samples, in_panes = (min(look, window.samples), window.resolution_us > 0) if window else (0, False)
+            self._tracers[name] = TracingView(self._numeric, samples, self._declared, in_panes=in_panes)
+        super().__init__(self._tracers, {}, joined)
+
+    @property
+    def needs(self) -> Requested:
+        """What was asked so far."""
+        first, *further = (tracer.needs for tracer in self._tracers.values())
+        return replace(first, events=set(self._events), further=further)
+
+    def over(self, look: str | int) -> WindowView:
+        """Refuse a look-back without a window."""
+        if self._window is None:
+            raise KeyError(f'over({look!r}) needs a window; add .window(rolling("1h", "24h")) before .features()')
+        return super().over(look)
+
+    def event(self, name: str) -> NDArray[Any]:
+        """Note that the event's own field is wanted."""
+        _known(name, self._fields, self._declared)
+        self._events[name] = np.ones(2) if name in self._numeric else np.fromiter([self._example_of(name)] * 2, object)
+        return self._events[name]
+
+
+def _known(name: str, allowed: tuple[str, ...], declared: Mapping[str, str]) -> str:
+    if name in allowed:
+        return name
+    why = f"the event has no such field {name!r} here"
+    if name in declared:
+        why = f"the field {name!r} is {declared[name]}, and only float, int and bool can be kept here"
+    raise KeyError(f"{why}; there are: {', '.join(allowed)}")
