@@ -14,7 +14,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from streamer.dev_broker import BrokerUnavailableError, DevBroker
 
-pytest.register_assert_rewrite("tests.kit")  # its assertions say what they found, as those of a test do
+pytest.register_assert_rewrite("tests.kit", "tests.laws")  # their assertions say what they found, as those of a test do
 
 TESTS = Path(__file__).parent
 NEED_KAFKA = (TESTS / "kafka", TESTS / "faults")

@@ -11,7 +11,6 @@ from streamer.operators.join.stage import JoinStage
 from streamer.operators.operator import Keyed, Ticked
 from streamer.operators.rekey.receive import RekeyedWindows
 from streamer.operators.rekey.tick_schedule import TickSchedule
-from streamer.operators.rolling.panes import PaneSpec
 from streamer.operators.rolling.stage import WindowStage
 from streamer.operators.rolling.store import RollingSpec
 from streamer.planning.plan import Plan
@@ -20,7 +19,8 @@ from streamer.settings.settings import Settings
 
 def window_of(plan: Plan, settings: Settings) -> Keyed:
     """The stage of a flow; behind another key it hears of time from the partitions of the source."""
-    return _STAGES[type(plan.store)](plan, settings)
+    kind = next(kind for kind in type(plan.store).__mro__ if kind in _STAGES)
+    return _STAGES[kind](plan, settings)
 
 
 def _rolling(plan: Plan, settings: Settings) -> Keyed:
@@ -60,7 +60,6 @@ def _store(plan: Plan) -> Any:
 _STAGES: dict[type, Callable[[Plan, Settings], Keyed]] = {
     NoneType: _rolling,
     RollingSpec: _rolling,
-    PaneSpec: _rolling,
     ClosingSpec: _closing,
     JoinSpec: _joining,
 }

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Stamps:
     """Monotonic seconds at which a batch passed each station; a station's time is the difference to the one before.
 

@@ -113,20 +113,12 @@ def parts_of(
     produce = Produce(stages.sink, plan.topics, clock, sizes, guarantee.report)
     commit = Commit(guarantee=guarantee, topics=watch.marks, places=places, bases=bases, clock=clock, marks=stages.marks)
     assignment = Assignment(
-        consume=consume,
-        window=stages.window,
-        commit=commit,
+        consume=consume, window=stages.window, commit=commit,
         restore=_restore(state, settings, clients, clock, guarantee) if state else None,
-        admin=admin,
-        watch=watch,
-        bases=bases,
-        changelog=state.topic if state else None,
-        start=settings.start_from,
-        on_lost=settings.on_lost_offsets,
-        metrics=metrics,
-        clock=clock,
+        admin=admin, watch=watch, bases=bases, changelog=state.topic if state else None,
+        start=settings.start_from, on_lost=settings.on_lost_offsets, metrics=metrics, clock=clock,
         tells_spares=config.get("group.protocol") != "consumer",
-    )
+    )  # fmt: skip
     return Parts(
         plan=plan,
         clock=clock,

@@ -25,7 +25,7 @@ class Frame(Event, topic="frames"):
     value: bytes
 
 flow = (
-    Topology("frames").source(Frame, format="raw", rejected="dead")
+    Topology("frames").source(Frame, format="raw", dead_letters="dead")
     .features(lambda w: {"n": w.count}).infer(Model("m")).publish(predictions="out")
 )
 """

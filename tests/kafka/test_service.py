@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.service import PARTITIONS, ROOT, WAIT_S, Flow, expected, same, seen
+from tests.kit.service import PARTITIONS, ROOT, WAIT_S, Flow, expected, models, same, seen
+
+__all__ = ["models"]
 
 
 @pytest.mark.parametrize("guarantee", ["exactly-once", pytest.param("at-least-once", marks=pytest.mark.again)])

@@ -20,7 +20,7 @@ class R(Event, topic="in", key="k", time="ts"):
 FLOW = """
 flow = (
     Topology("t")
-    .source(R, rejected="dead")
+    .source(R, dead_letters="dead")
     .window(rolling(count=4))
     .features(lambda w: {"mean": w.mean("a")})
     .infer(Model("m"))
@@ -55,6 +55,6 @@ def changed(line: str, instead: str) -> str:
     return whole.replace(line, f"{instead}  # <-", 1)
 
 
-SOURCE, WINDOW = '.source(R, rejected="dead")', ".window(rolling(count=4))"
+SOURCE, WINDOW = '.source(R, dead_letters="dead")', ".window(rolling(count=4))"
 FEATURES, INFER, FLAG = '.features(lambda w: {"mean": w.mean("a")})', '.infer(Model("m"))', ".flag(above=0.5)"
 PUBLISH, NAME = '.publish(predictions="out", anomalies="odd")', 'Topology("t")'

@@ -18,7 +18,7 @@ def topology(max_batch: int = 8) -> Topology:
 
     return (
         Topology("pairs")
-        .source(Pair, dead_letters="rejected")
+        .source(Pair, dead_letters="dead")
         .features(features)  # type: ignore[arg-type]
         .infer(Model("m"), max_batch=max_batch)
         .publish(predictions="predictions")

@@ -23,11 +23,12 @@ LATE = "late"
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A record to be."""
+    """A record to be; `at_s` is its timestamp, by which a row of a table is deleted."""
 
     topic: str
     key: bytes | None
     value: bytes | None
+    at_s: float = START_S
 
 
 Feed = Callable[[Random], list[Sent]]
@@ -126,7 +127,7 @@ def meetings(random: Random) -> list[Sent]:
         ])  # fmt: skip
         sent.append(event(made) if random.randrange(9) else Sent(type(made).__event__.topic, user.encode(), b"{"))
         if random.randrange(12) == 0:
-            sent.append(Sent(joined.CARDS, user.encode(), None))
+            sent.append(Sent(joined.CARDS, user.encode(), None, START_S + 2.0 * n))
     ts = START_S + 70.0
     for user in USERS:
         sent += [event(joined.Login(user, ts, 0.5)), event(joined.Card(user, ts, 1.0)), event(joined.Label(user, ts, fraud=True))]

@@ -165,9 +165,9 @@ BITES: list[tuple[Law, Bug, str]] = [
     (lose, lost_partitions_are_committed, "count"),
     (laws.failing, no_rewind_after_abort, "interval"),
     (laws.full, half_accepted_batches_sent_again, "stateless"),
-    (laws.at_least_once, no_rewind_after_abort, "stateless"),
+    (laws.at_least_once, no_rewind_after_abort, "count"),
     (silence, deaf, "session"),
-    (silence_at_a_revoke, a_tick_lost_at_a_revoke, "match"),
+    (silence_at_a_revoke, a_tick_lost_at_a_revoke, "rekeyed closing"),
     (laws.order, written_backwards, "match"),
 ]
 SEEDS = range(1, 9)

@@ -179,7 +179,7 @@ def tick_outside_the_commit(patch: Patch) -> None:
 
 def impatient(patch: Patch) -> None:
     """A partition is silent as soon as it is read to its end."""
-    patch.setattr(CloseStage, "idle_s", 1e-9)
+    patch.setattr(CloseStage, "idle_timeout_s", 1e-9)
 
 
 def deaf(patch: Patch) -> None:

@@ -69,6 +69,7 @@ def batch(payload: Payload, n: int = ROWS, *, received: bool = True) -> Batch:
         topic="t", polled_us=10**15, owed={0: 5}, dead=[LETTER] * 2, tally=Tally(inputs=n), keys=names(n, "k"),
         partitions=numbers(n, np.int32) % 3, offsets=numbers(n), timestamps_ms=numbers(n) + 1, times_us=numbers(n) + 2,
         columns={"x": numbers(n, float), "y": numbers(n, object)}, values=names(n, "v"), messages=[None] * n,
+        traces=[(("traceparent", b"00"),)] * n,
         received=origin(n) if received else None, counts=numbers(n), features={"f": numbers(n, np.float32).reshape(n, 1)},
         scores=numbers(n, np.float32).reshape(n, 1), flags=numbers(n) % 2 == 0, payload=payload,
     )  # fmt: skip

@@ -12,6 +12,7 @@ from streamer.changelog.blocks import CommitMetadata
 from streamer.changelog.snapshot import CHUNK, MANIFEST
 from streamer.changelog.snapshots import SnapshotScheduler, SnapshotSlice
 from streamer.errors import StateError, StreamerError
+from streamer.stages.commit.at_least_once import AtLeastOnce
 from tests.kit import flows
 from tests.kit.bases import small_snapshots
 from tests.kit.faulty import FaultTest, short_waits
@@ -311,8 +312,7 @@ def test_at_least_once_has_bases_too() -> None:
 def test_a_commit_that_nobody_heard_of_deletes_nothing(monkeypatch: Patch) -> None:
     """At least once: before anything goes, the commit that makes it superfluous must be certain."""
     with flow(guarantee="at-least-once") as test:
-        consume = test.worker._consume
-        monkeypatch.setattr(type(consume), "commit", lambda *_args, **_kwargs: False)
+        monkeypatch.setattr(AtLeastOnce, "settle", lambda *_args, **_kwargs: False)
         for number in range(30):
             play(test, [*rows(100 * number), ("turn", 10, None)])
         assert kinds(test).count(MANIFEST) > 2

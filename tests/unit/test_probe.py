@@ -68,9 +68,7 @@ MIXED = {
 @pytest.mark.parametrize("name", MIXED)
 def test_a_model_that_gives_a_row_the_score_of_others_is_refused(name: str, tmp_path: Path) -> None:
     write_text(tmp_path, MIXED[name])
-    with pytest.raises(
-        ModelError, match=r"test_probe\.py:\d+: .*model\.onnx: a row that scores .* alone scores .* rows\. .*export"
-    ):
+    with pytest.raises(ModelError, match=r"pairs\.py:\d+: .*model\.onnx: a row that scores .* alone scores .* rows\. .*export"):
         started(tmp_path)
 
 

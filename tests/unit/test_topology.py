@@ -54,7 +54,7 @@ MISTAKES = {
         "time_unit='ns' is not one of s, ms, us, iso",
     ),
     "format of the class": (changed(CLASS, 'class R(Event, topic="in", format="raw"):'), ".source(R, format='raw') instead of"),
-    "unknown format": (changed(SOURCE, '.source(R, rejected="dead", format="avro")'), "format='avro' is not one of json, raw"),
+    "unknown format": (changed(SOURCE, '.source(R, dead_letters="dead", format="avro")'), "format='avro' is not one of json,"),
     "time of a wrong type": (
         changed(SOURCE, SOURCE).replace("ts: float", "ts: str"),
         "time_unit='s', so its type must be float or int, not str",
