@@ -62,10 +62,10 @@ class _Cells(NamedTuple):
 
 
 @njit
-def _add(value: float, n: float, oldest: int, at: Int64s, cell: int, parts: Float64Matrix) -> None:
-    """Add a value to a pane, the n-th; the earliest in event time so far goes to `oldest` too, others have -1 there."""
+def _add(value: float, fresh: bool, first: bool, n: float, at: Int64s, cell: int, parts: Float64Matrix) -> None:  # noqa: FBT001 - numba
+    """Add a value to a pane, the n-th; `first` when it is the earliest in event time so far."""
     if at[BASE] >= 0:
-        if n == 1:
+        if fresh:
             parts[at[BASE], cell] = value
         more, excess = value - parts[at[BASE], cell], parts[at[EXCESS], cell]
         total = excess + more
@@ -78,8 +78,8 @@ def _add(value: float, n: float, oldest: int, at: Int64s, cell: int, parts: Floa
     if at[LOW] >= 0:
         parts[at[LOW], cell] = min(parts[at[LOW], cell], value)
         parts[at[HIGH], cell] = max(parts[at[HIGH], cell], value)
-    if oldest >= 0:
-        parts[oldest, cell] = value
+    if at[OLDEST] >= 0 and first:
+        parts[at[OLDEST], cell] = value
 
 
 @njit
@@ -220,14 +220,15 @@ def roll_panes(
         stored = _admit(pane, ends, slot, n[slot], parts[slot], at)
         if stored:
             cell = pane % panes
+            fresh = n[slot, cell] == 0
             first = False
             if first_t.shape[1]:
-                first = n[slot, cell] == 0 or times[i] < first_t[slot, cell]
+                first = fresh or times[i] < first_t[slot, cell]
                 if first:
                     first_t[slot, cell] = times[i]
             n[slot, cell] += 1
             for f in range(fields):
-                _add(values[f, i], n[slot, cell], at[f, OLDEST] if first else -1, at[f], cell, parts[slot])
+                _add(values[f, i], fresh, first, n[slot, cell], at[f], cell, parts[slot])
         if rows.shape[0] == 0:
             continue
         row = rows[i]

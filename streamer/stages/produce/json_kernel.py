@@ -208,15 +208,14 @@ def _write_scores(out: Bytes, at: int, scores: Float32s) -> int:
 
 
 @njit
-def _write_window(out: Bytes, at: int, row: int, texts: Texts, windows: Windows) -> int:
-    """From when to when the window of a row is, and whether it has closed."""
+def _write_span(out: Bytes, at: int, texts: Texts, start_us: int, end_us: int) -> int:
+    """From when to when the window of a row is."""
     constants, cuts = texts
     at = _copy(out, at, constants, cuts[7], cuts[8])
-    at = write_fixed(out, at, windows.starts_us[row], 6)
+    at = write_fixed(out, at, start_us, 6)
     at = _copy(out, at, constants, cuts[8], cuts[9])
-    at = write_fixed(out, at, windows.ends_us[row], 6)
-    at = _copy(out, at, constants, cuts[9], cuts[10])
-    return _write_bool(out, at, windows.final[row])
+    at = write_fixed(out, at, end_us, 6)
+    return _copy(out, at, constants, cuts[9], cuts[10])
 
 
 @njit
@@ -232,7 +231,7 @@ def write_predictions(out: Bytes, texts: Texts, rows: Rows, column: int, windows
     """
     constants, cuts = texts
     partitions, offsets, keys, key_ends, times_us, scores, flags, counts, latency_us, features = rows
-    starts_us, _, final = windows
+    starts_us, ends_us, final = windows
     at, key_start = 0, 0
     many = scores.shape[1] > 1
     closing = final.shape[0] > 0
@@ -268,7 +267,8 @@ def write_predictions(out: Bytes, texts: Texts, rows: Rows, column: int, windows
         at = _copy(out, at, constants, cuts[6], cuts[7])
         at = write_fixed(out, at, latency_us[i], 3)
         if closing:
-            at = _write_window(out, at, i, texts, windows)
+            at = _write_span(out, at, texts, starts_us[i], ends_us[i])
+            at = _write_bool(out, at, final[i])
         for j in range(features.shape[1]):
             at = _copy(out, at, constants, cuts[10 + j], cuts[11 + j])
             at = write_float(out, at, features[i, j])
