@@ -121,6 +121,10 @@ class Results:
     aggregates: NDArray[np.float64]
     matrix: NDArray[np.float64]
 
+    def take(self, rows: NDArray[np.int64]) -> "Results":
+        """Of these rows, in this order."""
+        return Results(self.count[:, rows], self.span_us[:, rows], self.aggregates[:, :, rows], self.matrix[:, rows])
+
     @staticmethod
     def empty(spec: SampleSpec, rows: int) -> "Results":
         """Room for the results of `rows` events."""

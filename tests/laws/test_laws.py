@@ -115,10 +115,6 @@ def test_rows_that_one_tick_gives_leave_by_event_time(name: str, seed: int) -> N
     laws.order(name, seed)
 
 
-TIES = "ties leave by slot where windows close, and in log order where inputs meet"
-
-
-@pytest.mark.xfail(reason=TIES, raises=AssertionError, strict=True)
 @pytest.mark.parametrize("name", TICKING)
 def test_those_of_one_time_leave_by_key(name: str) -> None:
     for seed in range(1, 4):

@@ -83,8 +83,8 @@ def new_store(flow: Flow) -> JoinStore:
 def test_rows_see_what_they_should(rows: list[Row], join: Join, cuts: list[int]) -> None:
     flow = run(rows, join, cuts)
     agree(flow.seen, expected(rows, flow))
-    times = [row.time for row in rows if row.topic == "a"]
-    assert flow.order == sorted(range(len(times)), key=lambda offset: times[offset])
+    own = [(row.time, row.key) for row in rows if row.topic == "a"]
+    assert flow.order == sorted(range(len(own)), key=lambda offset: own[offset])
 
 
 @settings(max_examples=100, deadline=None)

@@ -13,6 +13,7 @@ from streamer.operators.closing.kernels import CLOCK, COUNTERS, DUE, IDLE, LATES
 from streamer.operators.closing.spec import ClosingSpec
 from streamer.operators.rings import Operations
 from streamer.operators.samples import Results, SampleStore, tick_of
+from streamer.operators.ticks import order_of
 from streamer.state.bytes_column import BytesColumn
 from streamer.state.delta import TICK, Delta, opening
 from streamer.state.growth import grown, sparse
@@ -45,6 +46,16 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def in_order(self) -> "Rows":
+        """As the rows of a tick leave."""
+        order = order_of(self.end_us, self.keys)
+        if order is None:
+            return self
+        return Rows(
+            keys=[self.keys[row] for row in order.tolist()], rows=self.rows[order], start_us=self.start_us[order],
+            end_us=self.end_us[order], final=self.final[order], newest=self.newest[:, order], results=self.results.take(order),
+        )  # fmt: skip
 
 
 @dataclass(slots=True, kw_only=True)
@@ -200,7 +211,7 @@ class ClosingStore(SampleStore):
         delta = tick_of(self.spec, time_us)
         output = self._repeat(delta, final=final)
         slots = output.columns.slot[: self._counters[ROWS]]
-        return Advanced(delta=delta, out=output.rows(list(self.keys.index.names(slots))))
+        return Advanced(delta=delta, out=output.rows(list(self.keys.index.names(slots))).in_order())
 
     def latest_deadline(self) -> int | None:
         """The watermark at which all windows that are open now will have closed; None when none is."""

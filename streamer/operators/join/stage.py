@@ -21,6 +21,7 @@ from streamer.operators.join.spec import JoinSpec, Lookbacks, Stream
 from streamer.operators.operator import Inputs
 from streamer.operators.progress import InputProgress
 from streamer.operators.stores import PerPartition
+from streamer.operators.ticks import order_of
 from streamer.rows.batch import Batch
 from streamer.rows.partitions import partition_rows
 from streamer.rows.trace import NO_TRACE, Trace
@@ -191,7 +192,10 @@ class JoinStage(PerPartition["JoinStore"]):
         """Rows that came out, as the stages behind take them: with the origin they had when they came in."""
         rows, own = len(released), self.spec.streams[0]
         batch = Batch.unpolled(own.topic, now_us, np.full(rows, partition, np.int32))
-        batch.keys, batch.times_us = list(self.stores[partition].keys.index.names(released.slots)), released.times
+        keys = list(self.stores[partition].keys.index.names(released.slots))
+        if (order := order_of(released.times, keys)) is not None:
+            released, keys = released.take(order), [keys[row] for row in order.tolist()]
+        batch.keys, batch.times_us = keys, released.times
         batch.offsets, batch.timestamps_ms = released.values[:, 0].astype(np.int64), released.values[:, 1].astype(np.int64)
         columns = enumerate(self.spec.columns, start=HIDDEN - OFFSET)
         batch.columns = {name: released.values[:, place].copy() for place, name in columns}

@@ -20,6 +20,7 @@ from streamer.operators.match.store import LABEL, PREDICTION, MatchSpec, MatchSt
 from streamer.operators.operator import Inputs
 from streamer.operators.progress import InputProgress
 from streamer.operators.stores import PerPartition
+from streamer.operators.ticks import order_of
 from streamer.rows.batch import Batch
 from streamer.rows.oversize import TOO_LARGE
 from streamer.rows.pairs import Pairs
@@ -159,6 +160,8 @@ class MatchStage(PerPartition[MatchStore]):
         batch.times_us = np.array([one.label_time for one in out], np.int64)
         batch.deltas[partition] = delta
         _become(batch, out, store.unused - dropped)
+        if (order := order_of(batch.times_us, batch.keys)) is not None:
+            batch.keep(order)
         return batch
 
     def ahead(self, partition: int, silence_s: Sequence[float | None]) -> list[str]:
