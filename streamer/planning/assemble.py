@@ -1,4 +1,4 @@
-"""The stages of a flow: what a plan becomes. The worker turns them without knowing which kind it has."""
+"""The pipeline of a flow: what a plan becomes. The worker feeds it without knowing which kind it has."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -16,31 +16,30 @@ from streamer.operators.infer.stage import Infer
 from streamer.operators.join.plan import JoinInput
 from streamer.operators.match.plan import MatchPlan
 from streamer.operators.match.stage import MatchStage
-from streamer.operators.operator import Keyed, Scoring
+from streamer.operators.operator import Inputs, Keyed, Scoring
 from streamer.operators.rekey.plan import RekeyPlan
 from streamer.operators.rekey.receive import Receive
 from streamer.operators.rekey.send import Forward, PartitionTimes, Unscored
+from streamer.pipeline.pipeline import Pipeline
 from streamer.planning.plan import Plan
 from streamer.planning.windows import window_of
 from streamer.rows.served import Served
 from streamer.settings.settings import Settings
 from streamer.stages.commit.state_writer import Marks
-from streamer.stages.consume.at_rest import AtRest
-from streamer.stages.consume.consume import Consume
 from streamer.stages.consume.partitioners import Partitioners
 from streamer.stages.decode.decode import Decode, DecodeEach
 from streamer.stages.decode.tables import DecodeTable
 from streamer.stages.produce.encode import Encoder
-from streamer.stages.produce.produce import Matches, Results, Sink
+from streamer.stages.produce.results import Matches, Results, Sink
+from streamer.telemetry.laps import Laps
 from streamer.telemetry.metrics import Metrics
 from streamer.topology.joins import UNREAD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from streamer.rows.batch import Batch
     from streamer.rows.records import Records
-    from streamer.stages.commit.transaction import ChainPosition
 
 Flow = Plan | RekeyPlan | MatchPlan
 
@@ -49,34 +48,30 @@ _ANY_TIME_US = 10**17
 
 
 @dataclass(slots=True, kw_only=True)
-class Stages:
+class Assembled:
     """What differs from flow to flow; consume, produce and commit are the same for all.
 
     Attributes:
-        decode, window, infer, flag: the stages of those names.
-        sink: what goes out.
+        pipeline: decode, operators and encode.
         changelog: where state changes go, or None.
         marks: what a transaction says at its end, or None.
     """
 
-    decode: "Callable[[Records], Batch]"
-    window: Keyed
-    infer: Scoring
-    flag: Flag
-    sink: Sink
+    pipeline: Pipeline
     changelog: ChangelogTopic | None = None
     marks: Marks | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What stages are built with, beside their plan.
+    """What a pipeline is built with, beside its plan.
 
     Attributes:
         settings: of the service.
         clock: time.
         sizes: what each topic takes.
         partitions_of: asks how many partitions a topic has.
+        inputs: knows how far each input has been read.
         metrics: where numbers go.
     """
 
@@ -84,6 +79,7 @@ class Surroundings:
     clock: Clock
     sizes: MessageSizes
     partitions_of: "Callable[[str], int]"
+    inputs: Inputs
     metrics: Metrics
 
     @property
@@ -97,37 +93,58 @@ class Surroundings:
         return Partitioners(topics, self.partitions_of, self.clock, self.metrics, stop=stop)
 
 
-def stages_of(plan: Flow, around: Surroundings) -> Stages:
-    """Build the stages of a flow."""
-    return _STAGES[type(plan)](plan, around)
+def assembled(plan: Flow, around: Surroundings) -> Assembled:
+    """Build the pipeline of a flow.
+
+    Raises:
+        TopicError: the changelog does not even take a row of the flow's state.
+    """
+    return _FLOWS[type(plan)](plan, around)
 
 
-def _forwarding(plan: RekeyPlan, around: Surroundings) -> Stages:
+def _pipeline(
+    plan: Flow, around: Surroundings, *,
+    decode: "Callable[[Records], Batch]", window: Keyed, infer: Scoring, flag: Flag, sink: Sink,
+) -> Pipeline:  # fmt: skip
+    """Stages as one, in the surroundings that are the same for all of them."""
+    timed = window.releasing(around.inputs, around.clock, around.metrics)
+    laps = Laps(around.metrics, plan.steps, around.clock)
+    return Pipeline(
+        decode=decode, window=window, timed=timed, infer=infer, flag=flag, sink=sink, topics=plan.topics, laps=laps,
+        clock=around.clock,
+    )  # fmt: skip
+
+
+def _forwarding(plan: RekeyPlan, around: Surroundings) -> Assembled:
     internal, source = plan.topics.predictions, plan.topics.source
     receivers, most = around.partitions_of(internal), around.sizes.record(internal)
     forward = Forward(internal, plan.field, receivers, partial(around.partitions_of, source), most)
     codec = codec_of(plan.event, "json", around.settings.record_bytes_max)
-    return Stages(
+    pipeline = _pipeline(
+        plan,
+        around,
         decode=Decode(codec=codec, columns=(), max_ahead_us=around.ahead_us, keyed=False, new_key=plan.field),
         window=PartitionTimes(max_drift_us=plan.max_drift_us, idle_timeout_s=plan.idle_timeout_s),
         infer=Unscored(),
         flag=Flag(None, 0),
         sink=forward,
-        marks=forward.marks,
     )
+    return Assembled(pipeline=pipeline, marks=forward.marks)
 
 
-def _scoring(plan: Plan, around: Surroundings) -> Stages:
+def _scoring(plan: Plan, around: Surroundings) -> Assembled:
     model = plan.model
     names = tuple(name for name in (model.facts.features or plan.feature_shapes) if plan.feature_shapes[name] == ())
-    return Stages(
+    pipeline = _pipeline(
+        plan,
+        around,
         decode=_decode(plan, around),
         window=window_of(plan, around.settings),
         infer=Infer(Pool(model, around.settings.inference.threads, around.clock)),
         flag=Flag(plan.threshold, model.score_column),
         sink=Results(Encoder(plan.topics.source, served_of(plan), plan.publish_features, names), plan.topics, around.sizes),
-        changelog=_changelog(plan, around.sizes),
     )
+    return Assembled(pipeline=pipeline, changelog=_changelog(plan, around.sizes))
 
 
 def served_of(plan: Plan) -> Served:
@@ -138,7 +155,7 @@ def served_of(plan: Plan) -> Served:
     return Served(model.file.name, model.file.version, plan.threshold, model.score_column, usual)
 
 
-def _matching(plan: MatchPlan, around: Surroundings) -> Stages:
+def _matching(plan: MatchPlan, around: Surroundings) -> Assembled:
     events, bytes_max = (plan.event, plan.label), around.settings.record_bytes_max
     codecs = [codec_of(event, "json", bytes_max) for event in events]
     decoders = [Decode(codec=codec, columns=(), max_ahead_us=around.ahead_us, keyed=True) for codec in codecs]
@@ -153,17 +170,19 @@ def _matching(plan: MatchPlan, around: Surroundings) -> Stages:
         name_bytes_max=changelog.row_bytes_max - row_bytes(len(plan.store.fields), 0),
     )
     sources = plan.topics.sources
-    return Stages(
+    pipeline = _pipeline(
+        plan,
+        around,
         decode=DecodeEach(dict(zip(sources, decoders, strict=True)), around.look_at(sources)),
         window=window,
         infer=Unscored(),
         flag=Flag(None, 0),
         sink=Matches(plan.topics, around.sizes),
-        changelog=changelog,
     )
+    return Assembled(pipeline=pipeline, changelog=changelog)
 
 
-_STAGES: "dict[type[Flow], Callable[..., Stages]]" = {RekeyPlan: _forwarding, Plan: _scoring, MatchPlan: _matching}
+_FLOWS: "dict[type[Flow], Callable[..., Assembled]]" = {RekeyPlan: _forwarding, Plan: _scoring, MatchPlan: _matching}
 
 
 def _decode(plan: Plan, around: Surroundings) -> Decode | DecodeEach | Receive:
@@ -204,10 +223,3 @@ def _changelog(plan: Plan | MatchPlan, sizes: MessageSizes) -> ChangelogTopic | 
             f"{row:,}: kafka-configs --alter --topic {topic} --add-config max.message.bytes=1048588"
         )
     return ChangelogTopic(topic, store.fingerprint, len(store.fields), row_bytes_max=most)
-
-
-def at_rest_of(
-    consume: Consume, window: Keyed, clock: Clock, metrics: Metrics, places: "Callable[[], Mapping[int, ChainPosition]]"
-) -> AtRest:  # fmt: skip
-    """What gives batches that no poll brought about: rows whose time has come, and the ends of partitions at rest."""
-    return AtRest(consume, window.releasing(consume, clock, metrics), places, clock)

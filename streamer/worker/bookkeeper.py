@@ -1,7 +1,6 @@
-"""What the worker tells the metrics: time per stage as it turns, and everything else once per commit."""
+"""What the worker tells the metrics: what it polled, how full it is, and everything else once per commit."""
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from streamer.clock import Clock
 from streamer.operators.match.plan import MatchPlan
@@ -12,7 +11,11 @@ from streamer.rows.records import Records
 from streamer.stages.commit.transaction import Committed
 from streamer.telemetry.alarm import DeadLetterAlarm
 from streamer.telemetry.lag import Lag
+from streamer.telemetry.laps import Laps
 from streamer.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _GAUGES_EVERY_S = 1.0
 
@@ -44,46 +47,27 @@ class Bookkeeper:
         metrics: where numbers go.
         plan: names steps, model and deadline.
         alarm: is told of dead letters.
-        clock: times the laps.
+        laps: time per step.
+        clock: for the gauges.
     """
 
-    def __init__(self, metrics: Metrics, plan: Plan | RekeyPlan | MatchPlan, alarm: DeadLetterAlarm, clock: Clock) -> None:
-        self._metrics, self._alarm, self._clock = metrics, alarm, clock
+    def __init__(
+        self, metrics: Metrics, plan: Plan | RekeyPlan | MatchPlan, alarm: DeadLetterAlarm, laps: Laps, clock: Clock
+    ) -> None:
+        self._metrics, self._alarm, self._laps, self._clock = metrics, alarm, laps, clock
         self._plan: Any = plan  # of the kind that `outcomes` finds
         self._steps = plan.steps
-        metrics.name(self._steps)
         outcomes: dict[type, Callable[..., None]] = {
             Plan: self._scored, MatchPlan: self._matched, RekeyPlan: self._rekeyed,
         }  # fmt: skip
         self._enter = outcomes[type(plan)]
-        self._lap_start = 0.0
         self._gauges_at = 0.0
         self._lag = Lag(metrics, clock)
-
-    def start(self) -> None:
-        """Begin a lap."""
-        self._lap_start = self._clock.monotonic()
-
-    def lap(self, stage: str | None) -> float:
-        """Book the time since the last lap on the step at a stage, or on none (spent waiting); returns now, monotonic seconds."""
-        now = self._clock.monotonic()
-        if stage is not None and (step := self._steps.at(stage)) is not None:
-            self._metrics.add("streamer_stage_busy_seconds_total", now - self._lap_start, step)
-        self._lap_start = now
-        return now
 
     def polled(self, records: list[Records], *, waited: bool) -> float:
         """Book a poll, on no stage where it waited for records; returns now, monotonic seconds."""
         self._lag.read(records)
-        return self.lap(None if waited else "consume")
-
-    def blocked(self, stage: str, wait: Callable[[float], object], seconds: float) -> None:
-        """Book the time that `wait(seconds)` takes as waiting for a full stage."""
-        started = self._clock.monotonic()
-        wait(seconds)
-        waited = self._clock.monotonic() - started
-        step = self._steps.at(stage) or "produce"  # without a model rows wait only to go out
-        self._metrics.add("streamer_stage_blocked_seconds_total", waited, step)
+        return self._laps.lap(None if waited else "consume")
 
     def committed(self, done: Committed) -> None:
         """Enter a commit: outcomes, latencies, dead letters.

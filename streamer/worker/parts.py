@@ -1,6 +1,5 @@
 """The parts of a worker, and how they hang together. Whoever makes them asks the brokers about topics, and nothing more."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from streamer.changelog.blocks import ChangelogTopic
@@ -11,11 +10,8 @@ from streamer.kafka.clients import Clients, KafkaClients
 from streamer.kafka.config import admin_config, consumer_config, reader_config
 from streamer.kafka.message_sizes import MessageSizes, message_sizes
 from streamer.kafka.refusals import Refusals
-from streamer.operators.flag.stage import Flag
-from streamer.operators.operator import Keyed, Scoring
-from streamer.planning.assemble import Flow, Surroundings, at_rest_of, stages_of
-from streamer.rows.batch import Batch
-from streamer.rows.records import Records
+from streamer.pipeline.pipeline import Pipeline
+from streamer.planning.assemble import Flow, Surroundings, assembled
 from streamer.settings.settings import Settings
 from streamer.stages.commit.at_least_once import AtLeastOnce
 from streamer.stages.commit.commit import Commit
@@ -44,8 +40,10 @@ class Parts:
         plan: what it runs.
         clock: time.
         metrics: where numbers go.
-        consume, decode, window, infer, flag, produce, commit: the stages of those names.
-        merging: gives batches that no poll brought about.
+        consume: reads.
+        pipeline: decode, operators and encode.
+        produce, commit: send, and make visible.
+        at_rest: tells of partitions that have been at their end for a while.
         bases: base snapshots; None for a flow without windows.
         room: how much may be taken in.
         assignment: prepares partitions.
@@ -60,13 +58,10 @@ class Parts:
     clock: Clock
     metrics: Metrics
     consume: Consume
-    decode: Callable[[Records], Batch]
-    window: Keyed
-    infer: Scoring
-    flag: Flag
+    pipeline: Pipeline
     produce: Produce
     commit: Commit
-    merging: AtRest
+    at_rest: AtRest
     bases: SnapshotScheduler | None
     room: Room
     assignment: Assignment
@@ -82,8 +77,8 @@ def parts_of(
 ) -> Parts:
     """Make the parts of a worker.
 
-    Stages are made for topics as they are (how many partitions, records of what size), so these are asked for here; it takes as
-    long as the brokers take to answer. Producers and the group wait for `Worker.open` and `Worker.run`.
+    A pipeline is made for topics as they are (how many partitions, records of what size), so these are asked for here; that takes
+    as long as the brokers take to answer. Producers and the group wait for `Worker.open` and `Worker.run`.
 
     Args:
         plan: what to run.
@@ -103,17 +98,19 @@ def parts_of(
     watch.open()
     sizes = message_sizes(admin, settings, plan.topics)
     breaker = Breaker(clock, sizes)
-    around = Surroundings(settings=settings, clock=clock, sizes=sizes, partitions_of=watch.partitions, metrics=metrics)
-    stages = stages_of(plan, around)
-    state = replace(stages.changelog, ids=watch.ids) if stages.changelog else None
+    around = Surroundings(
+        settings=settings, clock=clock, sizes=sizes, partitions_of=watch.partitions, inputs=consume, metrics=metrics
+    )  # fmt: skip
+    built = assembled(plan, around)
+    pipeline, state = built.pipeline, replace(built.changelog, ids=watch.ids) if built.changelog else None
     bases = SnapshotScheduler(state, admin, clock, metrics) if state else None
     guarantee = _guarantee(
         plan, settings, clients=clients, clock=clock, metrics=metrics, sizes=sizes, refusals=breaker.refusals, consume=consume
     )
-    produce = Produce(stages.sink, plan.topics, clock, sizes, guarantee.report)
-    commit = Commit(guarantee=guarantee, topics=watch.marks, places=places, bases=bases, clock=clock, marks=stages.marks)
+    produce = Produce(clock, sizes, guarantee.report)
+    commit = Commit(guarantee=guarantee, topics=watch.marks, places=places, bases=bases, clock=clock, marks=built.marks)
     assignment = Assignment(
-        consume=consume, window=stages.window, commit=commit,
+        consume=consume, window=pipeline.window, commit=commit,
         restore=_restore(state, settings, clients, clock, guarantee) if state else None,
         admin=admin, watch=watch, bases=bases, changelog=state.topic if state else None,
         start=settings.start_from, on_lost=settings.on_lost_offsets, metrics=metrics, clock=clock,
@@ -124,20 +121,17 @@ def parts_of(
         clock=clock,
         metrics=metrics,
         consume=consume,
-        decode=stages.decode,
-        window=stages.window,
-        infer=stages.infer,
-        flag=stages.flag,
+        pipeline=pipeline,
         produce=produce,
         commit=commit,
-        merging=at_rest_of(consume, stages.window, clock, metrics, lambda: places),
+        at_rest=AtRest(consume, lambda: places, clock),
         bases=bases,
-        room=Room(stages.infer, produce, commit, bases),
+        room=Room(pipeline, produce, commit, bases),
         assignment=assignment,
         watch=watch,
         breaker=breaker,
         fences=FenceGuard(clock, settings.slot_name),
-        book=Bookkeeper(metrics, plan, DeadLetterAlarm(metrics, settings.dead_letters_stop), clock),
+        book=Bookkeeper(metrics, plan, DeadLetterAlarm(metrics, settings.dead_letters_stop), pipeline.laps, clock),
         drain_timeout_s=settings.drain_timeout,
     )
 

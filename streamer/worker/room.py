@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from streamer import limits
 from streamer.changelog.snapshots import SnapshotScheduler
-from streamer.operators.operator import Scoring
+from streamer.pipeline.pipeline import Pipeline
 from streamer.stages.commit.commit import Commit
 from streamer.stages.produce.produce import Produce
 
@@ -27,11 +27,11 @@ class Room:
     """Looks at the stages behind the poll.
 
     Attributes:
-        infer, produce, commit: stages that hold rows.
+        pipeline, produce, commit: what holds rows.
         bases: may hold rows back for a snapshot; None for a flow without windows.
     """
 
-    infer: Scoring
+    pipeline: Pipeline
     produce: Produce
     commit: Commit
     bases: SnapshotScheduler | None
@@ -39,7 +39,7 @@ class Room:
     @property
     def scored(self) -> bool:
         """Whether the model has nothing to do."""
-        return len(self.infer) == 0
+        return len(self.pipeline) == 0
 
     @property
     def produced(self) -> bool:
@@ -48,26 +48,26 @@ class Room:
 
     def rows(self) -> int:
         """How many more may be polled."""
-        uncommitted = self.infer.rows + self.produce.rows + self.commit.rows
+        uncommitted = self.pipeline.rows + self.produce.rows + self.commit.rows
         if self.bases is not None and self.bases.holding:
             return 0
         return min(
             limits.ROWS_PER_BATCH_MAX,
-            limits.ROWS_UNSCORED_MAX - self.infer.rows,
+            limits.ROWS_UNSCORED_MAX - self.pipeline.rows,
             limits.ROWS_WAITING_MAX - self.produce.rows,
-            limits.BYTES_UNSCORED_MAX - self.infer.value_bytes,
+            limits.BYTES_UNSCORED_MAX - self.pipeline.value_bytes,
             limits.ROWS_UNCOMMITTED_MAX - uncommitted,
         )
 
     @property
     def unscored_full(self) -> bool:
         """Whether it is the model that is waited for."""
-        return self.infer.rows >= limits.ROWS_UNSCORED_MAX or self.infer.value_bytes >= limits.BYTES_UNSCORED_MAX
+        return self.pipeline.rows >= limits.ROWS_UNSCORED_MAX or self.pipeline.value_bytes >= limits.BYTES_UNSCORED_MAX
 
     @property
     def half_free(self) -> bool:
         """Whether what was paused may go on."""
-        return self.infer.rows + self.produce.rows <= limits.ROWS_UNSCORED_MAX // 2
+        return self.pipeline.rows + self.produce.rows <= limits.ROWS_UNSCORED_MAX // 2
 
     def idle_for(self, *, behind: bool, awaited: bool) -> float:
         """Seconds that a poll may wait for a record: until something else needs the worker."""

@@ -1,4 +1,4 @@
-"""The worker: one thread that moves rows through the stages. `Worker.turn` is the only control flow there is."""
+"""The worker: one thread that reads, feeds a pipeline, sends and commits. `Worker.turn` is the only control flow there is."""
 
 import threading
 from collections.abc import Callable
@@ -8,7 +8,6 @@ from confluent_kafka import KafkaException
 
 from streamer import limits
 from streamer.operators.operator import EngineError
-from streamer.rows.batch import Batch
 from streamer.rows.records import Records
 from streamer.stages.commit.transaction import Committed, TransactionError
 from streamer.telemetry.logs import get_logger
@@ -30,8 +29,8 @@ class Worker:
 
     def __init__(self, parts: Parts) -> None:
         self.plan, self.clock, self.metrics = parts.plan, parts.clock, parts.metrics
-        self._consume, self._decode, self._window, self._merging = parts.consume, parts.decode, parts.window, parts.merging
-        self._infer, self._flag, self._produce, self._commit = parts.infer, parts.flag, parts.produce, parts.commit
+        self.pipeline, self._laps = parts.pipeline, parts.pipeline.laps
+        self._consume, self._at_rest, self._produce, self._commit = parts.consume, parts.at_rest, parts.produce, parts.commit
         self._room, self._bases, self._assignment, self._watch = parts.room, parts.bases, parts.assignment, parts.watch
         self._breaker, self._fences, self._book = parts.breaker, parts.fences, parts.book
         self._drain_timeout_s, self._stopping = parts.drain_timeout_s, threading.Event()
@@ -79,7 +78,7 @@ class Worker:
     def close(self) -> None:
         """Leave the group at once; what is not committed is redone by who comes next."""
         with ExitStack() as last:  # one that fails leaves no thread of the others
-            for part in (self._assignment, self._infer, self._commit, self._consume):
+            for part in (self._assignment, self.pipeline, self._commit, self._consume):
                 last.callback(part.close)
 
     def live(self) -> str | None:
@@ -87,7 +86,7 @@ class Worker:
         stuck = self.clock.monotonic() - self.last_turn
         if stuck >= _STUCK_AFTER_S:
             return f"the worker's loop has not turned for {stuck:.0f} s"
-        return self._infer.stuck()
+        return self.pipeline.stuck()
 
     def ready(self) -> str | None:
         """None when rows can flow; otherwise what is waited for."""
@@ -104,7 +103,7 @@ class Worker:
     def abandon(self) -> None:
         """End the threads and leave everything else as a crash would; for tests."""
         self._commit.close()
-        self._infer.close()
+        self.pipeline.close()
 
     # ------------------------------------------------------------------ the data's way
     def turn(self) -> None:
@@ -118,6 +117,7 @@ class Worker:
         6. produce  results go to the producer, as far as it has room
         7. commit   outputs, state and offsets become visible together
 
+        Steps 2 to 5, and how a result is written, are the pipeline's. What it holds may come out turns later than it went in.
         A transaction that failed is mended first, with a pause where brokers refuse it again and again; restores get a share.
         """
         self.last_turn = self.clock.monotonic()
@@ -128,13 +128,9 @@ class Worker:
             if self._assignment.restoring:
                 self._assignment.step(0.01 if self.idle else 0.0)
             for records in self._polled():
-                batch = self._decode(records)
-                batch.stamps.polled, batch.stamps.decoded = self._polled_at, self._book.lap("decode")
-                self._window(batch)
-                batch.stamps.windowed = self._book.lap("window")
-                self._infer.submit(batch)
+                self.pipeline.feed(records, self._polled_at)
             if self._failure is None:
-                self._merge()
+                self._advance()
                 self._deliver(self._room.patience(behind=self._behind))
                 self._settle_commit(0.0)
         except TransactionError as failure:
@@ -144,7 +140,7 @@ class Worker:
         self._gauges()
 
     def _gauges(self) -> None:
-        self._book.gauges(self._consume, self._window, self._infer.rows, self._produce.rows + self._commit.rows)
+        self._book.gauges(self._consume, self.pipeline.window, self.pipeline.rows, self._produce.rows + self._commit.rows)
 
     def _polled(self) -> list[Records]:
         """Stage 1: as many records as there is room for, one entry per input."""
@@ -156,7 +152,7 @@ class Worker:
             self._consume.resume()
             _log.info("resumed")
         self._full_since = None
-        self._book.start()
+        self._laps.start()
         awaited = self.held_back or self._assignment.awaited
         timeout = 0.0 if self._assignment.busy else self._room.idle_for(behind=self._behind, awaited=awaited)
         records = self._consume.poll(rows, timeout, self._room.gather_s(behind=self._behind))
@@ -164,35 +160,28 @@ class Worker:
         self._polled_at = self._book.polled(records, waited=timeout > 0)
         return records if self._failure is None else []  # a rebalance may have come with them
 
-    def _merge(self) -> None:
-        """Stages 3 and 4 where inputs meet: rows for which all of them have been read go to the pool."""
-        for batch in self._merging.released(self._room.rows):
-            self._infer.submit(batch)
-
-    def _scored(self, wait_s: float) -> Batch | None:
-        try:
-            return self._infer.collect(wait_s)
-        except EngineError as ill:
-            raise TransactionError("engine", ill, replace=False, refused=True) from ill
+    def _advance(self) -> None:
+        """Stages 3 and 4 for what no poll brought about: rows whose time has come, and the ends of partitions at rest."""
+        self.pipeline.advance(self._room.rows)
+        for topic, partition, offset in self._at_rest.ends():
+            self.pipeline.skip(topic, partition, offset)
 
     def _deliver(self, wait_s: float) -> None:
-        """Stages 4 to 6: scored batches are flagged, encoded and handed to the producer."""
-        while (batch := self._scored(wait_s)) is not None:
-            wait_s = 0.0
-            self._book.start()
-            self._flag(batch)
-            self._book.lap("flag")
-            self._produce.encode(batch)
-            self._book.lap("produce")
+        """Stages 4 to 6: what is done is handed to the producer."""
+        try:
+            for outgoing in self.pipeline.done(wait_s):
+                self._produce.add(outgoing)
+        except EngineError as ill:
+            raise TransactionError("engine", ill, replace=False, refused=True) from ill
         if not self._commit.admits():
             return
         while len(self._produce):
-            self._book.start()
+            self._laps.start()
             self._commit.begin()
             sent = self._produce.send(self._commit.producer)
-            self._book.lap("produce")
+            self._laps.lap("produce")
             if sent is None:
-                self._book.blocked("produce", self._commit.serve, 0.01)
+                self._laps.blocked("produce", self._commit.serve, 0.01)
                 return
             self._commit.add(sent)
         self._commit.serve()
@@ -203,7 +192,7 @@ class Worker:
             self._note(done)
         if self._commit.due_in(behind=self._behind) == 0.0:
             self._watch.look()  # nothing is committed once a topic is known to be another one
-            self._commit.start(self._consume.group_metadata(), self._window.stores, quiet=self._room.produced)
+            self._commit.start(self._consume.group_metadata(), self.pipeline.window.stores, quiet=self._room.produced)
 
     def _note(self, done: Committed) -> None:
         wait = self._stopping.is_set() or bool(done.trims)
@@ -222,7 +211,7 @@ class Worker:
     @property
     def held_back(self) -> bool:
         """Whether rows wait only until it is certain that nothing comes before them."""
-        return self._merging.due
+        return self.pipeline.due
 
     def let_commit(self, timeout_s: float) -> None:
         """Wait for a commit under way, if there is one."""
@@ -235,14 +224,14 @@ class Worker:
         if not self._consume.paused and now - self._full_since > limits.STALL_BEFORE_PAUSE_S:
             self._consume.pause()
             self.metrics.add("streamer_pauses_total")
-            _log.info("paused", unscored=self._infer.rows, uncommitted=self._commit.rows)
+            _log.info("paused", unscored=self.pipeline.rows, uncommitted=self._commit.rows)
         self._consume.poll(0, 0.0, 0.0)
         if self._failure is not None:
             return  # a rebalance came with it: what is open is void
         if self._room.unscored_full:
-            self._book.blocked("infer", self._deliver, 0.01)
+            self._laps.blocked("infer", self._deliver, 0.01)
         else:
-            self._book.blocked("commit", self._settle_commit, 0.01)
+            self._laps.blocked("commit", self._settle_commit, 0.01)
 
     # ------------------------------------------------------------------ rebalances (called from inside poll)
     def assigned(self, partitions: list[int]) -> None:
@@ -312,8 +301,8 @@ class Worker:
         failure = self._failure = self._commit.reason(failure, self._consume.group_metadata)
         partitions, read = sorted(self._assignment.partitions), self._consume.read
         self._consume.hold(partitions)
-        redone = self._infer.rows + self._produce.rows + self._commit.rows
-        self._infer.drop()
+        redone = self.pipeline.rows + self._produce.rows + self._commit.rows
+        self.pipeline.drop()
         self._produce.drop()
         first = not failure.again  # of an outage, which may take hours: the same is not said again
         if first and (redone or not len(self._fences)):

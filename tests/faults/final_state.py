@@ -33,11 +33,11 @@ def restored(settings: Settings, models: Path, flow: Flow) -> dict[int, RollingS
     worker = Worker(parts_of(bind(topology, settings, models), settings))
     worker.start()
     deadline = time.monotonic() + RESTORE_S
-    while worker.ready() is not None or len(worker._window.stores) < PARTITIONS:
+    while worker.ready() is not None or len(worker.pipeline.window.stores) < PARTITIONS:
         if time.monotonic() > deadline:
             raise SystemExit(f"after {RESTORE_S:.0f} s {worker.ready()}")
         worker.turn()
-    stores = {partition: cast("RollingStore", store) for partition, store in worker._window.stores.items()}
+    stores = {partition: cast("RollingStore", store) for partition, store in worker.pipeline.window.stores.items()}
     worker.abandon()
     return stores
 

@@ -91,9 +91,9 @@ def a_crash_around_a_tick_repeats_it_once_in_effect(turns: int) -> None:
             totals[row["key"]] += row["features"]["total"]
         assert totals == {f"k{k}": float(sum(range(k, 20, 5))) for k in range(5)}
         assert len({row["id"] for row in found}) == len(found)
-        stores = [store.dump() for _, store in sorted(test.worker._window.stores.items())]
+        stores = [store.dump() for _, store in sorted(test.worker.pipeline.window.stores.items())]
         test.restart()
         test.run()
-        assert [store.dump() for _, store in sorted(test.worker._window.stores.items())] == stores
+        assert [store.dump() for _, store in sorted(test.worker.pipeline.window.stores.items())] == stores
         send(test, "k0", 1)
         assert len(test.read_records(LATE)) == 1  # what the tick closed stays closed

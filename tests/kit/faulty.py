@@ -311,7 +311,7 @@ class FaultTest(TopologyTest):
 
     def _hold_scores(self, worker: Worker) -> None:
         """While `scores_held`, the model seems to run on and on."""
-        collect = worker._infer.collect
+        collect = worker.pipeline.infer.collect
 
         def hold(timeout_s: float) -> Batch | None:
             if self.scores_held:
@@ -319,7 +319,7 @@ class FaultTest(TopologyTest):
                 return None
             return collect(timeout_s)
 
-        worker._infer.collect = hold  # type: ignore[method-assign]
+        worker.pipeline.infer.collect = hold  # type: ignore[method-assign]
 
     def _hold_commits(self, worker: Worker) -> None:
         """While `commits_held`, a commit seems to hang; otherwise it has ended when `start` returns."""
@@ -371,9 +371,9 @@ class FaultTest(TopologyTest):
 
 def wait_for_each_score(worker: Worker) -> None:
     """Make `submit` return when the batch is scored; it is collected later, as ever."""
-    if not isinstance(worker._infer, Infer):
+    if not isinstance(worker.pipeline.infer, Infer):
         return
-    engine = worker._infer._engine
+    engine = worker.pipeline.infer._engine
     submit = engine.submit
 
     def submit_and_wait(features: Features, rows: int) -> Run:

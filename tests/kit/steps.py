@@ -44,7 +44,7 @@ def play(test: FaultTest, steps: Sequence[Step]) -> None:
 def windows_are_right(test: FaultTest, count: int = flows.COUNT) -> bool:
     """Whether each live window equals the recomputation from the source topic."""
     last = {(key_of(o), id_.split("/")[1]): o.window for id_, o in flows.expected(test.log, count).items() if o.good}
-    stores = test.worker._window.stores
+    stores = test.worker.pipeline.window.stores
     assert sum(map(len, stores.values())) == len(last)
     for (key, partition), window in last.items():
         store = stores[int(partition)]

@@ -54,9 +54,9 @@ def cut(name: str, seed: int) -> None:
 def reload(run: Run) -> None:
     """Put a store that was loaded from its dump in place of each."""
     for worker in run.workers:
-        for partition, store in list(worker._window.stores.items()):
+        for partition, store in list(worker.pipeline.window.stores.items()):
             dump = store.dump()
-            twin = worker._window.open(partition)
+            twin = worker.pipeline.window.open(partition)
             assert twin is not None
             twin.load(dump)
             assert twin.dump() == dump
@@ -90,14 +90,14 @@ def _applied(run: Run) -> None:
     """Apply all blocks to empty stores; there is nothing to apply where base snapshots took their place."""
     for worker in run.workers:
         topic = worker.plan.topics.changelog
-        for partition, store in list(worker._window.stores.items()):
+        for partition, store in list(worker.pipeline.window.stores.items()):
             assert topic is not None
             live, fields = store.dump(), len(store.spec.fields)
             if run.log.low(topic, partition):
                 continue
             records = [run.log.record(topic, partition, offset) for offset in range(run.log.end(topic, partition))]
             values = [one.value or b"" for one in records if one.key is None and one.state == "committed"]
-            twin = worker._window.open(partition)
+            twin = worker.pipeline.window.open(partition)
             assert twin is not None
             for value in values:
                 twin.apply(decode(value, store.spec.fingerprint, topic).delta(fields))

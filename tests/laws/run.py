@@ -169,7 +169,7 @@ class Run:
         stores: State = {}
         for worker in self.workers:
             place = next(n for n, plan in enumerate(self.plans) if plan.group == worker.plan.group)
-            stores |= {(place, partition): store.dump() for partition, store in worker._window.stores.items()}
+            stores |= {(place, partition): store.dump() for partition, store in worker.pipeline.window.stores.items()}
         return stores
 
 

@@ -9,14 +9,16 @@ from confluent_kafka import Producer
 
 from streamer.errors import StreamerError
 from streamer.kafka.memory_log import MemoryProducer
+from streamer.kafka.refusals import DeliveryReport
 from streamer.operators.closing.idle import Idle
 from streamer.operators.closing.store import ClosingStore
 from streamer.operators.rolling.stage import WindowStage
 from streamer.rows.batch import Batch
+from streamer.rows.outgoing import Outgoing
 from streamer.stages.commit.commit import Commit
 from streamer.stages.consume.consume import Consume
 from streamer.stages.produce import produce
-from streamer.stages.produce.produce import Outgoing, Produce
+from streamer.stages.produce.produce import Produce
 from streamer.state.delta import Delta
 from streamer.worker.worker import Worker
 from tests.kit.faulty import short_waits
@@ -107,9 +109,9 @@ def half_accepted_batches_sent_again(patch: Patch) -> None:
     """After a full queue the whole batch goes out once more."""
     send = produce._send_rows
 
-    def again(producer: Producer, outgoing: Outgoing) -> bool:
+    def again(producer: Producer, outgoing: Outgoing, report: DeliveryReport | None) -> bool:
         before = [(topic, list(messages)) for topic, messages in outgoing.rows]
-        done = send(producer, outgoing)
+        done = send(producer, outgoing, report)
         if not done:
             outgoing.rows.clear()
             outgoing.rows.extend(before)
@@ -132,10 +134,10 @@ def written_backwards(patch: Patch) -> None:
     """Rows leave in any order."""
     send = produce._send_rows
 
-    def backwards(producer: Producer, outgoing: Outgoing) -> bool:
+    def backwards(producer: Producer, outgoing: Outgoing, report: DeliveryReport | None) -> bool:
         for _, messages in outgoing.rows:
             messages.reverse()
-        return send(producer, outgoing)
+        return send(producer, outgoing, report)
 
     patch.setattr(produce, "_send_rows", backwards)
 

@@ -98,12 +98,12 @@ def play(test: FaultTest, steps: Sequence[Step]) -> None:
 
 
 def state(test: TopologyTest) -> dict[int, Any]:
-    return {partition: store.dump() for partition, store in test.worker._window.stores.items()}
+    return {partition: store.dump() for partition, store in test.worker.pipeline.window.stores.items()}
 
 
 def time_is_right(test: TopologyTest) -> bool:
     """Whether each partition knows of the source, and has told its windows, what the internal topic says."""
-    for partition, store in test.worker._window.stores.items():
+    for partition, store in test.worker.pipeline.window.stores.items():
         lines, least = rekeyed.upstreams(test.log, partition)
         assert store.upstreams.table.tolist() == [list(line) for line in lines]
         moments = [time // STEP_US * STEP_US for time in least if time is not None and time != rekeyed.NO_TIME]

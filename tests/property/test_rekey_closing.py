@@ -212,6 +212,6 @@ def test_silence_is_told_once_and_survives_a_restart() -> None:
         assert len(closed(test)) == 1
         test.restart()
         silence(test)
-        for store in test.worker._window.stores.values():
+        for store in test.worker.pipeline.window.stores.values():
             assert store.upstreams.table[:, 2].tolist() == [1] * PARTITIONS
         assert len(closed(test)) == 1

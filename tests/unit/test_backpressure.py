@@ -40,8 +40,8 @@ def feed(test: FaultTest, rows: int, make: Callable[[int], bytes] | None = None)
 
 def held(worker: Worker) -> int:
     """Records between poll and commit, dead letters too."""
-    assert isinstance(worker._infer, Infer)
-    under_way = [batch for batch, _ in worker._infer._under_way]
+    assert isinstance(worker.pipeline.infer, Infer)
+    under_way = [batch for batch, _ in worker.pipeline.infer._under_way]
     waiting = [outgoing.batch for outgoing in worker._produce._waiting]
     opened, running = worker._commit._open, worker._commit._running
     produced = [*(opened.batches if opened else []), *(running.job.batches if running else [])]
@@ -91,7 +91,7 @@ def test_resuming_waits_until_half_of_the_room_is_free(test: FaultTest, monkeypa
     feed(test, 400)
     most_held(test, 300)
     test.scores_held = False
-    collect, resume, resumed = test.worker._infer.collect, test.worker._consume.resume, list[int]()
+    collect, resume, resumed = test.worker.pipeline.infer.collect, test.worker._consume.resume, list[int]()
     turn = [0, 0]  # this one, and the one in which a batch was last given out
 
     def one_a_turn(wait_s: float) -> Batch | None:
@@ -101,10 +101,10 @@ def test_resuming_waits_until_half_of_the_room_is_free(test: FaultTest, monkeypa
         return collect(wait_s)
 
     def noting() -> None:
-        resumed.append(UNSCORED - test.worker._infer.rows)
+        resumed.append(UNSCORED - test.worker.pipeline.infer.rows)
         resume()
 
-    monkeypatch.setattr(test.worker._infer, "collect", one_a_turn)
+    monkeypatch.setattr(test.worker.pipeline.infer, "collect", one_a_turn)
     monkeypatch.setattr(test.worker._consume, "resume", noting)
     for turn[0] in range(1, 40):
         test.turns(1)
@@ -162,7 +162,7 @@ def test_large_records_fill_the_room_before_the_rows_do(test: FaultTest, monkeyp
     most = 0
     for _ in range(50):
         test.turns(1)
-        most = max(most, test.worker._infer.value_bytes)
+        most = max(most, test.worker.pipeline.infer.value_bytes)
     # A poll is asked for rows, so one batch may pass the limit; the next one is not polled.
     assert 3_000 <= most < 3_000 + BATCH * 1_200
     test.release()

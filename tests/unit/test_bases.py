@@ -105,7 +105,7 @@ def run_in_flight() -> None:
                 assert test.worker._commit.rows > 0
                 test.scores_held = True
                 play(test, [*rows(100 * number + 50), ("turn", 25, None)])
-                assert test.worker._infer.rows > 0
+                assert test.worker.pipeline.infer.rows > 0
                 test.scores_held = False
             play(test, [("turn", 20, None), ("restart", None, None), *rows(7000)])
             test.settle(fail=True)
@@ -326,11 +326,11 @@ def test_rows_are_held_back_for_a_snapshot_that_waits_for_a_quiet_commit() -> No
         waits._waits_since = test.clock.monotonic()
         for advance_s, apply_slots in ((0.0, True), (limits.SNAPSHOT_WAIT_S, False), (limits.SNAPSHOT_HOLD_S, True)):
             test.clock.advance(advance_s)
-            before = test.worker._window.keys
+            before = test.worker.pipeline.window.keys
             play(test, [("good", f"key{advance_s}", 1)])
             test.scores_held = True
             test.turns(3)
-            assert (test.worker._window.keys > before) is apply_slots
+            assert (test.worker.pipeline.window.keys > before) is apply_slots
             test.scores_held = False
         test.settle()
         judge(test)

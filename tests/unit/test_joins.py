@@ -168,7 +168,7 @@ def test_an_input_far_ahead_waits_for_the_other(monkeypatch: pytest.MonkeyPatch)
             put(test, Payment("a", now + n / 2, 1.0))
         for n in range(6_060):
             put(test, Login("a", now + n / 2, 0.5))
-        window = test.worker._window
+        window = test.worker.pipeline.window
         assert isinstance(window, JoinStage)
         held = 0.0
         for _ in range(200):

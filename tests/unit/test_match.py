@@ -22,7 +22,7 @@ def _test() -> Iterator[TopologyTest]:
 
 
 def stage(test: TopologyTest) -> MatchStage:
-    window = test.worker._window
+    window = test.worker.pipeline.window
     assert isinstance(window, MatchStage)
     return window
 

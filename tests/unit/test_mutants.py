@@ -14,10 +14,12 @@ from streamer.changelog.restore import Restore, Restored
 from streamer.codecs.json import JsonCodec
 from streamer.errors import StreamerError
 from streamer.kafka.memory_log import MemoryProducer
+from streamer.kafka.refusals import DeliveryReport
 from streamer.operators.infer.stage import Infer
 from streamer.operators.rolling.stage import WindowStage
 from streamer.operators.rolling.store import RollingStore
 from streamer.rows.batch import Batch
+from streamer.rows.outgoing import Outgoing
 from streamer.rows.records import Records
 from streamer.stages.commit.commit import Commit
 from streamer.stages.commit.committing import Job
@@ -26,7 +28,7 @@ from streamer.stages.commit.exactly_once import InTransaction
 from streamer.stages.commit.transaction import Transaction
 from streamer.stages.consume.consume import Consume
 from streamer.stages.produce import produce as produce_stage
-from streamer.stages.produce.produce import Outgoing, Produce
+from streamer.stages.produce.produce import Produce
 from streamer.state.keys import Keys, SlotPlan
 from tests.kit import flows
 from tests.kit.faulty import FaultTest, short_waits
@@ -108,7 +110,7 @@ def run_in_flight() -> None:
                 if kind:
                     test.script.fail_next("commit", kind)
                 play(test, [*some(200), ("turn", 7, None)])
-                assert test.worker._infer.rows > 0
+                assert test.worker.pipeline.infer.rows > 0
                 test.scores_held = False
                 if dies:
                     test.restart()
@@ -141,7 +143,7 @@ def run_pressure() -> None:
         test.scores_held = True
         test.turns(150)
         assert test.worker._consume.paused
-        assert test.worker._infer.rows <= limits.ROWS_UNSCORED_MAX
+        assert test.worker.pipeline.infer.rows <= limits.ROWS_UNSCORED_MAX
         test.release()
         test.settle()
 
@@ -281,9 +283,9 @@ def half_accepted_batches_sent_again(patch: Patch) -> None:
     """After a full queue the whole batch goes out once more."""
     send = produce_stage._send_rows
 
-    def again(producer: Producer, outgoing: Outgoing) -> bool:
+    def again(producer: Producer, outgoing: Outgoing, report: DeliveryReport | None) -> bool:
         before = [(topic, list(messages)) for topic, messages in outgoing.rows]
-        done = send(producer, outgoing)
+        done = send(producer, outgoing, report)
         if not done:
             outgoing.rows.clear()
             outgoing.rows.extend(before)
@@ -296,8 +298,8 @@ def half_accepted_batches_taken_for_whole(patch: Patch) -> None:
     """What the full queue refused is forgotten."""
     send = produce_stage._send_rows
 
-    def forget(producer: Producer, outgoing: Outgoing) -> bool:
-        send(producer, outgoing)
+    def forget(producer: Producer, outgoing: Outgoing, report: DeliveryReport | None) -> bool:
+        send(producer, outgoing, report)
         outgoing.rows.clear()
         return True
 

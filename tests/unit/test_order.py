@@ -3,26 +3,28 @@
 import ast
 import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import streamer
 from streamer import operators, stages
+from streamer.pipeline.pipeline import Pipeline
 from streamer.telemetry.steps import STAGES
 from streamer.worker.worker import Worker
 
-# The call by which `Worker.turn` moves rows into a stage.
+# The call by which `Worker.turn`, or the pipeline that it feeds, moves rows into a stage.
 MOVES = {
     "self._consume.poll": "consume",
-    "self._decode": "decode",
-    "self._window": "window",
-    "self._infer.submit": "infer",
-    "self._flag": "flag",
-    "self._produce.encode": "produce",
+    "self.decode": "decode",
+    "self.window": "window",
+    "self.infer.submit": "infer",
+    "self.flag": "flag",
+    "self._produce.add": "produce",
     "self._commit.start": "commit",
 }
 # Of several operators that keep state, the one that stands for all.
 OPERATORS = {"window": "rolling"}
-HELPERS = ("_polled", "_deliver", "_settle_commit")
+HELPERS = ("self._polled", "self.pipeline.feed", "self._deliver", "self.pipeline.done", "self._settle_commit")
 
 
 def in_order(function: ast.FunctionDef) -> list[str]:
@@ -31,23 +33,28 @@ def in_order(function: ast.FunctionDef) -> list[str]:
     return [ast.unparse(node.func) for node in sorted(found, key=lambda node: (node.lineno, node.col_offset))]
 
 
-def methods(source: str) -> dict[str, ast.FunctionDef]:
-    (worker,) = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == "Worker"]
-    return {node.name: node for node in worker.body if isinstance(node, ast.FunctionDef)}
+def methods(source: str, of: str, name: str) -> dict[str, ast.FunctionDef]:
+    """The methods of a class, by what they are called when it is called `name`."""
+    (found,) = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == of]
+    return {f"{name}.{node.name}": node for node in found.body if isinstance(node, ast.FunctionDef)}
 
 
 def moves(source: str) -> list[str]:
     """Stages in the order in which a turn moves rows into them."""
-    known = methods(source)
-    found = []
-    for call in in_order(known["turn"]):
-        name = call.removeprefix("self.")
-        found += in_order(known[name]) if name in HELPERS else [call]
-    return [MOVES[call] for call in found if call in MOVES]
+    known = methods(source, "Worker", "self") | methods(source_of(Pipeline), "Pipeline", "self.pipeline")
+
+    def moved(function: str) -> Iterator[str]:
+        for call in in_order(known[function]):
+            if call in HELPERS:
+                yield from moved(call)
+            elif call in MOVES:
+                yield MOVES[call]
+
+    return list(moved("self.turn"))
 
 
-def source_of_worker() -> str:
-    path = inspect.getsourcefile(Worker)
+def source_of(made: type) -> str:
+    path = inspect.getsourcefile(made)
     assert path is not None
     return Path(path).read_text("utf-8")
 
@@ -63,7 +70,7 @@ def test_the_turn_lists_the_way() -> None:
 
 
 def test_the_turn_goes_the_way() -> None:
-    assert moves(source_of_worker()) == list(STAGES)
+    assert moves(source_of(Worker)) == list(STAGES)
 
 
 def test_each_stage_has_its_file() -> None:
@@ -76,8 +83,8 @@ def test_each_stage_has_its_file() -> None:
 
 
 def test_a_turn_in_another_order_is_seen() -> None:
-    source = source_of_worker()
-    turned = source.replace("self._deliver(self._patience())\n", "self._settle_commit(0.0)\n", 1)
+    source = source_of(Worker)
+    turned = source.replace("self._deliver(self._room.patience(behind=self._behind))\n", "self._settle_commit(0.0)\n", 1)
     turned = turned.replace("self._settle_commit(0.0)\n        except", "self._deliver(0.0)\n        except", 1)
     assert turned != source
     assert moves(turned) != list(STAGES)

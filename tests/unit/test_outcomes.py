@@ -271,7 +271,7 @@ def test_the_limit_counts_the_keys_of_a_partition() -> None:
         for n in range(40):
             send(test, 1, f"k{n % 20}")
         test.run()
-        stores = test.worker._window.stores
+        stores = test.worker.pipeline.window.stores
         assert {len(store) for store in stores.values()} == {4}
         assert len(test.read(flows.PREDICTIONS)) == 40
 

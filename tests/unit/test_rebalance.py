@@ -36,7 +36,7 @@ def test_a_revoked_partition_is_finished_within_the_budget(test: FaultTest) -> N
     test.move("on_revoke", [1])
     test.turns(1)
     assert committed(test, 1) == test.log.end(flows.SOURCE, 1) > 0
-    assert sorted(test.worker._window.stores) == [0]
+    assert sorted(test.worker.pipeline.window.stores) == [0]
     with Second(test) as second:
         second.consumer.moves.append(("on_assign", [1]))
         feed(test, 40)
@@ -177,7 +177,7 @@ def test_a_worker_that_fails_commits_nothing_on_its_way_out(monkeypatch: pytest.
         test.turns(1)
         test.scores_held = False
         feed(test, 10)
-        monkeypatch.setattr(type(test.worker._window), "__call__", fail)
+        monkeypatch.setattr(type(test.worker.pipeline.window), "__call__", fail)
         with pytest.raises(TopologyError):
             test.worker.run()
         assert committed(test, 0) == 10

@@ -130,7 +130,7 @@ def heard_right(test: TopologyTest) -> None:
         for o in range(test.log.end(rekeyed.SOURCE, p)):
             so_far = max(so_far, round(json.loads(test.log.record(rekeyed.SOURCE, p, o).value or b"")["ts"] * 1e6))
             reached[p, o] = so_far
-    for receiver, store in test.worker._window.stores.items():
+    for receiver, store in test.worker.pipeline.window.stores.items():
         lines, least = rekeyed.upstreams(test.log, receiver)
         told = {one.partition: one for _, one in rekeyed.sent(test.log, receiver)}
         assert told.keys() == {p for p, _ in reached}

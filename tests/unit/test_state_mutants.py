@@ -102,7 +102,7 @@ def long_commits_restore() -> None:
 
 def known(test: TopologyTest) -> dict[int, Any]:
     """What each partition knows of those of the source."""
-    return {partition: store.upstreams.table.copy() for partition, store in test.worker._window.stores.items()}
+    return {partition: store.upstreams.table.copy() for partition, store in test.worker.pipeline.window.stores.items()}
 
 
 def silence_of_a_lost_transaction() -> None:

@@ -34,7 +34,7 @@ def test_the_store_is_the_workers_and_tells_its_samples(window: Any) -> None:
         for value in (1.0, 2.0, 3.0):
             test.send_bytes(flows.SOURCE, b"s", flows.value_of("s", test.now, value))
         test.run()
-        live = test.worker._window.stores[0]
+        live = test.worker.pipeline.window.stores[0]
     spec = windows_of(declared)
     assert spec is not None
     empty = spec.open(10)

@@ -26,8 +26,11 @@ NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
 DECIDING = (
     "streamer/codecs/*.py",
     "streamer/stages/decode/decode.py",
+    "streamer/stages/produce/encode.py",
+    "streamer/stages/produce/results.py",
     "streamer/features/*.py",
     "streamer/operators/**/*.py",
+    "streamer/pipeline/*.py",
     "streamer/rows/*.py",
     "streamer/state/*.py",
 )

@@ -330,7 +330,7 @@ def test_what_waits_is_read_by_versions_that_know_no_trace() -> None:
         for key, headers in (("a", traced(1)), ("b", None)):
             test.send(Scored(key, test.now, 0.5), step="0s", headers=headers)
         test.run()
-        stage = test.worker._window
+        stage = test.worker.pipeline.window
         assert isinstance(stage, MatchStage)
         names = stage.stores[0].names
     decoded = [msgspec.msgpack.decode(name or b"", type=StoredRow) for name in names]
@@ -340,7 +340,7 @@ def test_what_waits_is_read_by_versions_that_know_no_trace() -> None:
 
 def test_a_trace_refuses_nobody_a_place_to_wait() -> None:
     with TopologyTest(MATCH, partitions=1, settings={"keys_max": 1000}) as test:
-        stage = test.worker._window
+        stage = test.worker.pipeline.window
         assert isinstance(stage, MatchStage)
         test.send(Scored("a", test.now, 0.5), step="0s")
         test.run()
@@ -362,7 +362,7 @@ def joined(test: TopologyTest, rows: int) -> None:
 
 def test_an_event_that_waited_for_another_input_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     with TopologyTest(JOINED, models=constant(0.5), partitions=2, settings={"keys_max": 1000}) as test:
-        stage = test.worker._window
+        stage = test.worker.pipeline.window
         assert isinstance(stage, JoinStage)
         joined(test, 3)
         test.clock.advance(60)

@@ -1,0 +1,1 @@
+"""decode, operators and encode as one, without Kafka."""
