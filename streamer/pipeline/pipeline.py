@@ -12,7 +12,6 @@ from streamer.rows.outgoing import Outgoing
 from streamer.rows.records import Records
 from streamer.stages.produce.results import Sink
 from streamer.telemetry.laps import Laps
-from streamer.topology.topics import Topics
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,7 +29,8 @@ class Pipeline:
         infer: holds batches while they are scored.
         flag: scores become decisions.
         sink: decided rows become records.
-        topics: where dead letters and late records go.
+        dead_letters_of: input topic -> where its dead letters go.
+        late_events: where late events go; None where no window closes.
         laps: books the time of each step.
         clock: stamps.
     """
@@ -41,7 +41,8 @@ class Pipeline:
     infer: Scoring
     flag: Flag
     sink: Sink
-    topics: Topics
+    dead_letters_of: Callable[[str], str]
+    late_events: str | None
     laps: Laps
     clock: Clock
 
@@ -93,8 +94,8 @@ class Pipeline:
         assert batch.balanced, f"not every input has one outcome: {len(batch)} rows, {len(batch.dead)} letters, {batch.tally}"
         batch.values, batch.messages, batch.traces = [], [], []
         batch.stamps.encoded = self.clock.monotonic()
-        letters = deque((self.topics.dead_letters_of(letter.topic), letter) for letter in batch.dead)
-        letters += [(self.topics.late_events or "", letter) for letter in batch.payload.late]
+        letters = deque((self.dead_letters_of(letter.topic), letter) for letter in batch.dead)
+        letters += [(self.late_events or "", letter) for letter in batch.payload.late]
         return Outgoing(batch=batch, rows=rows, letters=letters)
 
     # ------------------------------------------------------------------ what is on its way

@@ -110,8 +110,8 @@ def _pipeline(
     timed = window.releasing(around.inputs, around.clock, around.metrics)
     laps = Laps(around.metrics, plan.steps, around.clock)
     return Pipeline(
-        decode=decode, window=window, timed=timed, infer=infer, flag=flag, sink=sink, topics=plan.topics, laps=laps,
-        clock=around.clock,
+        decode=decode, window=window, timed=timed, infer=infer, flag=flag, sink=sink, laps=laps, clock=around.clock,
+        dead_letters_of=plan.topics.dead_letters_of, late_events=plan.topics.late_events,
     )  # fmt: skip
 
 

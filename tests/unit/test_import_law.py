@@ -38,7 +38,7 @@ LAW: dict[str, set[str]] = {
     "inference": {"topology", "telemetry", "settings"} | _ALL_GROUND,
     "operators": _OPERATORS_MAY,
     "stages": _STAGES_MAY,
-    "pipeline": _OPERATORS_MAY | {"operators", "stages", "codecs"},
+    "pipeline": {"operators", "stages", "codecs", "rows", "state", "telemetry"} | _ALL_GROUND,
     "planning": _PLANNING_MAY,
     "worker": _WORKER_MAY,
     "web": {"telemetry", "settings"} | _ALL_GROUND,
