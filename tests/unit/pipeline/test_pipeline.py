@@ -158,9 +158,9 @@ def sent(name: str) -> list[Record]:
     """What feeds it."""
     flow = FLOWS[name]
     found = []
-    for number, one in enumerate(flow.feed(Random(SEED))):
+    for one in flow.feed(Random(SEED)):
         partition = crc32(one.key or b"") % flow.partitions  # where the in-memory log puts it
-        found.append(Record(one.topic, partition, Stored(one.key, one.value, [], START_S * 1000 + number)))
+        found.append(Record(one.topic, partition, Stored(one.key, one.value, [], round(one.at_s * 1000))))
     return found
 
 
