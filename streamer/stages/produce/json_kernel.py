@@ -208,7 +208,7 @@ def _write_scores(out: Bytes, at: int, scores: Float32s) -> int:
 
 
 @njit
-def _write_span(out: Bytes, at: int, texts: Texts, start_us: int, end_us: int) -> int:
+def _write_span(out: Bytes, at: int, texts: Texts, start_us: np.int64, end_us: np.int64) -> int:
     """From when to when the window of a row is."""
     constants, cuts = texts
     at = _copy(out, at, constants, cuts[7], cuts[8])
