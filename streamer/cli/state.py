@@ -4,6 +4,7 @@ import json
 import sys
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from math import isnan
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -98,13 +99,13 @@ def restore_beside(settings: "Settings", topics: "Topics", group: str, partition
 
 
 def describe(store: "SampleStore", key: bytes) -> dict[str, Any] | None:
-    """Key and samples, oldest first; of panes, how many samples each holds. None if the store does not know the key."""
+    """Key and samples, oldest first, None for a missing value; of panes, how many samples each holds. None for an unknown key."""
     found = store.samples(key)
     if found is None:
         return None
     times, values = found
-    columns = {"time": [_iso(time) for time in times.tolist()]} if len(times) else {}
-    columns |= {name: values[place].tolist() for place, name in enumerate(store.names)}
+    columns: dict[str, list[Any]] = {"time": [_iso(time) for time in times.tolist()]} if len(times) else {}
+    columns |= {name: [None if isnan(x) else x for x in values[place].tolist()] for place, name in enumerate(store.names)}
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     return {"key": key.decode(errors="backslashreplace"), "watermark": _iso(store.watermark), "samples": rows}
 
@@ -116,7 +117,8 @@ def _iso(time_us: int) -> str:
 def _lines(partition: int, found: dict[str, Any]) -> list[str]:
     samples: list[dict[str, Any]] = found["samples"]
     head = f"key {found['key']}  partition {partition}  samples {len(samples)}  watermark {found['watermark']}"
-    return [head, *("  ".join(f"{name}={value}" for name, value in sample.items()) for sample in samples)]
+    shown = ({name: "null" if value is None else value for name, value in sample.items()} for sample in samples)
+    return [head, *("  ".join(f"{name}={value}" for name, value in sample.items()) for sample in shown)]
 
 
 @app.command()

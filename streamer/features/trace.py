@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 class TracingView(WindowView):
     """Stands in for a look-back of two rows and notes what a feature function asks of it."""
 
-    def __init__(self, numeric: tuple[str, ...], samples: int, declared: Mapping[str, str], *, in_panes: bool = False) -> None:
+    def __init__(
+        self, numeric: tuple[str, ...], samples: int, declared: Mapping[str, str], *,
+        in_panes: bool = False, nullable: frozenset[str] = frozenset(),
+    ) -> None:  # fmt: skip
         super().__init__(np.ones(2), {}, {}, {})
-        self.needs = Requested()
+        self.needs = Requested(nullable=nullable)
         self._numeric, self._samples, self._declared, self._in_panes = numeric, samples, declared, in_panes
 
     def __getitem__(self, name: str) -> Column:
@@ -41,6 +44,18 @@ class TracingView(WindowView):
     def _aggregate(self, name: str, aggregate: Aggregate) -> Column:
         (self._need_each_sample if aggregate == "distinct" else self._need_samples)(f"{aggregate}({name!r})")
         self.needs.aggregates.add((_known(name, self._numeric, self._declared), aggregate))
+        return self._of_values(name)
+
+    def _values(self, name: str) -> Column:
+        self._need_samples(f"count({name!r})")
+        if _known(name, self._numeric, self._declared) in self.needs.nullable:
+            self.needs.aggregates.add((name, "values"))
+        return self._of_values(name)
+
+    def _of_values(self, name: str) -> Column:
+        if self._in_panes and name in self.needs.nullable:
+            why = f"the field {name!r} may be null, and a window with resolution= keeps no missing values"
+            raise KeyError(f"{why}; use max_samples= instead, or give the field a default")
         return np.ones(2)
 
     def _need_samples(self, what: str) -> None:
@@ -58,20 +73,21 @@ class TracingWindow(Window):
 
     def __init__(
         self,
-        numeric: Sequence[str],
+        numeric: Mapping[str, np.dtype[Any]],
         fields: Sequence[str],
         window: Rolling | Closing | None,
         joined: "Mapping[type[Event], TracingWindow] | None" = None,
         *,
         declared: Mapping[str, str] | None = None,
         example_of: Callable[[str], Any] = lambda _: "",
+        nullable: frozenset[str] = frozenset(),
     ) -> None:
-        self._numeric, self._fields, self._window, self._declared = tuple(numeric), tuple(fields), window, declared or {}
+        self._dtypes, self._fields, self._window, self._declared = numeric, tuple(fields), window, declared or {}
         self._example_of = example_of
         self._tracers: dict[str | int, TracingView] = {}
         for name, look in zip(window.names, window.looks, strict=True) if window else [(0, 0)]:
             samples, in_panes = (min(look, window.samples), window.resolution_us > 0) if window else (0, False)
-            self._tracers[name] = TracingView(self._numeric, samples, self._declared, in_panes=in_panes)
+            self._tracers[name] = TracingView(tuple(numeric), samples, self._declared, in_panes=in_panes, nullable=nullable)
         super().__init__(self._tracers, {}, joined)
 
     @property
@@ -89,7 +105,8 @@ class TracingWindow(Window):
     def event(self, name: str) -> NDArray[Any]:
         """Note that the event's own field is wanted."""
         _known(name, self._fields, self._declared)
-        self._events[name] = np.ones(2) if name in self._numeric else np.fromiter([self._example_of(name)] * 2, object)
+        whole = np.fromiter([self._example_of(name)] * 2, object) if name not in self._dtypes else np.ones(2, self._dtypes[name])
+        self._events[name] = whole
         return self._events[name]
 
 

@@ -53,8 +53,9 @@ def row_of(event: Event) -> Row:
         ValueError: its time is no time, or a number is not finite (JSON cannot carry it).
     """
     for name in numeric_fields(type(event)):
-        if not math.isfinite(getattr(event, name)):
-            raise ValueError(f"{name} is {getattr(event, name)}, which JSON cannot carry")
+        value = getattr(event, name)
+        if value is not None and not math.isfinite(value):
+            raise ValueError(f"{name} is {value}, which JSON cannot carry")
     spec = type(event).__event__
     if spec.time is None:
         return Row(event, 0)

@@ -8,7 +8,7 @@ not on how the input was cut into batches.
 Signatures are eager and cached: importing this module compiles once per machine (NUMBA_CACHE_DIR moves the cache).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,14 @@ from streamer.topology.view import Requested
 
 # What a column is asked for, as bits, so that a pass nobody reads is not made.
 NEED_SUM, NEED_STD, NEED_RANGE, NEED_MATRIX, NEED_FIRST, NEED_ORDER = 1, 2, 4, 8, 16, 32
+# Not every sample has a value.
+NEED_GAPS = 64
 # Rows of the aggregate block; the quantiles of a column stand below.
 SUM, MEAN, STD, MIN, MAX, FIRST, DISTINCT = 0, 1, 2, 3, 4, 5, 6
 AGGREGATE_ROWS = 7
+# Where some columns have gaps, the last rows are theirs: microseconds from the first value to the last, how many values there
+# are, and the last one.
+GAP_ROWS, SPAN, VALUES, LAST = 3, -3, -2, -1
 
 
 class Ask(NamedTuple):
@@ -145,6 +150,37 @@ def in_order(samples: Float64s, n: int, quantiles: Float64s, scratch: Float64s, 
         out[column, AGGREGATE_ROWS + q, row] = value
 
 
+@njit
+def with_gaps(
+    samples: Float64s, n: int, need: Uint8, quantiles: Float64s, scratch: Float64s, out: Float64Cube, column: int, row: int
+) -> tuple[int, int]:
+    """NEED_GAPS: what `need` asks of those of n samples that have a value; NaN where none has.
+
+    `scratch` has room for n samples and is used up; it may be `samples`.
+
+    Returns:
+        Places of the first and the last of them.
+    """
+    values = first = last = 0
+    for j in range(n):
+        if not np.isnan(samples[j]):
+            first, last = j if values == 0 else first, j
+            scratch[values] = samples[j]
+            values += 1
+    rows = out.shape[1]
+    out[column, rows + VALUES, row] = values
+    if values == 0:
+        for a in range(rows):
+            if a != rows + VALUES:
+                out[column, a, row] = np.nan
+        return first, last
+    out[column, FIRST, row], out[column, rows + LAST, row] = scratch[0], scratch[values - 1]
+    aggregate(scratch, values, need, out, column, row)
+    if need & NEED_ORDER:
+        in_order(scratch, values, quantiles, scratch, out, column, row)
+    return first, last
+
+
 def request_bits(name: str, needs: Requested) -> int:
     """What one look-back is asked of a field."""
     wanted = {aggregate for f, aggregate in needs.aggregates if f == name}
@@ -153,18 +189,26 @@ def request_bits(name: str, needs: Requested) -> int:
     bits |= NEED_RANGE if wanted & {"min", "max"} else 0
     bits |= NEED_FIRST if wanted & {"first", "delta", "rate"} else 0
     bits |= NEED_ORDER if "distinct" in wanted or any(f == name for f, _ in needs.quantiles) else 0
+    bits |= NEED_GAPS if name in needs.nullable else 0
     return bits | (NEED_MATRIX if name in needs.matrices else 0)
 
 
 def column_of(
     aggregate: str,
     block: NDArray[np.float64],
-    newest: NDArray[np.float64],
-    span_us: NDArray[np.int64],
+    newest: NDArray[Any],
+    span_us: NDArray[Any],
+    *,
+    gaps: bool = False,
 ) -> NDArray[np.float64]:
-    """One aggregate (rows,) from a field's block (AGGREGATE_ROWS and more, rows), its newest samples and the time they span."""
+    """One aggregate (rows,) from a field's block (AGGREGATE_ROWS and more, rows), its newest samples and the time they span.
+
+    With gaps the block knows which are the newest values and what they span.
+    """
+    if gaps:
+        return _column_with_gaps(aggregate, block)
     if aggregate == "last":
-        return newest
+        return newest.astype(np.float64, copy=False)
     if aggregate in ("delta", "rate"):
         delta: NDArray[np.float64] = newest - block[FIRST]
         if aggregate == "delta":
@@ -175,3 +219,10 @@ def column_of(
         "min": MIN, "max": MAX, "first": FIRST, "distinct": DISTINCT,
     }  # fmt: skip
     return np.asarray(block[rows[aggregate]])
+
+
+def _column_with_gaps(aggregate: str, block: NDArray[np.float64]) -> NDArray[np.float64]:
+    if aggregate == "values":
+        return np.asarray(block[VALUES])
+    column = column_of(aggregate, block, block[LAST], block[SPAN])
+    return np.where(block[VALUES] > 0, column, np.nan) if aggregate == "rate" else column

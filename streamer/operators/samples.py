@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.operators.aggregates import AGGREGATE_ROWS, NEED_MATRIX, Ask, request_bits
+from streamer.operators.aggregates import AGGREGATE_ROWS, GAP_ROWS, NEED_GAPS, NEED_MATRIX, Ask, request_bits
 from streamer.operators.explained import listed
 from streamer.operators.rings import straighten
 from streamer.state.bounds import NUMBER_MAX, Damaged, check_names, within
@@ -69,6 +69,16 @@ class SampleSpec:
         return False
 
     @property
+    def gaps(self) -> bool:
+        """Whether samples may be without a value."""
+        return any(bits & NEED_GAPS for bits in self.needs)
+
+    @property
+    def marked(self) -> str:
+        """The fields, with a question mark behind those that samples may be without: NaN in a store of others is damage."""
+        return ",".join(name + ("?" if bits & NEED_GAPS else "") for name, bits in zip(self.fields, self.needs, strict=False))
+
+    @property
     def told(self) -> str:
         """What is kept of a key, in words."""
         return f"up to {self.window.samples:,} samples of {listed(self.fields)}"
@@ -112,7 +122,7 @@ class Results:
     Attributes:
         count: (looks, rows) samples in the window.
         span_us: (looks, rows) event time between oldest and newest sample.
-        aggregates: (columns, AGGREGATE_ROWS and one more for each quantile, rows).
+        aggregates: (columns, AGGREGATE_ROWS and one more for each quantile, and GAP_ROWS where there are gaps, rows).
         matrix: (matrices, rows, samples), one for each column whose samples are wanted; see `SampleSpec.matrices`.
     """
 
@@ -129,6 +139,7 @@ class Results:
     def empty(spec: SampleSpec, rows: int) -> "Results":
         """Room for the results of `rows` events."""
         looks, block = len(spec.window.looks), AGGREGATE_ROWS + max(map(len, spec.quantiles), default=0)
+        block += GAP_ROWS if spec.gaps else 0
         return Results(
             np.zeros((looks, rows), np.int64),
             np.zeros((looks, rows), np.int64),

@@ -189,7 +189,9 @@ def _decode(plan: Plan, around: Surroundings) -> Decode | DecodeEach | Receive:
     """The decoder of a flow, or those of its inputs."""
     ahead_us, bytes_max = _ANY_TIME_US if plan.rekey else around.ahead_us, around.settings.record_bytes_max
     codec = codec_of(plan.event, plan.format, bytes_max)
-    source = Decode(codec=codec, columns=plan.columns, max_ahead_us=ahead_us, keyed=plan.store is not None, key=plan.key)
+    source = Decode(
+        codec=codec, columns=plan.columns, kept=plan.kept, max_ahead_us=ahead_us, keyed=plan.store is not None, key=plan.key
+    )  # fmt: skip
     if plan.rekey:
         return Receive(plan.topics.source, source)
     if plan.joins is None:
@@ -202,7 +204,7 @@ def _decode(plan: Plan, around: Surroundings) -> Decode | DecodeEach | Receive:
 def _decode_input(each: JoinInput, bytes_max: int, ahead_us: int) -> Decode | DecodeTable:
     read = tuple(name for name in each.columns if name != UNREAD)
     codec = codec_of(each.event, each.format, bytes_max)
-    rows = Decode(codec=codec, columns=read, max_ahead_us=ahead_us, keyed=True)
+    rows = Decode(codec=codec, columns=read, kept=frozenset(read), max_ahead_us=ahead_us, keyed=True)
     return DecodeTable(rows, each.columns) if each.table else rows
 
 

@@ -19,7 +19,7 @@ from streamer.operators.checks import check_memory, check_time
 from streamer.operators.closing.plan import check_closing
 from streamer.operators.closing.spec import ClosingSpec
 from streamer.operators.explained import Explained, fields_of, listed
-from streamer.operators.join.plan import Joins, check_joins, tracers_of
+from streamer.operators.join.plan import Joins, check_joins, never_null, tracers_of
 from streamer.operators.join.spec import JoinSpec
 from streamer.operators.match.plan import MatchPlan, bind_match
 from streamer.operators.rekey.plan import RekeyPlan, front_of, rekeyed_by
@@ -28,7 +28,7 @@ from streamer.planning.shapes import SHAPES
 from streamer.settings.settings import Settings
 from streamer.telemetry.steps import Steps
 from streamer.topology.closing import Closing, Emission
-from streamer.topology.event import Event, Format, declared_types, numeric_fields
+from streamer.topology.event import Event, Format, column_dtypes, declared_types, nullable_fields
 from streamer.topology.event_key import check_key, key_field
 from streamer.topology.examples import example_of
 from streamer.topology.label_match import LabelMatch
@@ -104,6 +104,11 @@ class Plan:
     def waits_for_ends(self) -> bool:
         """Whether something happens when an input has nothing more to read: inputs that meet go on, windows close."""
         return len(self.topics.sources) > 1 or (self.store is not None and self.store.closes_in_silence)
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """Fields that go into state: the samples, and all of a row that waits."""
+        return frozenset(self.columns if self.joins else self.needs.window_fields() if self.store else ())
 
     @property
     def steps(self) -> Steps:
@@ -229,9 +234,13 @@ def _trace(
 ) -> tuple[Requested, dict[str, tuple[int, ...]]]:
     """Call the feature function on two rows of ones and note what it reads and gives."""
     # Rows that wait for another input are state, and only numbers are kept there.
-    fields = numeric_fields(event) if tracers else event.__struct_fields__
+    numbers, nullable, fields = column_dtypes(event), nullable_fields(event), event.__struct_fields__
+    if tracers:
+        numbers, nullable = never_null(event), frozenset()
+        fields = tuple(numbers)
     kept, declared = windowed.window if windowed else None, declared_types(event)
-    window = TracingWindow(numeric_fields(event), fields, kept, tracers, declared=declared, example_of=partial(example_of, event))
+    example = partial(example_of, event)
+    window = TracingWindow(numbers, fields, kept, tracers, declared=declared, example_of=example, nullable=nullable)
     try:
         with np.errstate(all="ignore"):
             columns = features.function(window)

@@ -41,7 +41,7 @@ def _joining(plan: Plan, settings: Settings) -> Keyed:
     assert joins is not None, "who has the state of joins has joins"
     return JoinStage(
         spec=joins.spec, needs=plan.needs, features=plan.features, keys_max=settings.keys_max,
-        events=tuple(each.event for each in joins.inputs), idle_timeout_s=joins.idle_timeout_s,
+        event=plan.event, events=tuple(each.event for each in joins.inputs), idle_timeout_s=joins.idle_timeout_s,
     )  # fmt: skip
 
 

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, dataclass_transform, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, dataclass_transform, get_args, get_origin, get_type_hints
 
 import msgspec
+import numpy as np
 
 from streamer.errors import TopologyError, line_of_caller
 
@@ -92,8 +94,28 @@ def declared_types(event: type[Event]) -> dict[str, str]:
     return {f: hints[f].__name__ if isinstance(hints[f], type) else str(hints[f]) for f in event.__struct_fields__}
 
 
+_DTYPES: dict[Any, np.dtype[Any]] = {float: np.dtype(np.float64), int: np.dtype(np.int64), bool: np.dtype(np.bool_)}
+
+
 @cache
+def column_dtypes(event: type[Event]) -> dict[str, np.dtype[Any]]:
+    """Field -> dtype of its column, for numbers in order of declaration; one that may be null is float64, with NaN for null."""
+    kinds = {f: _number(hint) for f, hint in get_type_hints(event).items()}
+    return {f: _DTYPES[float if f in nullable_fields(event) else kinds[f]] for f in event.__struct_fields__ if kinds[f]}
+
+
+@cache
+def nullable_fields(event: type[Event]) -> frozenset[str]:
+    """Fields declared float, int or bool, or None."""
+    return frozenset(f for f, hint in get_type_hints(event).items() if _number(hint) not in (None, hint))
+
+
+def _number(hint: Any) -> Any:
+    """Which of float, int and bool a type is, be it with None or without; None where it is another one."""
+    kinds = [each for each in get_args(hint) if each is not NoneType] if get_origin(hint) in (Union, UnionType) else [hint]
+    return kinds[0] if len(kinds) == 1 and kinds[0] in _DTYPES else None
+
+
 def numeric_fields(event: type[Event]) -> tuple[str, ...]:
-    """Fields that can enter a window: declared float, int or bool, in order of declaration."""
-    hints = get_type_hints(event)
-    return tuple(f for f in event.__struct_fields__ if hints[f] in (float, int, bool))
+    """Fields that can enter a window: declared float, int or bool, or None, in order of declaration."""
+    return tuple(column_dtypes(event))

@@ -7,10 +7,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.topology.count import Count
 from streamer.topology.event import Event
 
 Column = NDArray[np.float64]
-Aggregate = Literal["sum", "mean", "std", "min", "max", "first", "last", "delta", "rate", "distinct"]
+Aggregate = Literal["sum", "mean", "std", "min", "max", "first", "last", "delta", "rate", "distinct", "values"]
 AGGREGATES: tuple[Aggregate, ...] = ("sum", "mean", "std", "min", "max", "first", "last", "delta", "rate", "distinct")
 
 
@@ -24,6 +25,7 @@ class Requested:
         events: fields of the event itself.
         quantiles: (field, q).
         further: the same for the second and later look-backs; what stands here belongs to the first.
+        nullable: fields that samples may be without.
     """
 
     aggregates: set[tuple[str, str]] = field(default_factory=set)
@@ -31,6 +33,7 @@ class Requested:
     events: set[str] = field(default_factory=set)
     quantiles: set[tuple[str, float]] = field(default_factory=set)
     further: list["Requested"] = field(default_factory=list)
+    nullable: frozenset[str] = field(default=frozenset(), kw_only=True)
 
     def window_fields(self) -> set[str]:
         """Fields whose samples the window must keep."""
@@ -45,7 +48,8 @@ class WindowView:
     """One look-back of the windows of a batch, one row per event, in the order of the events.
 
     Every method returns a float64 array of shape (rows,), `w[field]` one of shape (rows, samples).
-    The event itself is the newest sample of its window.
+    The event itself is the newest sample of its window. A sample may be without a value, where a field may be null: what is
+    asked is of those that have one, and NaN where none has.
     """
 
     def __init__(
@@ -67,9 +71,12 @@ class WindowView:
         )
 
     @property
-    def count(self) -> Column:
-        """Samples in the window."""
-        return self._count
+    def count(self) -> Count:
+        """Samples in the window; `count(name)`: those that have a value."""
+        return Count.of(self._count, self._values)
+
+    def _values(self, name: str) -> Column:
+        return self._aggregates.get((name, "values"), self._count)
 
     def sum(self, name: str) -> Column:
         """Sum of the samples."""
@@ -168,12 +175,12 @@ class Window(WindowView):
         return self._looks[look]
 
     def event(self, name: str) -> NDArray[Any]:
-        """The event's own field, shape (rows,): float64 for numbers, object for anything else."""
+        """The event's own field, shape (rows,): float64, int64 or bool as it is declared, object for anything else."""
         return self._events[name]
 
     @property
-    def count(self) -> Column:
-        """Samples in the window."""
+    def count(self) -> Count:
+        """Samples in the window; `count(name)`: those that have a value."""
         return self._only(".count").count
 
     def quantile(self, name: str, q: float) -> Column:

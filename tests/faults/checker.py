@@ -20,6 +20,7 @@ from tests.faults.names import FLOWS, Names
 from tests.faults.oracle import AmbiguousInputError, Scorer, Truth, expect
 from tests.faults.oracle_closing import expect_closing
 from tests.faults.oracle_joined import expect_joined
+from tests.faults.oracle_missing import expect_missing
 from tests.faults.oracle_raw import expect_raw
 from tests.faults.oracle_rekeyed import expect_rekeyed
 from tests.faults.oracle_stateless import expect_stateless
@@ -138,13 +139,12 @@ def recompute(names: Names, logs: Logs, scorer: Scorer) -> Truth:
         return expect_joined(logs.inputs, logs.seconds, scorer)
     if names.flow == "rekeyed":
         return expect_rekeyed(logs.inputs, logs.forwarded, scorer)
-    if names.flow == "closing":
-        return expect_closing(logs.inputs, scorer)
-    if names.flow == "stateless":
-        return expect_stateless(logs.inputs, scorer)
-    if names.flow == "raw":
-        return expect_raw(logs.inputs, scorer)
-    return expect(logs.inputs, scorer)
+    return _OF_INPUTS[names.flow](logs.inputs, scorer)
+
+
+_OF_INPUTS = {
+    "rolling": expect, "closing": expect_closing, "stateless": expect_stateless, "raw": expect_raw, "missing": expect_missing,
+}  # fmt: skip
 
 
 def verify(bootstrap: str, names: Names, model: Path, watched: Path | None, state: Path | None = None) -> Verdict:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from confluent_kafka import KafkaException, Producer
 
 from tests.faults.cluster import Cluster, wait_for
-from tests.faults.names import FLOWS, Names
+from tests.faults.names import FLOWS, MISSING_SHARE, Names
 from tests.faults.poison import Draft, Poisoner, good_value
 
 if TYPE_CHECKING:
@@ -147,8 +147,10 @@ class Generator:
     def _reading(self, topic: str, sensor: str, ts: float) -> None:
         if self._dice.random() < self._load.bad_share:
             self._send(self._plain, self._poisoner.draw(sensor, ts), topic)
-        value = good_value(sensor, ts, self._sensors.value(sensor))
-        self._send(self._plain, [Draft(sensor.encode(), value)], topic)
+        measured: float | None = self._sensors.value(sensor)
+        if self._names.flow == "missing" and self._dice.random() < MISSING_SHARE:
+            measured = None
+        self._send(self._plain, [Draft(sensor.encode(), good_value(sensor, ts, measured))], topic)
 
     def _gate(self) -> bytes:
         """In the re-keyed flow the key of a record says where it came from."""

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 PREFIX_VARIABLE = "TORTURE_PREFIX"
 SOURCE_VARIABLE = "TORTURE_SOURCE"
-Flow = Literal["rolling", "joined", "rekeyed", "closing", "stateless", "raw"]
+Flow = Literal["rolling", "joined", "rekeyed", "closing", "stateless", "raw", "missing"]
 FLOWS: tuple[Flow, ...] = get_args(Flow)
 PARTITIONS = 8
 WINDOW_COUNT = 16
@@ -16,6 +16,8 @@ MODEL = "torture"
 MODEL_VERSION = 1
 FEATURES = ("n", "mean", "std", "min", "max", "last", "delta", "rate")
 
+# Of the flow with missing values: how many readings have none, and what the model gets where a window has none.
+MISSING_SHARE, NO_VALUE = 0.3, -1.0
 REKEY_FIELD = "sensor_id"
 # Windows close soon, and by silence only when the load is over: no fault silences a partition for so long.
 CLOSE_SIZE_S, CLOSE_LATE_S, CLOSE_IDLE_S, CLOSE_SAMPLES = 1.0, 0.5, 25, 16_384

@@ -20,7 +20,7 @@ class Plan:
     Attributes:
         seed: of schedule, load and dice.
         faults: kinds of faults, each once per mention; the seed orders them.
-        flow: which topology: rolling, joined, rekeyed, closing, stateless or raw.
+        flow: which topology: rolling, joined, rekeyed, closing, stateless, raw or missing.
         protocol: of the group: classic or consumer (KIP-848).
         rate: events offered a second, whatever the service does, as long as faults go on.
         seconds: at least this long.

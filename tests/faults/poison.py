@@ -27,7 +27,7 @@ class Draft:
     value: bytes | None
 
 
-def good_value(sensor: str, ts: float, value: float) -> bytes:
+def good_value(sensor: str, ts: float, value: float | None) -> bytes:
     return json.dumps({"sensor_id": sensor, "ts": ts, "value": value}, ensure_ascii=False).encode()
 
 

@@ -25,6 +25,7 @@ TOPOLOGIES = {
     "rekeyed": "tests/faults/topology_rekeyed.py:torture",
     "stateless": "tests/faults/topology_stateless.py:torture",
     "raw": "tests/faults/topology_raw.py:torture",
+    "missing": "tests/faults/topology_missing.py:torture",
 }
 TAIL_LINES = 30
 STACKS_S = 10.0

@@ -89,7 +89,7 @@ def _faults(seed: int, flow: Flow) -> list[tuple[Kind, ...]]:
         return [schedule.HOST, schedule.NETWORK]
     can = [kind for kind in schedule.HOST if flow not in {"stateless", "raw"} or kind != "kill-restoring"]
     some = tuple(random.Random(f"faults {seed} {flow}").sample(can, len(schedule.HOST) // 2))
-    return [some] if flow in {"closing", "raw"} else [some, schedule.NETWORK]
+    return [some] if flow in {"closing", "raw", "missing"} else [some, schedule.NETWORK]
 
 
 def _arguments() -> argparse.Namespace:

@@ -19,6 +19,7 @@ from streamer.operators.join.store import JoinStore
 from streamer.rows.batch import Batch
 from streamer.rows.tally import Tally
 from streamer.state.delta import Delta
+from streamer.topology.event import column_dtypes
 from streamer.topology.joins import FAR, Join
 from streamer.topology.steps import Joined, Source, Windowed
 
@@ -97,7 +98,7 @@ class Flow:
         ]  # fmt: skip
         tracers = tracers_of(joined)
         windowed = Windowed(window=self.window or rolling("10s", max_samples=8), where="")
-        tracing = TracingWindow(("x", "t"), ("x", "t"), windowed.window, tracers)
+        tracing = TracingWindow(column_dtypes(A), ("x", "t"), windowed.window, tracers)
         looks(tracing)
         joins = Joins.of(
             Source(event=A, topic="a", format="json", dead_letters="dead", where=""), windowed, tracing.needs, joined, tracers
@@ -107,6 +108,7 @@ class Flow:
             needs=tracing.needs,
             features=self.look,
             keys_max=100,
+            event=A,
             events=(B, C),
             idle_timeout_s=joins.idle_timeout_s,
         )

@@ -137,6 +137,33 @@ def test_what_the_codec_writes_it_reads(sensor: str, ts: float, value: float) ->
     assert codec.read(records([(written.key, written.value)])) == ([event], {})
 
 
+class Counted(Event, topic="counted"):
+    """Numbers that are no samples, and one that is."""
+
+    a: int
+    b: bool
+    c: int
+    d: float = 0.5
+
+
+WHOLE = st.integers() | st.integers(-(2**63) - 2, -(2**63) + 2) | st.integers(2**63 - 2, 2**63 + 2)
+SAMPLE = st.integers() | st.integers(2**53 - 2, 2**53 + 2) | st.integers(-(2**53) - 2, -(2**53) + 2)
+
+
+@settings(max_examples=150)
+@given(st.lists(st.tuples(WHOLE, st.booleans(), SAMPLE), max_size=20))
+def test_whole_numbers_are_exact_or_refused(rows: list[tuple[int, bool, int]]) -> None:
+    codec = JsonCodec(Counted, RECORD_BYTES_MAX)
+    stage = Decode(codec=codec, columns=("a", "b", "c", "d"), kept=frozenset("cd"), max_ahead_us=HOUR_US, keyed=False)
+    raw: list[Raw] = [(None, json.dumps({"a": a, "b": b, "c": c}).encode()) for a, b, c in rows]
+    batch = stage(records(raw))
+    good = [row for row in rows if -(2**63) <= row[0] < 2**63 and abs(row[2]) <= 2**53]
+    assert list(zip(*(batch.columns[name].tolist() for name in "abc"), strict=True)) == good
+    assert [batch.columns[name].dtype for name in "abcd"] == [np.int64, np.bool_, np.int64, np.float64]
+    assert {letter.reason for letter in batch.dead} == ({"number_out_of_range"} if len(good) < len(rows) else set())
+    assert len(batch) + len(batch.dead) == len(rows)
+
+
 # ---------------------------------------------------------------------- records as they are
 
 

@@ -9,7 +9,17 @@ State that only speeds things up (`armed` and the two heaps) is rebuilt from the
 
 import numpy as np
 
-from streamer.operators.aggregates import FIRST, NEED_MATRIX, NEED_ORDER, Ask, aggregate, in_order
+from streamer.operators.aggregates import (
+    FIRST,
+    NEED_GAPS,
+    NEED_MATRIX,
+    NEED_ORDER,
+    SPAN,
+    Ask,
+    aggregate,
+    in_order,
+    with_gaps,
+)
 from streamer.operators.closing.columns import Cause, Notes, Out, Span, State
 from streamer.operators.rings import Operations, straight, unroll
 from streamer.state.compiled import Float64Matrix, Int32, Int32s, Int64s, njit
@@ -135,9 +145,13 @@ def _write(slot: Int32, window: Span, cause: Cause, state: State, ask: Ask, out:
     for f in range(ring.shape[1]):
         samples = straight(ring[slot, f], begin, n, scratch)
         newest[f, k], block[f, FIRST, k] = samples[n - 1], samples[0]
-        aggregate(samples, n, needs[f], block, f, k)
         if needs[f] & NEED_MATRIX:
             unroll(samples, 0, n, matrix[places[f], k])
+        if needs[f] & NEED_GAPS:
+            first, last = with_gaps(samples, n, needs[f], quantiles[f], scratch, block, f, k)
+            block[f, block.shape[1] + SPAN, k] = ring_t[slot, (begin + last) % size] - ring_t[slot, (begin + first) % size]
+            continue
+        aggregate(samples, n, needs[f], block, f, k)
         if needs[f] & NEED_ORDER:
             in_order(samples, n, quantiles[f], scratch, block, f, k)
 

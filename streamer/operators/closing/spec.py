@@ -50,4 +50,4 @@ class ClosingSpec(SampleSpec):
         """Changes exactly when a changelog written for another shape cannot be read as this one."""
         window = self.window
         widths = f"{window.size_us}/{window.hop_us}/{window.gap_us}/{window.grace_us}"
-        return f"{window.kind}/{window.samples}/{widths}/{','.join(self.fields)}"
+        return f"{window.kind}/{window.samples}/{widths}/{self.marked}"

@@ -93,7 +93,7 @@ class CloseStage(PerPartition["ClosingStore"]):
     def __call__(self, batch: Batch, ticks: Ticks = NO_TICKS) -> None:
         """Fold the rows into their windows; the batch then holds the rows that came of it."""
         fields, came = self.spec.fields, _Came(np.zeros(len(batch), np.bool_))
-        values = np.array([batch.columns[name] for name in fields]).reshape(len(fields), len(batch))
+        values = np.array([batch.columns[name] for name in fields], np.float64).reshape(len(fields), len(batch))
         for partition, rows in ticking_rows(batch.partitions, ticks):
             store = self.stores[partition]
             evicted, deltas = store.keys.evicted, list[Delta]()
@@ -179,7 +179,9 @@ class CloseStage(PerPartition["ClosingStore"]):
         return WindowView(
             results.count[0].astype(np.float64),
             {
-                (name, aggregate): column_of(aggregate, results.aggregates[at[name]], newest[at[name]], results.span_us[0])
+                (name, aggregate): column_of(
+                    aggregate, results.aggregates[at[name]], newest[at[name]], results.span_us[0], gaps=name in needs.nullable
+                )
                 for name, aggregate in needs.aggregates
             },
             {name: results.matrix[spec.matrices[at[name]]] for name in needs.matrices},

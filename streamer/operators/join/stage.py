@@ -6,7 +6,7 @@ to which every input has been read, and moves by ticks that the changelog keeps,
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from streamer.rows.trace import NO_TRACE, Trace
 from streamer.state.delta import Delta
 from streamer.state.watermarks import NO_TIME
 from streamer.telemetry.metrics import Metrics
-from streamer.topology.event import Event
+from streamer.topology.event import Event, column_dtypes
 from streamer.topology.steps import FeatureFunction
 from streamer.topology.view import Requested, Window, WindowView
 
@@ -45,6 +45,7 @@ class JoinStage(PerPartition["JoinStore"]):
         needs: what the feature function reads of the source.
         features: the user's function.
         keys_max: live keys of each store; beyond, the key seen longest ago is forgotten.
+        event: class of the source.
         events: class of each joined stream, in the order of the spec.
         idle_timeout_s: how long each input is waited for without a record, the source first.
     """
@@ -53,6 +54,7 @@ class JoinStage(PerPartition["JoinStore"]):
     needs: Requested
     features: FeatureFunction
     keys_max: int
+    event: type[Event]
     events: tuple[type[Event], ...]
     idle_timeout_s: tuple[float, ...]
     _looks: Lookbacks = field(init=False)
@@ -197,8 +199,8 @@ class JoinStage(PerPartition["JoinStore"]):
             released, keys = released.take(order), [keys[row] for row in order.tolist()]
         batch.keys, batch.times_us = keys, released.times
         batch.offsets, batch.timestamps_ms = released.values[:, 0].astype(np.int64), released.values[:, 1].astype(np.int64)
-        columns = enumerate(self.spec.columns, start=HIDDEN - OFFSET)
-        batch.columns = {name: released.values[:, place].copy() for place, name in columns}
+        columns, dtypes = enumerate(self.spec.columns, start=HIDDEN - OFFSET), column_dtypes(self.event)
+        batch.columns = {name: released.values[:, place].astype(dtypes[name]) for place, name in columns}
         batch.deltas[partition] = delta
         if traces := self._traces.get(partition):
             batch.traces = [traces.pop(offset, NO_TRACE) for offset in batch.offsets.tolist()]
@@ -215,7 +217,7 @@ class JoinStage(PerPartition["JoinStore"]):
             return Window({0: WindowView(np.ones(len(batch)), {}, {}, {})}, events, joined)
         return Window(self._seen(source, released, batch.columns).looks, events, joined)
 
-    def _seen(self, stream: Stream, released: "Released", newest: dict[str, NDArray[np.float64]]) -> Window:
+    def _seen(self, stream: Stream, released: "Released", newest: dict[str, NDArray[Any]]) -> Window:
         """What was seen of one stream; `newest` are the rows' own samples where they are part of it."""
         looks: dict[str | int, WindowView] = {}
         for place, (sight, needs) in enumerate(zip(stream.sights, stream.needs, strict=True)):

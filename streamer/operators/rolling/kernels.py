@@ -9,7 +9,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamer.operators.aggregates import FIRST, NEED_MATRIX, NEED_ORDER, Answers, Ask, aggregate, in_order
+from streamer.operators.aggregates import (
+    FIRST,
+    NEED_GAPS,
+    NEED_MATRIX,
+    NEED_ORDER,
+    SPAN,
+    Answers,
+    Ask,
+    aggregate,
+    in_order,
+    with_gaps,
+)
 from streamer.operators.rings import Operations, straight, unroll
 from streamer.state.compiled import Float64Cube, Float64Matrix, Float64s, Int64Matrix, Int64s, njit
 
@@ -67,6 +78,14 @@ def _run(ring: Float64s, oldest: int, n: int, column: int, row: int, ask: Ask, s
 
 
 @njit
+def _between(ring_t: Int64s, older: int, newer: int) -> int:
+    """Time between two places of a ring, counted on beyond its end; 0 where no times are kept."""
+    size = ring_t.shape[0]
+    passed: int = ring_t[newer % size] - ring_t[older % size] if size else 0
+    return passed
+
+
+@njit
 def roll_by_count(operations: Operations, rows: Int64s, looks: Int64s, rings: CountRings, ask: Ask, answers: Answers) -> None:
     """Append each row to its key's ring and aggregate the last samples of that key in log order.
 
@@ -111,8 +130,12 @@ def roll_by_count(operations: Operations, rows: Int64s, looks: Int64s, rings: Co
                 block[column, FIRST, row] = ring[slot, f, oldest]
                 if need & NEED_MATRIX:
                     unroll(ring[slot, f], oldest, n, matrix[places[column], row])
+                if need & NEED_GAPS:
+                    samples = straight(ring[slot, f], oldest, n, scratch)
+                    older, newer = with_gaps(samples, n, need, ask.quantiles[column], scratch, block, column, row)
+                    block[column, block.shape[1] + SPAN, row] = _between(ring_t[slot], oldest + older, oldest + newer)
                 # A full ring has no end: its samples are taken as they lie.
-                if n == size and need & NEED_ORDER == 0:
+                elif n == size and need & NEED_ORDER == 0:
                     aggregate(ring[slot, f], n, need, block, column, row)
                 else:
                     _run(ring[slot, f], oldest, n, column, row, ask, scratch, block)
@@ -198,9 +221,13 @@ def _look_back(
                 scratch[0] = values[f, source]
                 samples = scratch[:1]
             block[column, FIRST, row] = samples[0]
-            aggregate(samples, n, need, block, column, row)
             if need & NEED_MATRIX:
                 unroll(samples, 0, n, matrix[places[column], row])
+            if need & NEED_GAPS:
+                older, newer = with_gaps(samples, n, need, quantiles[column], scratch, block, column, row)
+                block[column, block.shape[1] + SPAN, row] = _between(ring_t, begin + older, begin + newer) if stored else 0
+                continue
+            aggregate(samples, n, need, block, column, row)
             if need & NEED_ORDER:
                 in_order(samples, n, quantiles[column], scratch, block, column, row)
 

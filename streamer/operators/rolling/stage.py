@@ -53,7 +53,8 @@ class WindowStage(PerPartition[RollingStore]):
     def _advance(self, batch: Batch, ticks: Ticks) -> Results:
         assert self.spec is not None
         results = Results.empty(self.spec, len(batch))
-        values = np.array([batch.columns[name] for name in self.spec.fields]).reshape(len(self.spec.fields), len(batch))
+        fields = self.spec.fields
+        values = np.array([batch.columns[name] for name in fields], np.float64).reshape(len(fields), len(batch))
         for partition, rows in ticking_rows(batch.partitions, ticks):
             store = self.stores[partition]
             evicted = store.keys.evicted
@@ -87,7 +88,13 @@ class WindowStage(PerPartition[RollingStore]):
         return WindowView(
             results.count[look].astype(np.float64),
             {
-                (name, aggregate): column_of(aggregate, results.aggregates[at[name]], batch.columns[name], results.span_us[look])
+                (name, aggregate): column_of(
+                    aggregate,
+                    results.aggregates[at[name]],
+                    batch.columns[name],
+                    results.span_us[look],
+                    gaps=name in needs.nullable,
+                )
                 for name, aggregate in needs.aggregates
             },
             {name: results.matrix[spec.matrices[at[name]]][:, -width:] for name in needs.matrices},

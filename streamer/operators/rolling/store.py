@@ -43,7 +43,7 @@ class RollingSpec(SampleSpec):
         spans = "+".join(map(str, window.looks)) if window.by_time else "0"
         # By count, times are kept only where somebody asks for a rate, and a snapshot without them cannot be read with.
         times = "/times" if self.keeps_time and not window.by_time else ""
-        return f"rolling/{window.samples}/{spans}/{','.join(self.fields)}{times}"
+        return f"rolling/{window.samples}/{spans}/{self.marked}{times}"
 
 
 class RollingStore(SampleStore):

@@ -14,10 +14,10 @@ from streamer.limits import KEY_BYTES_MAX
 from streamer.rows.batch import Batch
 from streamer.rows.dead_letter import DeadLetter
 from streamer.rows.records import Records
-from streamer.topology.event import numeric_fields
+from streamer.stages.decode.numbers import NUMBERS, float64s, nullables
+from streamer.topology.event import column_dtypes, nullable_fields
 from streamer.topology.event_key import key_text
 
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
 _UNIT_US = {"s": 1e6, "ms": 1e3, "us": 1.0}
 # Event times beyond this (year 4,000) do not fit the arithmetic in microseconds with room to spare.
 _TIME_US_MAX = 6.4e16
@@ -30,6 +30,7 @@ class Decode:
     Attributes:
         codec: makes events of records.
         columns: fields that leave the decoder.
+        kept: those of them that go into state, where numbers are float64.
         max_ahead_us: how far an event may lie after its log time.
         keyed: whether the record key must equal the key field, or be one at all where it is no field's.
         key: the key field, where it is not the one of the event class.
@@ -40,6 +41,7 @@ class Decode:
     columns: tuple[str, ...]
     max_ahead_us: int
     keyed: bool
+    kept: frozenset[str] = frozenset()
     key: str | None = None
     new_key: str | None = None
 
@@ -83,16 +85,19 @@ class Decode:
 
     def _fill(self, batch: Batch, events: list[Any]) -> None:
         """Gather the columns, then refuse rows by number: one vectorised check per rule."""
-        numeric = set(numeric_fields(self.codec.event))
-        bad = np.zeros(len(batch), np.bool_)
+        dtypes, nullable = column_dtypes(self.codec.event), nullable_fields(self.codec.event)
+        bad, beyond = np.zeros(len(batch), np.bool_), list[tuple[NDArray[np.bool_], str]]()
         for name in self.columns:
             values = list(map(attrgetter(name), events))
-            if name not in numeric:
+            if name not in dtypes:
                 batch.columns[name] = _objects(values)
                 continue
-            numbers = _numbers(values)
-            batch.columns[name] = numbers
-            bad |= ~(np.abs(numbers) <= _FLOAT32_MAX)
+            gather = nullables if name in nullable else NUMBERS[dtypes[name].kind]
+            numbers = gather(name, values, kept=name in self.kept)
+            batch.columns[name] = numbers.column
+            if numbers.beyond.any():
+                beyond.append((numbers.beyond & ~bad, numbers.detail))
+                bad |= numbers.beyond
         times = self._times_us(batch, events)
         ahead = self._ahead(batch, times)
         negative, unread = times < 0, np.isnan(times)
@@ -105,7 +110,7 @@ class Decode:
         if self.codec.event.__event__.time is None:
             before = "the record has no timestamp, and the class names no field with the event time"
         for rule, reason, detail in (
-            (bad, "number_out_of_range", "a number is beyond the range of float32 (3.4e38), which the model reads"),
+            *((rows, "number_out_of_range", detail) for rows, detail in beyond),
             (ahead & ~bad, "time_too_far_ahead", f"the event time lies more than max_ahead = {limit} after the log time"),
             (negative & ~bad, "time_negative", before),
             (unread & ~bad, "wrong_type", "the event time is not ISO-8601, such as 2026-01-31T12:00:00Z"),
@@ -132,7 +137,7 @@ class Decode:
         if spec.time_unit == "iso":
             return np.array([_iso_us(value) for value in values], np.float64)
         with np.errstate(over="ignore"):  # a time like 1e308 becomes infinite and is refused
-            return np.round(_numbers(values) * _UNIT_US[spec.time_unit])
+            return np.round(float64s(values) * _UNIT_US[spec.time_unit])
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,21 +224,6 @@ def _too_long(key: bytes) -> Refusal:
 def _objects(values: Sequence[Any]) -> NDArray[Any]:
     """A column of whatever they are; lists and the like stay values, and become no further dimension."""
     return np.fromiter(values, object, len(values))
-
-
-def _numbers(values: list[Any]) -> NDArray[np.float64]:
-    """float64 of Python numbers; an integer too large for it becomes infinite and is refused with the others."""
-    try:
-        return np.array(values, np.float64)
-    except OverflowError:
-        return np.array([_number(value) for value in values], np.float64)
-
-
-def _number(value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return float("inf")
 
 
 def _iso_us(value: str | datetime) -> float:
