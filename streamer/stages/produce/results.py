@@ -99,7 +99,7 @@ class Matches:
         """Records by topic. One that is too large becomes a dead letter with the prediction in it."""
         if not len(batch):
             return []
-        assert self.topics.unmatched is not None, "a topology with .match names it"
+        assert self.topics.unmatched is not None, "labels that are waited for have such a topic"
         pairs = Pairs.of(batch)
         rows = zip(batch.keys, pairs.bodies, pairs.labels, pairs.delays_us, strict=True)
         messages = [{"key": key, "value": _pair(body, label, delay_us)} for key, body, label, delay_us in rows]
