@@ -94,9 +94,9 @@ MISTAKES = {
     "features is no function": (changed(FEATURES, '.features({"mean": 1})'), "takes a function of a window"),
     "unknown field": (changed(FEATURES, '.features(lambda w: {"m": w.mean("b")})'), "no such field 'b' here; there are: ts, a"),
     "text in a window": (changed(FEATURES, '.features(lambda w: {"m": w.mean("note")})'), "the field 'note' is str"),
-    "null in a window": (
-        changed(FEATURES, '.features(lambda w: {"m": w["n"]})').replace('note: str = ""', "n: float | None = None"),
-        "the field 'n' is float | None, and only float, int and bool can be kept here; there are: ts, a",
+    "nullable text in a window": (
+        changed(FEATURES, '.features(lambda w: {"m": w["n"]})').replace('note: str = ""', "n: str | None = None"),
+        "the field 'n' is str | None, and only float, int and bool can be kept here; there are: ts, a",
     ),
     "unknown field of the event": (changed(FEATURES, '.features(lambda w: {"m": w.event("b")})'), "there are: k, ts, a, note"),
     "unknown method": (changed(FEATURES, '.features(lambda w: {"m": w.median("a")})'), "no attribute 'median'"),
