@@ -60,6 +60,7 @@ class Service(System):
     def environment(self) -> dict[str, str]:
         """Topics of its own, and the settings of the flow."""
         kinds = {"LOAD_PREDICTIONS": "predictions", "LOAD_ANOMALIES": "anomalies", "LOAD_DEAD_LETTERS": "dead"}
+        kinds["LOAD_REJECTED"] = "dead"  # what older commits call it, beside which `load.pairs` runs this one
         topics = {name: f"{self.group}-{kind}" for name, kind in kinds.items()}
         return {**self.flow.environment, **topics, "LOAD_SOURCE": self.source}
 
