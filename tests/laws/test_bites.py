@@ -8,19 +8,22 @@ import pytest
 from confluent_kafka import Producer
 
 from streamer.errors import StreamerError
-from streamer.kafka.memory_log import MemoryProducer
 from streamer.kafka.refusals import DeliveryReport
-from streamer.operators.closing.idle import Idle
 from streamer.operators.closing.store import ClosingStore
 from streamer.operators.rolling.stage import WindowStage
 from streamer.rows.batch import Batch
 from streamer.rows.outgoing import Outgoing
-from streamer.stages.commit.commit import Commit
-from streamer.stages.consume.consume import Consume
 from streamer.stages.produce import produce
-from streamer.stages.produce.produce import Produce
 from streamer.state.delta import Delta
 from streamer.worker.worker import Worker
+from tests.kit.bugs import (
+    a_tick_lost_at_a_revoke,
+    deadlines_not_rebuilt,
+    deaf,
+    half_accepted_batches_sent_again,
+    no_rewind_after_abort,
+    outputs_outside_the_transaction,
+)
 from tests.kit.faulty import short_waits
 from tests.laws import laws, run
 from tests.laws.run import undisturbed
@@ -43,18 +46,6 @@ def the_last_row_stands_for_its_batch(patch: Patch) -> None:
     patch.setattr(WindowStage, "__call__", blurred)
 
 
-def deadlines_not_rebuilt(patch: Patch) -> None:
-    """A store that was loaded has forgotten when its windows close."""
-    rebuild = ClosingStore._rebuild
-
-    def forgetful(self: ClosingStore) -> None:
-        used, self.arrays["seen"] = self.arrays["seen"], np.zeros_like(self.arrays["seen"])
-        rebuild(self)
-        self.arrays["seen"] = used
-
-    patch.setattr(ClosingStore, "_rebuild", forgetful)
-
-
 def ticks_not_logged(patch: Patch) -> None:
     """A close by silence is nowhere written down."""
     close = ClosingStore.close_until
@@ -65,18 +56,6 @@ def ticks_not_logged(patch: Patch) -> None:
         return advanced
 
     patch.setattr(ClosingStore, "close_until", silent)
-
-
-def outputs_outside_the_transaction(patch: Patch) -> None:
-    """Outputs are visible whatever becomes of their transaction."""
-    send = Produce.send
-
-    def send_plainly(self: Produce, producer: Producer) -> Batch | None:
-        memory: Any = producer
-        plain: Any = MemoryProducer(memory._log, {})
-        return send(self, plain)
-
-    patch.setattr(Produce, "send", send_plainly)
 
 
 def partitions_go_at_once(patch: Patch) -> None:
@@ -91,43 +70,6 @@ def lost_partitions_are_committed(patch: Patch) -> None:
         self._assignment.lost(partitions)
 
     patch.setattr(Worker, "lost", shrug)
-
-
-def no_rewind_after_abort(patch: Patch) -> None:
-    """After a rollback, reading goes on where the consumer stands."""
-    seek = Consume.seek
-
-    def keep_going(self: Consume, partition: int, offsets: dict[str, int]) -> None:
-        consumer: Any = self._consumer
-        here = {topic: consumer._position.get((topic, partition), 0) for topic in offsets}
-        seek(self, partition, {topic: max(here[topic], offset) for topic, offset in offsets.items()})
-
-    patch.setattr(Consume, "seek", keep_going)
-
-
-def half_accepted_batches_sent_again(patch: Patch) -> None:
-    """After a full queue the whole batch goes out once more."""
-    send = produce._send_rows
-
-    def again(producer: Producer, outgoing: Outgoing, report: DeliveryReport | None) -> bool:
-        before = [(topic, list(messages)) for topic, messages in outgoing.rows]
-        done = send(producer, outgoing, report)
-        if not done:
-            outgoing.rows.clear()
-            outgoing.rows.extend(before)
-        return done
-
-    patch.setattr(produce, "_send_rows", again)
-
-
-def deaf(patch: Patch) -> None:
-    """Silence closes nothing."""
-    patch.setattr(Idle, "released", lambda *_: iter(()))
-
-
-def a_tick_lost_at_a_revoke(patch: Patch) -> None:
-    """What holds no row is nothing to commit before partitions go."""
-    patch.setattr(Commit, "pending", property(lambda self: self.rows > 0 or self.busy))
 
 
 def written_backwards(patch: Patch) -> None:

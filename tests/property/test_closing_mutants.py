@@ -9,13 +9,16 @@ import pytest
 
 from streamer.errors import StreamerError
 from streamer.operators.closing import kernels as closing
-from streamer.operators.closing.idle import Idle
 from streamer.operators.closing.kernels import GAP, LATE
 from streamer.operators.closing.stage import CloseStage
 from streamer.operators.closing.store import Advanced, ClosingStore
 from streamer.stages.commit.transaction import Transaction
 from streamer.state.delta import Delta
 from streamer.state.keys import Keys
+from tests.kit.bugs import (
+    deadlines_not_rebuilt,
+    deaf,
+)
 from tests.kit.closing_checks import (
     a_key_keeps_no_more_samples_than_it_may,
     grace_gives_what_order_gives,
@@ -124,18 +127,6 @@ def enters_before_it_closes(patch: Patch) -> None:
     patch.setattr(closing, "_insert", and_then)
 
 
-def deadlines_not_rebuilt(patch: Patch) -> None:
-    """A store that was loaded has forgotten when its windows close."""
-    rebuild = ClosingStore._rebuild
-
-    def forgetful(self: ClosingStore) -> None:
-        used, self.arrays["seen"] = self.arrays["seen"], np.zeros_like(self.arrays["seen"])
-        rebuild(self)
-        self.arrays["seen"] = used
-
-    patch.setattr(ClosingStore, "_rebuild", forgetful)
-
-
 def longest_seen_kept(patch: Patch) -> None:
     """A full store forgets the key seen last."""
     line_up = Keys._line_up
@@ -180,11 +171,6 @@ def tick_outside_the_commit(patch: Patch) -> None:
 def impatient(patch: Patch) -> None:
     """A partition is silent as soon as it is read to its end."""
     patch.setattr(CloseStage, "idle_timeout_s", 1e-9)
-
-
-def deaf(patch: Patch) -> None:
-    """Silence closes nothing."""
-    patch.setattr(Idle, "released", lambda *_: iter(()))
 
 
 BUGS: dict[Callable[[Patch], None], Scenario] = {

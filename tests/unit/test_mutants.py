@@ -13,7 +13,6 @@ from streamer.changelog.progress import Progress
 from streamer.changelog.restore import Restore, Restored
 from streamer.codecs.json import JsonCodec
 from streamer.errors import StreamerError
-from streamer.kafka.memory_log import MemoryProducer
 from streamer.kafka.refusals import DeliveryReport
 from streamer.operators.infer.stage import Infer
 from streamer.operators.rolling.stage import WindowStage
@@ -21,7 +20,6 @@ from streamer.operators.rolling.store import RollingStore
 from streamer.rows.batch import Batch
 from streamer.rows.outgoing import Outgoing
 from streamer.rows.records import Records
-from streamer.stages.commit.commit import Commit
 from streamer.stages.commit.committing import Job
 from streamer.stages.commit.doubt import Doubt
 from streamer.stages.commit.exactly_once import InTransaction
@@ -31,6 +29,12 @@ from streamer.stages.produce import produce as produce_stage
 from streamer.stages.produce.produce import Produce
 from streamer.state.keys import Keys, SlotPlan
 from tests.kit import flows
+from tests.kit.bugs import (
+    a_tick_lost_at_a_revoke,
+    half_accepted_batches_sent_again,
+    no_rewind_after_abort,
+    outputs_outside_the_transaction,
+)
 from tests.kit.faulty import FaultTest, short_waits
 from tests.kit.late import LateScript, LateTest
 from tests.kit.second import Second
@@ -170,18 +174,6 @@ SCENARIOS: dict[str, Callable[[], None]] = {
 # ---------------------------------------------------------------------- the bugs
 
 
-def no_rewind_after_abort(patch: Patch) -> None:
-    """After a rollback, reading goes on where the consumer stands."""
-    seek = Consume.seek
-
-    def keep_going(self: Consume, partition: int, offsets: dict[str, int]) -> None:
-        consumer: Any = self._consumer
-        here = {topic: consumer._position.get((topic, partition), 0) for topic in offsets}
-        seek(self, partition, {topic: max(here[topic], offset) for topic, offset in offsets.items()})
-
-    patch.setattr(Consume, "seek", keep_going)
-
-
 def state_not_rolled_back(patch: Patch) -> None:
     """A rollback leaves the windows as the aborted rows made them."""
     make = WindowStage.open
@@ -209,18 +201,6 @@ def position_instead_of_owed(patch: Patch) -> None:
 
     patch.setattr(Consume, "group_metadata", note)
     patch.setattr(Transaction, "offsets", polled)
-
-
-def outputs_outside_the_transaction(patch: Patch) -> None:
-    """Outputs are visible whatever becomes of their transaction."""
-    send = Produce.send
-
-    def send_plainly(self: Produce, producer: Producer) -> Batch | None:
-        memory: Any = producer
-        plain: Any = MemoryProducer(memory._log, {})
-        return send(self, plain)
-
-    patch.setattr(Produce, "send", send_plainly)
 
 
 def offsets_outside_the_transaction(patch: Patch) -> None:
@@ -279,21 +259,6 @@ def keys_mixed(patch: Patch) -> None:
     patch.setattr(Keys, "plan_slots", one)
 
 
-def half_accepted_batches_sent_again(patch: Patch) -> None:
-    """After a full queue the whole batch goes out once more."""
-    send = produce_stage._send_rows
-
-    def again(producer: Producer, outgoing: Outgoing, report: DeliveryReport | None) -> bool:
-        before = [(topic, list(messages)) for topic, messages in outgoing.rows]
-        done = send(producer, outgoing, report)
-        if not done:
-            outgoing.rows.clear()
-            outgoing.rows.extend(before)
-        return done
-
-    patch.setattr(produce_stage, "_send_rows", again)
-
-
 def half_accepted_batches_taken_for_whole(patch: Patch) -> None:
     """What the full queue refused is forgotten."""
     send = produce_stage._send_rows
@@ -344,11 +309,6 @@ def values_counted(patch: Patch) -> None:
 def a_resend_is_no_doubt(patch: Patch) -> None:
     """However long a request took, the producer goes on."""
     patch.setattr(Doubt, "took", lambda *_: None)
-
-
-def a_tick_lost_at_a_revoke(patch: Patch) -> None:
-    """What holds no row is nothing to commit before partitions go."""
-    patch.setattr(Commit, "pending", property(lambda self: self.rows > 0 or self.busy))
 
 
 BUGS: dict[Callable[[Patch], None], str] = {
