@@ -18,7 +18,7 @@ import onnxruntime as ort
 from tests.faults.names import FEATURES, WINDOW_COUNT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from tests.faults.log import Record
@@ -208,20 +208,29 @@ class Truth:
     missed: dict[Origin, int] = field(default_factory=dict)
 
 
-def expect(inputs: Iterable[Record], scorer: Scorer) -> Truth:
-    """Recompute the run from its input, given in log order per partition."""
+def seen_of(window: Sequence[Reading]) -> tuple[tuple[float, ...], float]:
+    """Features of a window, and the size of its largest value, by which rounding is judged."""
+    return window_features(window), max(abs(reading.value) for reading in window)
+
+
+def expect(
+    inputs: Iterable[Record],
+    scorer: Scorer,
+    judged: Callable[[Record], Reading | Bad] = judge,
+    seen: Callable[[Sequence[Reading]], tuple[tuple[float, ...], float]] = seen_of,
+) -> Truth:
+    """Recompute the run from its input, given in log order per partition; `judged` reads a record, `seen` a window."""
     windows: dict[tuple[int, str], deque[Reading]] = defaultdict(lambda: deque(maxlen=WINDOW_COUNT))
     good: dict[Origin, Expected] = {}
     bad: dict[Origin, tuple[Record, Bad]] = {}
     for record in inputs:
-        verdict = judge(record)
+        verdict = judged(record)
         if isinstance(verdict, Bad):
             bad[record.partition, record.offset] = (record, verdict)
             continue
         window = windows[record.partition, verdict.sensor]
         window.append(verdict)
-        magnitude = max(abs(r.value) for r in window)
-        good[record.partition, record.offset] = Expected(verdict, window_features(window), magnitude)
+        good[record.partition, record.offset] = Expected(verdict, *seen(window))
     scores = scorer.score([e.features for e in good.values()])
     scored = {
         origin: Expected(e.reading, e.features, e.magnitude, score)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict, deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tests.faults.names import NO_VALUE, WINDOW_COUNT
-from tests.faults.oracle import Bad, Expected, Origin, Reading, Scorer, Truth, judge, window_features
+from tests.faults.names import NO_VALUE
+from tests.faults.oracle import Bad, Reading, Scorer, Truth, expect, judge, seen_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,22 +18,7 @@ if TYPE_CHECKING:
 
 def expect_missing(inputs: Iterable[Record], scorer: Scorer) -> Truth:
     """Recompute the run from its input, given in log order per partition."""
-    windows: dict[tuple[int, str], deque[Reading]] = defaultdict(lambda: deque(maxlen=WINDOW_COUNT))
-    good: dict[Origin, Expected] = {}
-    bad: dict[Origin, tuple[Record, Bad]] = {}
-    for record in inputs:
-        verdict = judge_missing(record)
-        if isinstance(verdict, Bad):
-            bad[record.partition, record.offset] = (record, verdict)
-            continue
-        window = windows[record.partition, verdict.sensor]
-        window.append(verdict)
-        present = [reading for reading in window if not math.isnan(reading.value)]
-        magnitude = max((abs(reading.value) for reading in present), default=1.0)
-        good[record.partition, record.offset] = Expected(verdict, _features(len(window), present), magnitude)
-    scores = scorer.score([expected.features for expected in good.values()])
-    scored = {o: replace(e, score=score) for (o, e), score in zip(good.items(), scores, strict=True)}
-    return Truth(scored, bad, {where: list(window) for where, window in windows.items()}, scorer.threshold)
+    return expect(inputs, scorer, judge_missing, _seen)
 
 
 def judge_missing(record: Record) -> Reading | Bad:
@@ -49,8 +33,9 @@ def judge_missing(record: Record) -> Reading | Bad:
     return verdict if isinstance(verdict, Bad) else replace(verdict, value=math.nan)
 
 
-def _features(samples: int, present: Sequence[Reading]) -> tuple[float, ...]:
+def _seen(window: Sequence[Reading]) -> tuple[tuple[float, ...], float]:
+    present = [reading for reading in window if not math.isnan(reading.value)]
     if not present:
-        return (float(samples), *[NO_VALUE] * 5, 0.0, NO_VALUE)
-    _, *others, _, rate = window_features(present)
-    return (float(samples), *others, float(len(present)), rate)
+        return (float(len(window)), *[NO_VALUE] * 5, 0.0, NO_VALUE), 1.0
+    (_, *others, _, rate), magnitude = seen_of(present)
+    return (float(len(window)), *others, float(len(present)), rate), magnitude
