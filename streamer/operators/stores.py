@@ -1,11 +1,29 @@
 """One store per assigned partition: what all stages that keep state by partition have in common."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.rows.partitions import partition_rows
+
 StoreT = TypeVar("StoreT", bound=Sized)
+
+
+def without_place(partitions: NDArray[np.int32], room: Callable[[int], int]) -> NDArray[np.bool_]:
+    """Rows for which a partition has no place: those behind the first so many of it.
+
+    Args:
+        partitions: (rows,) of each.
+        room: how many more a partition can take; less than none is none.
+    """
+    found = np.zeros(len(partitions), np.bool_)
+    for partition, rows in partition_rows(partitions):
+        found[rows[max(0, room(partition)) :]] = True
+    return found
 
 
 @dataclass(slots=True, kw_only=True)

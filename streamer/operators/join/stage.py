@@ -20,7 +20,7 @@ from streamer.operators.join.rows import HIDDEN, OFFSET, TIMESTAMP_MS
 from streamer.operators.join.spec import JoinSpec, Lookbacks, Stream
 from streamer.operators.operator import Inputs
 from streamer.operators.progress import InputProgress
-from streamer.operators.stores import PerPartition
+from streamer.operators.stores import PerPartition, without_place
 from streamer.operators.ticks import order_of
 from streamer.rows.batch import Batch
 from streamer.rows.partitions import partition_rows
@@ -131,10 +131,7 @@ class JoinStage(PerPartition["JoinStore"]):
 
     def _refuse(self, batch: Batch) -> None:
         """Rows of the source for which there is no place to wait."""
-        bad = np.zeros(len(batch), np.bool_)
-        for partition, rows in partition_rows(batch.partitions):
-            room = JOIN_ROWS_WAITING_MAX - self.stores[partition].waiting_source
-            bad[rows[max(0, room) :]] = True
+        bad = without_place(batch.partitions, lambda partition: JOIN_ROWS_WAITING_MAX - self.stores[partition].waiting_source)
         if bad.any():
             detail = (
                 f"{JOIN_ROWS_WAITING_MAX:,} events of the partition wait for the streams they are joined with already; "

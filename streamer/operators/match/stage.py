@@ -19,7 +19,7 @@ from streamer.operators.inputs import InputCoordinator
 from streamer.operators.match.store import LABEL, PREDICTION, MatchSpec, MatchStore, Outcome, StoredRow, TracedRow
 from streamer.operators.operator import Inputs
 from streamer.operators.progress import InputProgress
-from streamer.operators.stores import PerPartition
+from streamer.operators.stores import PerPartition, without_place
 from streamer.operators.ticks import order_of
 from streamer.rows.batch import Batch
 from streamer.rows.oversize import TOO_LARGE
@@ -122,10 +122,7 @@ class MatchStage(PerPartition[MatchStore]):
 
     def _refuse(self, batch: Batch, stream: int, names: list[bytes]) -> list[bytes]:
         """Rows for which there is no place to wait; returns the names of the others."""
-        bad = np.zeros(len(batch), np.bool_)
-        for partition, rows in partition_rows(batch.partitions):
-            room = self.waiting_max - self.stores[partition].waiting(stream)
-            bad[rows[max(0, room) :]] = True
+        bad = without_place(batch.partitions, lambda partition: self.waiting_max - self.stores[partition].waiting(stream))
         if bad.any():
             what = "labels wait for predictions that have not been read" if stream == LABEL else "predictions wait for labels"
             detail = f"waiting_max = {self.waiting_max:,} {what} in the partition already; raise it, or add partitions"
