@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import msgspec
 
@@ -66,12 +66,13 @@ class JsonCodec:
 
 def _readable(values: list[bytes | None], size_max: int) -> tuple[list[bytes], Iterable[int]]:
     """The values, with nothing in place of those that must not be parsed; and rows that may not be UTF-8."""
+    whole = cast("list[bytes]", values)  # a null among them has no length, which is met below
     try:
-        size = sum(map(len, values))  # type: ignore[arg-type]
-        if size <= size_max or max(map(len, values)) <= size_max:  # type: ignore[arg-type]
-            return values, _suspect(values, size)  # type: ignore[arg-type, return-value]
+        size = sum(map(len, whole))
+        if size <= size_max or max(map(len, whole)) <= size_max:
+            return whole, _suspect(whole, size)
     except TypeError:
-        pass  # a null value
+        pass
     readable = [b"" if value is None or len(value) > size_max else value for value in values]
     return readable, _suspect(readable, sum(map(len, readable)))
 

@@ -25,7 +25,8 @@ _SMALL: dict[type[kinds.Type], Any] = {
 
 def example_of(event: type[Event], name: str) -> Any:
     """A value of the type of a field: one, the empty text, no bytes, an empty list, a struct of these; not null if it can be."""
-    (field,) = (field for field in msgspec.inspect.type_info(event).fields if field.name == name)  # type: ignore[attr-defined]
+    known = msgspec.inspect.type_info(event).fields  # type: ignore[attr-defined]  # of a class, which it is
+    (field,) = (field for field in known if field.name == name)
     return _example(field.type)
 
 

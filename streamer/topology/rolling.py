@@ -86,7 +86,7 @@ def rolling(
     """
     try:
         if grace is not None or idle_timeout is not None:
-            raise ValueError("a rolling window never closes; leave grace= and idle_timeout= to windows that do")  # noqa: TRY301
+            raise ValueError("a rolling window never closes; leave grace= and idle_timeout= to windows that do")  # noqa: TRY301 - told below
         window = _rolling(spans, count, 256 if max_samples is None else max_samples, ttl)
         return window if resolution is None else _in_panes(window, resolution, max_samples)
     except ValueError as error:

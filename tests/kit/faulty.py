@@ -319,7 +319,7 @@ class FaultTest(TopologyTest):
                 return None
             return collect(timeout_s)
 
-        worker.pipeline.infer.collect = hold  # type: ignore[method-assign]
+        worker.pipeline.infer.collect = hold  # type: ignore[method-assign]  # so that nothing is done
 
     def _hold_commits(self, worker: Worker) -> None:
         """While `commits_held`, a commit seems to hang; otherwise it has ended when `start` returns."""
@@ -341,7 +341,7 @@ class FaultTest(TopologyTest):
                 timeout_s = 0.0
             return reap(timeout_s)
 
-        commit._committing.submit, commit.reap = hold, look  # type: ignore[method-assign]
+        commit._committing.submit, commit.reap = hold, look  # type: ignore[method-assign]  # so that it waits
 
     def release(self) -> None:
         """Let the model and a held commit end."""

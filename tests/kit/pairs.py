@@ -19,7 +19,7 @@ def topology(max_batch: int = 8) -> Topology:
     return (
         Topology("pairs")
         .source(Pair, dead_letters="dead")
-        .features(features)  # type: ignore[arg-type]
+        .features(features)  # type: ignore[arg-type]  # object, for any
         .infer(Model("m"), max_batch=max_batch)
         .publish(predictions="predictions")
     )

@@ -92,7 +92,7 @@ def evictions_and_expiry_equal_the_oracle(
                 held = oracle.row(key, time, float(start + place))
                 assert (results.count[0, place], results.aggregates[0, 0, place]) == (len(held), sum(held))
             assert replayed.dump() == live.dump()
-    assert {int(key): list(live.samples(key)[1][0]) for key in live.keys.index.names()} == oracle.samples  # type: ignore[index]
+    assert {int(key): list(live.samples(key)[1][0]) for key in live.keys.index.names()} == oracle.samples  # type: ignore[index]  # a live key has some
     assert (live.watermark, live.keys.evicted) == (oracle.watermark, oracle.evicted)
     joined.apply(merge(deltas, 1))
     assert joined.dump() == live.dump()

@@ -120,7 +120,7 @@ def test_mistakes_name_the_line() -> None:
         lambda: lagged(Login, delay="1d"),
         lambda: lagged(Login, "1d", "24h", delay="1d"),
         lambda: as_of(Login, max_samples=0),
-        lambda: as_of(Login, max_samples="3"),  # type: ignore[arg-type]
+        lambda: as_of(Login, max_samples="3"),  # type: ignore[arg-type]  # the mistake
         lambda: interval(Login, before="99999999d"),
         lambda: interval(Event),
     ]
@@ -128,7 +128,7 @@ def test_mistakes_name_the_line() -> None:
         with pytest.raises(TopologyError, match=r"test_joins.py:\d+: "):
             wrong()
     with pytest.raises(TopologyError, match="takes interval"):
-        Topology("t").source(Payment, dead_letters="r").join(Login, dead_letters="l")  # type: ignore[arg-type]
+        Topology("t").source(Payment, dead_letters="r").join(Login, dead_letters="l")  # type: ignore[arg-type]  # the mistake
 
 
 def test_what_finds_no_place_is_a_dead_letter(test: TopologyTest, monkeypatch: pytest.MonkeyPatch) -> None:

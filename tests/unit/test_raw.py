@@ -122,7 +122,7 @@ GOOD: Raw = (b"k", b"v", [("h", b"x")])
 ])  # fmt: skip
 def test_a_bad_record_is_a_dead_letter_and_its_neighbours_go_on(event: type[Event], bad: Raw, reason: str, says: str) -> None:
     good = (b"k", b"\xff\xd8 v", [("h", b"x")])
-    found = refused(event, [good, bad, good])  # type: ignore[list-item]
+    found = refused(event, [good, bad, good])  # type: ignore[list-item]  # one is to be refused
     assert list(found) == [1]
     assert found[1][0] == reason
     assert says in found[1][1]

@@ -267,7 +267,7 @@ def test_names_of_groups_topics_and_rights() -> None:
 
 
 def mistaken(*, window: bool = True, max_drift: str = "1m", field: object = "terminal") -> Topology:
-    found = Topology("flow").source(Payment, dead_letters="r").rekey(field, max_drift=max_drift)  # type: ignore[arg-type]
+    found = Topology("flow").source(Payment, dead_letters="r").rekey(field, max_drift=max_drift)  # type: ignore[arg-type]  # mistakes
     if window:
         found = found.window(rolling(count=2))
     return found.features(lambda w: {"a": w.event("amount")}).infer(Model("m")).publish(predictions="p")

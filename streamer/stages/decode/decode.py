@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -177,9 +177,10 @@ def _key_refusal(key: bytes | None, field: Any, name: str) -> Refusal | None:
 
 def _nameless(keys: list[bytes | None]) -> dict[int, Refusal]:
     """Rows whose record key cannot be the key of a window."""
+    named = cast("list[bytes]", keys)  # a null among them cannot be joined, which is met below
     try:
-        b"\n".join(keys).decode()  # type: ignore[arg-type]
-        if _short(keys):  # type: ignore[arg-type]
+        b"\n".join(named).decode()
+        if _short(named):
             return {}
     except (TypeError, UnicodeDecodeError):
         pass  # a null key or one that is no text: look at each
