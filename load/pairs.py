@@ -2,6 +2,7 @@
 
     python -m load.pairs --against 2129746 --pairs 7
 
+Drains for processor time and rate, an offered rate for latency, a million keys for restore and memory; `--only` takes one.
 Each pair runs both, and every second pair the other way round, so that neither always runs on a warmer machine. What counts is
 the median of the ratios pair by pair; the smallest and the largest stand beside it.
 """
@@ -13,6 +14,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from load import make_model
@@ -22,13 +25,16 @@ from load.events import Readings, preload
 from load.log import Log
 from load.machine import Noise, commit
 from load.openloop import Schedule, judge, run
-from load.service import Flow
+from load.restore import come_back, feed_one_each, work_through
+from load.service import WIDE, Flow, Service
 from load.stats import rotated
 from load.system import ROOT
 from streamer.dev_broker import DevBroker
 
 Figures = Mapping[str, float]
 Measure = Callable[[Bed, Flow], Figures]
+Flows = Mapping[str, Flow]
+MIB = 1 << 20
 
 
 def drained(bed: Bed, flow: Flow) -> Figures:
@@ -56,9 +62,6 @@ def open_loop(bed: Bed, flow: Flow) -> Figures:
     return {name: judged[name] for name in ("p50_ms", "p99_ms")}
 
 
-WORKLOADS: Mapping[str, Measure] = {"drain": drained, "open-loop": open_loop}
-
-
 @contextmanager
 def older(revision: str) -> Iterator[Path]:
     """The tree of a commit, beside this one for the length of a `with` block; it uses this environment's packages."""
@@ -72,17 +75,61 @@ def older(revision: str) -> Iterator[Path]:
             subprocess.run([*git, "remove", "--force", str(tree)], check=True)
 
 
-def in_pairs(bed: Bed, workload: str, flows: Mapping[str, Flow], pairs: int) -> dict[str, list[Figures]]:
-    """Each flow once uncounted, since kernels are compiled and a cold broker too, then `pairs` times in turn."""
-    taken: dict[str, list[Figures]] = {name: [] for name in flows}
+def in_turns(measure: Measure, bed: Bed, flows: Flows, pairs: int) -> Iterator[tuple[int, str, Figures]]:
+    """Each flow measured by itself, in each pair anew."""
+    for turn, name in turns(flows, pairs):
+        yield turn, name, measure(bed, flows[name])
+
+
+def restored(bed: Bed, flows: Flows, pairs: int) -> Iterator[tuple[int, str, Figures]]:
+    """One history of a reading of each of a million keys, which each flow comes back to in each pair."""
+    keys = bed.size.keys_many
+    with ExitStack() as stack:
+        source = stack.enter_context(bed.log.lent(f"load-pairs-{time.time_ns()}"))
+        preload(bed.log.bootstrap, source, Readings(keys, order=1), keys)
+        partitions = bed.log.partitions(source)
+        systems: dict[str, Service] = {}
+        for name, flow in flows.items():
+            systems[name] = bed.service(wide(flow), source)
+            stack.enter_context(systems[name])
+            work_through(systems[name], keys)
+        for turn, name in turns(flows, pairs):
+            fed = turn + 2  # one a pair, and one for the pair that does not count
+            if name == rotated(list(flows), turn)[0]:
+                feed_one_each(bed.log, source, partitions)
+            back = come_back(systems[name], keys + fed * partitions, 1 + fed)
+            yield turn, name, {"restore_s": back.last_s, "peak_rss_mib": back.peak_rss_bytes / MIB}
+
+
+def wide(flow: Flow) -> Flow:
+    """The flow of many keys, in the words of the tree that it runs in."""
+    environment = dict(WIDE.environment)
+    if not any("state_memory" in file.read_text() for file in (flow.root / "streamer").glob("**/settings.py")):
+        environment["STREAMER_MEMORY"] = environment.pop("STREAMER_STATE_MEMORY")
+    return replace(flow, name=WIDE.name, environment=environment)
+
+
+WORKLOADS: Mapping[str, Callable[[Bed, Flows, int], Iterator[tuple[int, str, Figures]]]] = {
+    "drain": partial(in_turns, drained),
+    "open-loop": partial(in_turns, open_loop),
+    "restore": restored,
+}
+
+
+def turns(flows: Flows, pairs: int) -> Iterator[tuple[int, str]]:
+    """Each flow once uncounted (turn -1), since kernels are compiled and a cold broker too, then `pairs` times in turn."""
     for turn in range(-1, pairs):
         for name in rotated(list(flows), turn):
-            figures = WORKLOADS[workload](bed, flows[name])
-            say(
-                workload, name, *(f"{figure}={value:,.2f}" for figure, value in figures.items()), "" if turn >= 0 else "(warming)"
-            )
-            if turn >= 0:
-                taken[name].append(figures)
+            yield turn, name
+
+
+def in_pairs(bed: Bed, workload: str, flows: Flows, pairs: int) -> dict[str, list[Figures]]:
+    """What each flow took, pair by pair."""
+    taken: dict[str, list[Figures]] = {name: [] for name in flows}
+    for turn, name, figures in WORKLOADS[workload](bed, flows, pairs):
+        say(workload, name, *(f"{figure}={value:,.2f}" for figure, value in figures.items()), "" if turn >= 0 else "(warming)")
+        if turn >= 0:
+            taken[name].append(figures)
     return taken
 
 

@@ -11,7 +11,7 @@ import statistics
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from confluent_kafka import Message, Producer
 
@@ -31,10 +31,15 @@ UPDATES_PER_KEY = (1, 4)
 
 @dataclass(frozen=True)
 class Back:
-    """One restore: seconds from the assignment to the first result of the first and of the last partition."""
+    """One restore: seconds from the assignment to the first result of the first and of the last partition.
+
+    Attributes:
+        peak_rss_bytes: the most resident memory of that process.
+    """
 
     first_s: float
     last_s: float
+    peak_rss_bytes: int = 0
 
 
 def measure(bed: Bed, workload: str) -> list[Row]:
@@ -54,10 +59,8 @@ def after(bed: Bed, workload: str, updates: int) -> list[Row]:
             "kafka-streams": kafka_streams.KafkaStreams(bed.log, source, bed.scratch),
         }
         for name, system in systems.items():
-            stack.enter_context(system)  # started: it works through the history
-            system.wait_until_settled()  # asked for offsets by a client for administration, a coordinator that starts up kills it
-            watch(system, events, STUCK_S)
-            stop(system)
+            stack.enter_context(system)  # started
+            work_through(system, events)
             say(workload, name, f"has {updates} readings of {keys:,} keys")
         taken: dict[str, list[Back]] = {name: [] for name in systems}
         partitions = bed.log.partitions(source)
@@ -67,6 +70,13 @@ def after(bed: Bed, workload: str, updates: int) -> list[Row]:
                 taken[name].append(come_back(systems[name], events + (turn + 1) * partitions, updates + turn + 1))
                 say(workload, name, f"{taken[name][-1].last_s:.2f} s")
     return rows(workload, taken, {"keys": keys, "updates_per_key": updates, "partitions": partitions})
+
+
+def work_through(system: System, events: int) -> None:
+    """Wait until a system that was started has the history, and stop it."""
+    system.wait_until_settled()  # asked for offsets by a client for administration, a coordinator that starts up kills it
+    watch(system, events, STUCK_S)
+    stop(system)
 
 
 def stop(system: System) -> None:
@@ -93,8 +103,10 @@ def come_back(system: System, events: int, samples: int) -> Back:
     offsets, outputs = log.ends(OFFSETS_TOPIC), log.ends(system.predictions)
     system.start()
     watch(system, events, STUCK_S)
+    peak = system.peak_rss_bytes()
     stop(system)
-    return judge(log.assigned_ms(system.group, offsets), log.firsts(system.predictions, outputs), len(outputs), samples)
+    back = judge(log.assigned_ms(system.group, offsets), log.firsts(system.predictions, outputs), len(outputs), samples)
+    return replace(back, peak_rss_bytes=peak)
 
 
 def judge(assigned_ms: int, firsts: Mapping[int, Message], partitions: int, samples: int) -> Back:
