@@ -10,6 +10,9 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes
 LINK := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --no-build-isolation
 
+# One process for the tests with a broker, which mostly wait, and one for all else; see tests/conftest.py.
+TWO := --numprocesses=2 --dist=loadgroup
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test quick lint torture soak bench lock clean
 
@@ -20,10 +23,10 @@ demo: $(VENV)/.run ## Score real sensor data on an embedded broker; ARGS="--keep
 	@$(BIN)/python -m streamer demo $(ARGS)
 
 test: $(VENV)/.dev ## Run every test, real Kafka included; ARGS go to pytest
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(TWO) $(ARGS)
 
 quick: lint ## What to run while working: lint, unit tests, and the laws of all operators; ARGS go to pytest
-	@$(BIN)/python -m pytest tests/unit tests/laws $(ARGS)
+	@$(BIN)/python -m pytest $(TWO) tests/unit tests/laws $(ARGS)
 
 lint: $(VENV)/.dev ## Run ruff (rules and format) and mypy --strict
 	@$(BIN)/python -m ruff check .

@@ -1,4 +1,8 @@
-"""One real broker for the whole run, topics on it, and an order that lets a broken unit test speak first."""
+"""One real broker for the whole run, topics on it, and an order that lets a broken unit test speak first.
+
+`make test` has two processes. What needs the broker mostly waits, and it runs in one of them, one test at a time, so that
+there is one broker and nobody measures time against another test of its kind; the other takes all else.
+"""
 
 import logging
 import os
@@ -22,7 +26,6 @@ KAFKA_FIXTURES = {"kafka", "broker", "make_topic", "sasl_config"}
 CREATE_TIMEOUT_S = 30
 
 TopicFactory = Callable[..., str]
-unavailable = pytest.StashKey[str]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,17 +34,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = set(getattr(item, "fixturenames", ()))
         if fixtures & KAFKA_FIXTURES or any(folder in item.path.parents for folder in NEED_KAFKA):
             item.add_marker(pytest.mark.kafka)
+            item.add_marker(pytest.mark.xdist_group("kafka"))
     items.sort(key=lambda item: item.get_closest_marker("kafka") is not None)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say once, whatever the options, why the tests against Kafka did not run."""
-    if reason := config.stash.get(unavailable, None):
-        terminalreporter.write_line(f"Kafka tests SKIPPED: {reason}", yellow=True)
+    skipped = (report for report in terminalreporter.stats.get("skipped", []) if "kafka" in report.keywords)
+    for reason in dict.fromkeys(report.longrepr[2] for report in skipped):
+        terminalreporter.write_line(f"Kafka tests SKIPPED: {reason.removeprefix('Skipped: ')}", yellow=True)
 
 
 @pytest.fixture(scope="session")
-def dev_broker(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[DevBroker | None]:
+def dev_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevBroker | None]:
     """The broker that this run owns, None if `STREAMER_TEST_KAFKA` names another one."""
     if os.environ.get("STREAMER_TEST_KAFKA"):
         yield None
@@ -53,7 +58,6 @@ def dev_broker(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Co
     except BrokerUnavailableError as error:
         if os.environ.get("CI") == "true":
             pytest.fail(f"CI=true does not accept skipped Kafka tests: {error}", pytrace=False)
-        pytestconfig.stash[unavailable] = str(error)
         pytest.skip(str(error))
     yield owned
     owned.close()
