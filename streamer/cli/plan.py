@@ -51,9 +51,13 @@ def told(name: str, flows: list[Explained], most: str) -> list[str]:
     lines = [f"topology {name}, {len(flows)} {'flow' if len(flows) == 1 else 'flows'}{most}"]
     for number, flow in enumerate(flows, 1):
         lines += ["", f"flow {number}, consumer group {flow.group}"]
-        lines += [f"  reads   {topic}  {what}" for topic, what in flow.reads.items()]
-        lines += [f"  {step:<9} {what}" for step, what in flow.steps]
-        lines += [f"  writes  {topic}  {what}" for topic, what in flow.writes.items()]
+        rows = [
+            *(("reads", f"{topic}  {what}") for topic, what in flow.reads.items()),
+            *flow.steps,
+            *(("writes", f"{topic}  {what}") for topic, what in flow.writes.items()),
+        ]
+        width = max(len(step) for step, _ in rows)
+        lines += [f"  {step:<{width}}  {what}" for step, what in rows]
     return lines
 
 
