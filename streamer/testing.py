@@ -27,7 +27,8 @@ from streamer.inference.probe import Probed
 from streamer.inference.repository import ModelFile
 from streamer.inference.signature import Signature
 from streamer.kafka.memory_admin import MemoryAdmin
-from streamer.kafka.memory_log import MemoryConsumer, MemoryLog, MemoryProducer, Stored
+from streamer.kafka.memory_clients import MemoryConsumer, MemoryProducer
+from streamer.kafka.memory_log import MemoryLog, Stored
 from streamer.operators.checks import check_memory
 from streamer.planning.assemble import Flow
 from streamer.planning.plan import plan_of

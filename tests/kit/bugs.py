@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from confluent_kafka import Producer
 
-from streamer.kafka.memory_log import MemoryProducer
+from streamer.kafka.memory_clients import MemoryProducer
 from streamer.kafka.refusals import DeliveryReport
 from streamer.operators.closing.idle import Idle
 from streamer.operators.closing.store import ClosingStore

@@ -15,7 +15,8 @@ from confluent_kafka.admin._metadata import ClusterMetadata
 
 from streamer.inference.model import Features
 from streamer.kafka.memory_admin import MemoryAdmin
-from streamer.kafka.memory_log import MemoryConsumer, MemoryLog, MemoryProducer, Report
+from streamer.kafka.memory_clients import MemoryConsumer, MemoryProducer, Report
+from streamer.kafka.memory_log import MemoryLog
 from streamer.operators.infer.stage import Infer
 from streamer.operators.operator import Run
 from streamer.planning.assemble import Flow

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from streamer.changelog.blocks import CommitMetadata, encode
 from streamer.changelog.restore import Restore, Restored
 from streamer.clock import ManualClock
-from streamer.kafka.memory_log import MemoryConsumer, MemoryLog
+from streamer.kafka.memory_clients import MemoryConsumer
+from streamer.kafka.memory_log import MemoryLog
 from streamer.operators.rolling.store import RollingSpec, RollingStore
 from streamer.operators.samples import Results
 from streamer.state.delta import Delta, merge

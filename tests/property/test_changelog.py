@@ -14,7 +14,8 @@ from streamer.changelog.blocks import Block, CommitMetadata, decode, encode
 from streamer.changelog.restore import Restore
 from streamer.clock import ManualClock
 from streamer.errors import StateError
-from streamer.kafka.memory_log import MemoryConsumer, MemoryLog
+from streamer.kafka.memory_clients import MemoryConsumer
+from streamer.kafka.memory_log import MemoryLog
 from streamer.limits import CHANGELOG_BYTES_MAX
 from streamer.operators.rolling.store import RollingSpec
 from streamer.state.delta import merge

@@ -7,7 +7,7 @@ from confluent_kafka import OFFSET_INVALID, TopicPartition
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from streamer import limits
-from streamer.kafka.memory_log import MemoryProducer
+from streamer.kafka.memory_clients import MemoryProducer
 from tests.kit import flows
 from tests.kit.faulty import FaultTest, FaultyAdmin, short_waits
 

@@ -10,7 +10,8 @@ from streamer.changelog.snapshot import CHUNK, MANIFEST
 from streamer.clock import ManualClock
 from streamer.errors import StateError
 from streamer.kafka.config import reader_config
-from streamer.kafka.memory_log import MemoryConsumer, MemoryLog
+from streamer.kafka.memory_clients import MemoryConsumer
+from streamer.kafka.memory_log import MemoryLog
 from streamer.settings.settings import Settings
 from streamer.state.delta import merge
 

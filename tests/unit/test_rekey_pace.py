@@ -3,7 +3,7 @@
 import pytest
 
 from streamer import limits
-from streamer.kafka.memory_log import MemoryConsumer
+from streamer.kafka.memory_clients import MemoryConsumer
 from streamer.testing import TopologyTest
 from tests.kit import rekeyed
 from tests.kit.rekeyed import payment

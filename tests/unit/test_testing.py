@@ -6,7 +6,8 @@ from pydantic import ValidationError
 
 from streamer.clock import ManualClock
 from streamer.errors import StateError, StreamerError, TopologyError
-from streamer.kafka.memory_log import MemoryConsumer, MemoryLog, MemoryProducer
+from streamer.kafka.memory_clients import MemoryConsumer, MemoryProducer
+from streamer.kafka.memory_log import MemoryLog
 from streamer.planning.plan import Plan
 from streamer.testing import TopologyTest, values
 from tests.kit import flows

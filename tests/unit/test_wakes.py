@@ -7,7 +7,8 @@ from confluent_kafka import Consumer, Message, TopicPartition
 from streamer.changelog.blocks import CommitMetadata
 from streamer.changelog.restore import Restore
 from streamer.clock import ManualClock
-from streamer.kafka.memory_log import MemoryConsumer, MemoryLog, MemoryProducer
+from streamer.kafka.memory_clients import MemoryConsumer, MemoryProducer
+from streamer.kafka.memory_log import MemoryLog
 from streamer.operators.rolling.store import RollingSpec, RollingStore
 from streamer.stages.consume.consume import Consume
 from streamer.topology.rolling import rolling
