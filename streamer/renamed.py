@@ -23,6 +23,7 @@ STEPS: Final[Mapping[str, str]] = {
     "match": "LabelMatch(name).predictions(Scored, ...).labels(Label, within=...).publish(matched=..., unmatched=...)"
 }
 SETTINGS: Final[Mapping[str, str]] = {"memory": "state_memory", "start": "start_from"}
+COMMANDS: Final[Mapping[str, str]] = {"broker": "dev broker"}
 
 
 def told(old: str, new: str) -> str:

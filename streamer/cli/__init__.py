@@ -10,6 +10,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from streamer.cli.say import tell
 from streamer.errors import StreamerError
+from streamer.renamed import COMMANDS as RENAMED
+from streamer.renamed import told
 from streamer.telemetry.logs import get_logger, tell_of_bugs
 
 # What `--help` says of each, as its own help begins.
@@ -22,7 +24,7 @@ COMMANDS = {
     "plan": "Explain a topology: its flows, topics, steps, columns with types, bytes per key and model. Asks no broker.",
     "topics": "Plan or create the topics of a topology.",
     "state": "Look at the windows of a topology, or start over.",
-    "broker": "Run a real Apache Kafka for development, without containers.",
+    "dev": "Help with development; no part of a service.",
 }
 
 
@@ -44,7 +46,9 @@ class Commands(TyperGroup):
         return super().get_command(ctx, cmd_name) or told
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Name, command and the rest of what was typed."""
+        """Name, command and the rest of what was typed; one that was renamed is told."""
+        if args and args[0] in RENAMED:
+            ctx.fail(told(f"streamer {args[0]}", f"streamer {RENAMED[args[0]]}"))
         if args and args[0] in COMMANDS and args[0] not in self.commands:
             self.commands[args[0]] = command_of(args[0])
         return super().resolve_command(ctx, args)

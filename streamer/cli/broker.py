@@ -1,4 +1,4 @@
-"""`streamer broker start|stop|status`: a real Kafka for development, without containers."""
+"""`streamer dev broker start|stop|status`: a real Kafka for development, without containers."""
 
 import signal
 import threading
@@ -33,7 +33,7 @@ def start(
     *,
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay and stop it with Ctrl-C.")] = False,
 ) -> None:
-    """Start the broker and print its address; it runs until `streamer broker stop`."""
+    """Start the broker and print its address; it runs until `streamer dev broker stop`."""
     if running := Detached.running(port):
         _already_running(running[0], data)
         return
@@ -86,7 +86,7 @@ def _already_running(running: Detached, data: Path | None) -> None:
     """Fine if it is the one asked for; an error if the caller would talk to another than it thinks."""
     tell(f"a broker already runs on {running.bootstrap}")
     if data is not None and data.absolute() != running.data:
-        tell(f"its data is in {running.data}: run `streamer broker stop` first, or start another one with --port")
+        tell(f"its data is in {running.data}: run `streamer dev broker stop` first, or start another one with --port")
         raise typer.Exit(1)
     _show(running)
 

@@ -49,7 +49,7 @@ def demo(
     *,
     keep: Annotated[bool, typer.Option("--keep", help="Play the recording again and again until Ctrl-C.")] = False,
     broker: Annotated[
-        Broker, typer.Option(help="`embedded`: in memory, nothing to install. `real`: Apache Kafka, as `streamer broker`.")
+        Broker, typer.Option(help="`embedded`: in memory, nothing to install. `real`: Apache Kafka, as `streamer dev broker`.")
     ] = Broker.EMBEDDED,
     rate: Annotated[float | None, typer.Option(min=1, help="Events per second. Default: the recording in 20 s.")] = None,
 ) -> None:

@@ -141,7 +141,7 @@ def reach(address: str, role: str, *, advertised: bool = False) -> Check:
     hint = (
         "clients are sent on to this address: set advertised.listeners of the broker to one that this machine can reach"
         if advertised
-        else "start the broker (streamer broker start), or give its address with --bootstrap"
+        else "start the broker (streamer dev broker start), or give its address with --bootstrap"
     )
     if not host or not port.isdecimal():
         return Check(ok=False, what=what, fix="this is no address; write HOST:PORT")

@@ -1,4 +1,4 @@
-"""Brokers that `streamer broker start` leaves behind, one a port: who they are, whether they live, how to end them."""
+"""Brokers that `streamer dev broker start` leaves behind, one a port: who they are, whether they live, how to end them."""
 
 import fcntl
 import os
@@ -78,7 +78,7 @@ class Detached:
 
 
 def default_data(port: int | None) -> Path:
-    """Where `streamer broker start` keeps the data of the broker on that port, None for the usual one, unless told otherwise."""
+    """Where `streamer dev broker start` keeps the data of the broker on a port, None for the usual one, unless told otherwise."""
     return cache_folder() / ("broker" if port is None else f"broker-{port}")
 
 

@@ -8,6 +8,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from streamer.cli import COMMANDS, app, command_of
+from streamer.renamed import COMMANDS as RENAMED
 
 TOPOLOGY = "topologies/sensor.py:sensor"
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +35,7 @@ def test_help(command: tuple[str, ...]) -> None:
 
 
 def test_the_list_says_what_each_command_says_of_itself() -> None:
-    assert {"run", "topics", "state", "feed", "tail", "broker", "doctor", "demo"} <= set(COMMANDS)
+    assert {"run", "topics", "state", "feed", "tail", "dev", "doctor", "demo"} <= set(COMMANDS)
     for name, told in COMMANDS.items():
         said = " ".join((command_of(name).help or "").split())
         assert told
@@ -45,6 +46,14 @@ def test_an_unknown_command_is_told() -> None:
     result = streamer("walk")
     assert result.exit_code == 2
     assert "No such command 'walk'" in result.output
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_an_old_command_says_the_new_one(old: str) -> None:
+    result = streamer(old, "start")
+    assert result.exit_code == 2
+    assert f"streamer {old} is called streamer {RENAMED[old]} now" in result.output
+    assert tuple(RENAMED[old].split()) in {command[:2] for command in commands()}
 
 
 @pytest.mark.parametrize(

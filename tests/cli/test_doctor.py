@@ -67,7 +67,7 @@ def test_closed_port_fails_fast_with_the_fix(closed_port: int) -> None:
     failed = [line for line in done.stdout.splitlines() if line.startswith("FAIL")]
     assert len(failed) == 1
     assert f"bootstrap 127.0.0.1:{closed_port}" in failed[0]
-    assert "streamer broker start" in failed[0]
+    assert "streamer dev broker start" in failed[0]
     assert "ok   model sensor-anomaly" in done.stdout, "the model is checked all the same"
     assert "one inference" in done.stdout
 

@@ -92,7 +92,7 @@ class Start:
 
 def test_the_way_through_kafka(start: Start) -> None:
     lines = section("Run it against Kafka")
-    assert lines[:2] == [". .venv/bin/activate", "streamer broker start"], "done already: by make and by the fixture"
+    assert lines[:2] == [". .venv/bin/activate", "streamer dev broker start"], "done already: by make and by the fixture"
     create, run, feed, tail = lines[2:]
     assert finished(start(create)).count("created") == 5
     service, reader = start(run), start(tail)

@@ -1,4 +1,4 @@
-"""`streamer broker` across processes: what one command starts, the next one finds, and the last one stops."""
+"""`streamer dev broker` across processes: what one command starts, the next one finds, and the last one stops."""
 
 import os
 import subprocess
@@ -12,11 +12,11 @@ from streamer.dev_broker.detached import Detached
 from streamer.dev_broker.jars import cache_folder
 from streamer.dev_broker.process import answers, free_ports
 
-COMMAND = [sys.executable, "-c", "from streamer.cli.broker import app; app()"]
+COMMAND = [sys.executable, "-m", "streamer", "dev", "broker"]
 
 
 class Shell:
-    """Runs `streamer broker ...` with a state folder of its own and the jars of the real cache."""
+    """Runs `streamer dev broker ...` with a state folder of its own and the jars of the real cache."""
 
     def __init__(self, cache: Path) -> None:
         for jars in cache_folder().glob("kafka-*"):
@@ -54,7 +54,7 @@ def test_start_status_stop(shell: Shell, tmp_path: Path) -> None:
 
         code, _, err = shell("start", "--data", str(tmp_path / "other"))
         assert code == 1
-        assert "streamer broker stop" in err
+        assert "streamer dev broker stop" in err
     finally:
         code, _, err = shell("stop")
     assert code == 0, err
