@@ -51,6 +51,15 @@ def parse_duration_us(text: object) -> int:
     return us
 
 
+def span_name(span: Duration) -> str:
+    """What a span of a window is called: as it was written, and a `timedelta` as one would write it.
+
+    Raises:
+        ValueError: not a duration.
+    """
+    return format_duration(parse_duration_s(span)) if isinstance(span, timedelta) else span
+
+
 def parse_samples(count: object) -> int:
     """How many samples a window holds of a key.
 

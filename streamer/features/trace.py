@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from streamer.topology.closing import Closing
 from streamer.topology.rolling import Rolling
 from streamer.topology.view import Aggregate, Column, Requested, Window, WindowView
+from streamer.units import Duration
 
 if TYPE_CHECKING:
     from streamer.topology.event import Event
@@ -96,7 +97,7 @@ class TracingWindow(Window):
         first, *further = (tracer.needs for tracer in self._tracers.values())
         return replace(first, events=set(self._events), further=further)
 
-    def over(self, look: str | int) -> WindowView:
+    def over(self, look: Duration | int) -> WindowView:
         """Refuse a look-back without a window."""
         if self._window is None:
             raise KeyError(f'over({look!r}) needs a window; add .window(rolling("1h", "24h")) before .features()')

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from streamer.errors import TopologyError, line_of_caller
 from streamer.topology.event import Event
-from streamer.units import Duration, parse_duration_us, parse_samples
+from streamer.units import Duration, parse_duration_us, parse_samples, span_name
 
 # Microseconds further apart than any two event times.
 # Stands for a field of a table where no field of it is read.
@@ -94,7 +94,7 @@ def as_of(event: type[Event], *, max_age: Duration | None = None, max_samples: i
         raise TopologyError(f"{line_of_caller()}: as_of(): {error}") from error
 
 
-def lagged(event: type[Event], *spans: str, delay: Duration, max_samples: int = 256) -> Join:
+def lagged(event: type[Event], *spans: Duration, delay: Duration, max_samples: int = 256) -> Join:
     """A window over what was known `delay` ago: events of the other stream in (t - delay - span, t - delay].
 
     Args:
@@ -113,8 +113,8 @@ def lagged(event: type[Event], *spans: str, delay: Duration, max_samples: int = 
         raise TopologyError(f"{line_of_caller()}: lagged(): {error}") from error
 
 
-def _widths(spans: tuple[str, ...]) -> dict[str, int]:
-    widths = {span: parse_duration_us(span) for span in spans}
+def _widths(spans: tuple[Duration, ...]) -> dict[str, int]:
+    widths = {span_name(span): parse_duration_us(span) for span in spans}
     if not widths or 0 in widths.values() or len(set(widths.values())) < len(spans):
         raise ValueError(f"give each span once, such as lagged(Label, '1d', '7d', delay='7d'), not {spans}")
     return widths

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from streamer.errors import TopologyError, line_of_caller
 from streamer.limits import SAMPLES_PER_KEY_MAX, TICKS_PER_WAIT
-from streamer.units import Duration, parse_duration_us, parse_samples
+from streamer.units import Duration, parse_duration_us, parse_samples, span_name
 
 # Rolling windows wait no longer than a step of time for a partition that is silent; in these bounds, since a shorter silence
 # may be the network's, and a longer one might never be over where workers come and go.
@@ -56,7 +56,7 @@ class Rolling:
 
 
 def rolling(
-    *spans: str,
+    *spans: Duration,
     count: int | Sequence[int] | None = None,
     max_samples: int | None = None,
     resolution: Duration | None = None,
@@ -87,7 +87,7 @@ def rolling(
     try:
         if grace is not None or idle_timeout is not None:
             raise ValueError("a rolling window never closes; leave grace= and idle_timeout= to windows that do")  # noqa: TRY301 - told below
-        window = _rolling(spans, count, 256 if max_samples is None else max_samples, ttl)
+        window = _rolling(tuple(map(span_name, spans)), count, 256 if max_samples is None else max_samples, ttl)
         return window if resolution is None else _in_panes(window, resolution, max_samples)
     except ValueError as error:
         raise TopologyError(f"{line_of_caller()}: rolling(): {error}") from error

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from streamer.topology.count import Count
 from streamer.topology.event import Event
+from streamer.units import Duration, span_name
 
 Column = NDArray[np.float64]
 Aggregate = Literal["sum", "mean", "std", "min", "max", "first", "last", "delta", "rate", "distinct", "values"]
@@ -168,11 +169,12 @@ class Window(WindowView):
             raise KeyError(f"of({getattr(event, '__name__', event)}) needs a join; the flow joins {names}: add .join(...)")
         return self._joined[event]
 
-    def over(self, look: str | int) -> WindowView:
+    def over(self, look: Duration | int) -> WindowView:
         """The windows over one look-back, as it was declared: `w.over("24h").mean("value")`, or by count `w.over(64)`."""
-        if look not in self._looks:
+        name = look if isinstance(look, int) else span_name(look)
+        if name not in self._looks:
             raise KeyError(f"the window does not look back {look!r}; add it to rolling(), which has {self._names()}")
-        return self._looks[look]
+        return self._looks[name]
 
     def event(self, name: str) -> NDArray[Any]:
         """The event's own field, shape (rows,): float64, int64 or bool as it is declared, object for anything else."""

@@ -3,14 +3,17 @@
 from collections.abc import Callable
 from datetime import timedelta
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import streamer
 from streamer import Event, Model, SettingsError, Topology, TopologyError, hopping, interval, session, tumbling
+from streamer.planning.plan import plan_of
 from streamer.renamed import ARGUMENTS, FUNCTIONS, SETTINGS, STEPS
 from streamer.settings.settings import Settings
+from streamer.testing import constant, stand_in
 from streamer.topology.steps import Windowed
 
 
@@ -87,3 +90,26 @@ def test_a_duration_may_be_a_timedelta() -> None:
     assert flow.need(Windowed).window == window
     with pytest.raises(TopologyError, match="is less than no time"):
         tumbling("60s", grace=timedelta(seconds=-1))
+
+
+def test_a_span_may_be_a_timedelta() -> None:
+    hour, day = timedelta(hours=1), timedelta(days=1)
+    window = streamer.rolling(hour, day, resolution=hour, ttl=2 * day)
+    assert window == streamer.rolling("1h", "1d", resolution="1h", ttl="2d")
+    assert streamer.lagged(Reading, hour, delay=day) == streamer.lagged(Reading, "1h", delay="1d")
+    assert interval(Reading, before=hour, after=day) == interval(Reading, before="1h", after="1d")
+    assert streamer.as_of(Reading, max_age=hour) == streamer.as_of(Reading, max_age="1h")
+    with pytest.raises(TopologyError, match="is less than no time"):
+        streamer.rolling(-hour)
+
+
+def test_a_look_back_is_found_by_its_timedelta() -> None:
+    hour, day = timedelta(hours=1), timedelta(days=1)
+    flow = START.window(streamer.rolling(hour, day))
+    both = flow.features(lambda w: {"n": w.over(hour).count + w.over("1d").count}).infer(Model("m")).publish(predictions="out")
+    plan = plan_of(both, Settings(), Path(), model=stand_in(constant(0.0)))
+    assert plan.store is not None
+    assert plan.store.fingerprint.startswith("rolling/256/3600000000+86400000000/")
+    other = flow.features(lambda w: {"n": w.over(2 * day).count}).infer(Model("m")).publish(predictions="out")
+    with pytest.raises(TopologyError, match=r"does not look back datetime\.timedelta\(days=2\)"):
+        plan_of(other, Settings(), Path(), model=stand_in(constant(0.0)))
