@@ -23,6 +23,7 @@ STEPS: Final[Mapping[str, str]] = {
     "match": "LabelMatch(name).predictions(Scored, ...).labels(Label, within=...).publish(matched=..., unmatched=...)"
 }
 SETTINGS: Final[Mapping[str, str]] = {"memory": "state_memory", "start": "start_from"}
+TESTS: Final[Mapping[str, str]] = {"restart": "crash()", "clock": 'advance("5s")'}
 COMMANDS: Final[Mapping[str, str]] = {"broker": "dev broker"}
 
 

@@ -56,13 +56,23 @@ def row_of(event: Event) -> Row:
         value = getattr(event, name)
         if value is not None and not math.isfinite(value):
             raise ValueError(f"{name} is {value}, which JSON cannot carry")
+    return Row(event, time_us_of(event))
+
+
+def time_us_of(event: Event) -> int:
+    """Event time in microseconds, 0 for a class without.
+
+    Raises:
+        ValueError: it is no time.
+    """
     spec = type(event).__event__
     if spec.time is None:
-        return Row(event, 0)
+        return 0
     value = getattr(event, spec.time)
     if spec.time_unit == "iso":
-        return Row(event, moment_us(value if isinstance(value, datetime) else datetime.fromisoformat(value)))
-    return Row(event, round(value * (1_000_000 / _PER_SECOND[spec.time_unit])))
+        return moment_us(value if isinstance(value, datetime) else datetime.fromisoformat(value))
+    us: float = value * (1_000_000 / _PER_SECOND[spec.time_unit])
+    return round(us)
 
 
 def time_number(text: str, spec: EventSpec) -> str | float:
@@ -78,11 +88,16 @@ def time_number(text: str, spec: EventSpec) -> str | float:
 
 
 def _as_field(time_us: int, spec: EventSpec, old: object) -> object:
+    """A time as the field has it: of its type, and where it is a date and time, in the zone of the old one."""
     if spec.time_unit != "iso":
         per_second = _PER_SECOND[spec.time_unit]
         return time_us * per_second // 1_000_000 if isinstance(old, int) else time_us * per_second / 1_000_000
+    written = old if isinstance(old, datetime) else datetime.fromisoformat(str(old))
     moment = datetime.fromtimestamp(time_us / 1e6, UTC)
-    return moment if isinstance(old, datetime) else moment.isoformat()
+    moment = moment.astimezone(written.tzinfo) if written.tzinfo else moment.replace(tzinfo=None)
+    if isinstance(old, datetime):
+        return moment
+    return moment.isoformat().replace("+00:00", "Z") if str(old).endswith("Z") else moment.isoformat()
 
 
 def moment_us(moment: datetime) -> int:

@@ -23,6 +23,7 @@ class MemoryConsumer:
         self._at_end: dict[tuple[str, int], int] = {}
         self._rebalance: Any = None
         self._heard: dict[str, int] = {}
+        self._generation = log.generation
         self._topics: list[str] = []
         self._handlers: dict[str, Any] = {}
 
@@ -36,7 +37,7 @@ class MemoryConsumer:
             self._heard = {topic: self._log.count(topic) for topic in self._topics}
             handler(self, [TopicPartition(topic, p) for topic, count in self._heard.items() for p in range(count)])
         elif self._heard:
-            self._hear_of_more()
+            self._follow_the_group()
         found: list[Message] = []
         for (topic, partition), position in list(self._position.items()):
             if (topic, partition) not in self._paused:
@@ -44,8 +45,12 @@ class MemoryConsumer:
         self._log.quiet = not found
         return found
 
-    def _hear_of_more(self) -> None:
-        """Partitions that were added are dealt to us too."""
+    def _follow_the_group(self) -> None:
+        """Give up what is to be dealt anew, to be assigned at the next poll; partitions that were added are dealt to us too."""
+        if self._generation != self._log.generation:
+            self._generation, self._rebalance = self._log.generation, self._handlers["on_assign"]
+            self._handlers["on_revoke"](self, self._owned())
+            return
         for topic, heard in self._heard.items():
             if (count := self._log.count(topic)) > heard:
                 self._heard[topic] = count
@@ -123,8 +128,10 @@ class MemoryConsumer:
 
     def close(self) -> None:
         if self._topics and self._rebalance is None:
-            owned = [TopicPartition(topic, partition) for topic, partition in self._position if topic in self._topics]
-            self._handlers["on_revoke"](self, owned)
+            self._handlers["on_revoke"](self, self._owned())
+
+    def _owned(self) -> list[TopicPartition]:
+        return [TopicPartition(topic, partition) for topic, partition in self._position if topic in self._topics]
 
 
 Report = Callable[[KafkaError | None, Message], None]

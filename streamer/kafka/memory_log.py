@@ -19,19 +19,30 @@ BATCH_BYTES = 61 + 7
 
 
 @dataclass(slots=True)
-class Stored:
-    """One record in the log.
+class Record:
+    """What was produced.
 
     Attributes:
-        key, value, headers: as they were produced.
-        timestamp_ms: milliseconds since the epoch.
-        state: committed, aborted, or the name of the open transaction.
-        created: whether the producer gave the timestamp, and not the log.
+        key: bytes, or None.
+        value: bytes, or None.
+        headers: names and bytes in their order; a name may be there twice.
     """
 
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, Any]]
+
+
+@dataclass(slots=True)
+class Stored(Record):
+    """One record in the log.
+
+    Attributes:
+        timestamp_ms: milliseconds since the epoch.
+        state: committed, aborted, or the name of the open transaction.
+        created: whether the producer gave the timestamp, and not the log.
+    """
+
     timestamp_ms: int
     state: str = "committed"
     created: bool = field(default=False, kw_only=True)
@@ -68,7 +79,7 @@ class MemoryLog:
         self.epochs: dict[str, int] = defaultdict(int)
         self.open: dict[str, list[Stored]] = {}
         self.lows: dict[tuple[str, int], int] = defaultdict(int)
-        self.quiet = True
+        self.quiet, self.generation = True, 0
 
     def topic_id(self, topic: str) -> Uuid:
         """Another one each time the topic is made."""
@@ -171,6 +182,10 @@ class MemoryLog:
     def caught_up(self, group: str, topic: str) -> bool:
         """Whether the group committed everything there is in a topic."""
         return all((self.committed(group, topic, p) or (0, None))[0] >= self.end(topic, p) for p in range(self.count(topic)))
+
+    def rebalance(self) -> None:
+        """Have each group take all partitions from its member when that polls, and deal them anew at the poll after it."""
+        self.generation += 1
 
     def crash(self) -> None:
         """Kill all producers: what they left open is aborted, and what they still try is refused."""

@@ -2,7 +2,7 @@
 
 import ipaddress
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
@@ -31,6 +31,7 @@ from streamer.settings.sources import (
     flag_layer,
     nested,
     overlay,
+    table_layer,
 )
 from streamer.units import format_bytes, format_duration, parse_bytes, parse_duration_s
 
@@ -162,8 +163,27 @@ class Settings(_Part):
         environment = os.environ
         named = config or (Path(name) if (name := environment.get("STREAMER_CONFIG")) else None)
         mistakes: list[str] = []
+        layers = (file_layer(named), environment_layer(environment, _KNOWN, mistakes), flag_layer(flags))
+        return cls._of(layers, mistakes)
+
+    @classmethod
+    def given(cls, table: Mapping[str, object], origin: str) -> "Settings":
+        """Settings as one table says, written as in a TOML file; no file and no environment is read.
+
+        Args:
+            table: name -> value, such as `{"commit_interval": "50ms", "inference": {"threads": 2}}`.
+            origin: what messages call it.
+
+        Raises:
+            SettingsError: every mistake found, one a line.
+        """
+        return cls._of([table_layer(table, origin)], [])
+
+    @classmethod
+    def _of(cls, layers: Iterable[Layer], mistakes: list[str]) -> "Settings":
+        """Lay layers over each other, the last one on top; `mistakes` are those known already."""
         merged: Layer = {BOOTSTRAP: (DEFAULT_BOOTSTRAP, "default")}
-        for layer in (file_layer(named), environment_layer(environment, _KNOWN, mistakes), flag_layer(flags)):
+        for layer in layers:
             overlay(merged, checked(layer, _KNOWN, mistakes))
         settings = None
         try:

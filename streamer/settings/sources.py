@@ -39,7 +39,7 @@ _SERVICE_LINK: Final = re.compile(
 
 
 def file_layer(config: Path | None) -> Layer:
-    """The settings of a TOML file; nested tables below a Kafka section are read as dotted keys."""
+    """The settings of a TOML file."""
     if config is None:
         return {}
     try:
@@ -48,7 +48,12 @@ def file_layer(config: Path | None) -> Layer:
         raise SettingsError(f"cannot read the settings file {config}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"the settings file {config} is not TOML: {error}") from None
-    return {path: (value, f"file {config}") for path, value in _flatten(document)}
+    return table_layer(document, f"file {config}")
+
+
+def table_layer(table: Mapping[str, object], origin: str) -> Layer:
+    """The settings of a table as TOML gives it; nested tables below a Kafka section are read as dotted keys."""
+    return {path: (value, origin) for path, value in _flatten(table)}
 
 
 def environment_layer(environment: Mapping[str, str], known: Set[SettingPath], mistakes: list[str]) -> Layer:

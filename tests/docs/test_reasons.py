@@ -75,7 +75,7 @@ def test_record_is_given_this_reason(reason: str) -> None:
     key, value = RECORD[reason]
     settings: dict[str, Any] = {}
     if reason == "oversize":
-        settings["record_bytes_max"] = 4_096
+        settings["record_bytes_max"] = "4KiB"
     sizes = {"out": 700} if reason == "too_large" else {}
     with TopologyTest(flow, models=model, partitions=1, message_bytes_max=sizes, settings=settings) as test:
         test.send_bytes("in", b"k", good())

@@ -4,9 +4,9 @@ from collections import defaultdict
 from typing import Any
 
 from streamer import Model, Topology, tumbling
-from streamer.testing import TopologyTest
 from streamer.topology.closing import Closing, Emission
 from tests.kit import flows
+from tests.kit.inside import InsideTest
 from tests.kit.schemas import headers
 
 LATE = "readings.late"
@@ -26,11 +26,11 @@ def topology(window: Closing, emit: Emission = "both", name: str = "closing") ->
     )
 
 
-def closing(window: Closing, emit: Emission = "both", partitions: int = 1, **settings: object) -> TopologyTest:
-    return TopologyTest(topology(window, emit), models=lambda c: c["total"][:, None], partitions=partitions, settings=settings)
+def closing(window: Closing, emit: Emission = "both", partitions: int = 1, **settings: object) -> InsideTest:
+    return InsideTest(topology(window, emit), models=lambda c: c["total"][:, None], partitions=partitions, settings=settings)
 
 
-def send(test: TopologyTest, key: str, second: float, value: float = 1.0) -> None:
+def send(test: InsideTest, key: str, second: float, value: float = 1.0) -> None:
     test.send_bytes(flows.SOURCE, key.encode(), flows.value_of(key, START + second, value))
 
 
@@ -82,7 +82,7 @@ def a_crash_around_a_tick_repeats_it_once_in_effect(turns: int) -> None:
         for _ in range(turns):
             test.worker.turn()
             test.clock.advance(0.005)
-        test.restart()
+        test.crash()
         test.run()
         test.clock.advance(650.0)
         found = test.read(flows.PREDICTIONS)
@@ -92,7 +92,7 @@ def a_crash_around_a_tick_repeats_it_once_in_effect(turns: int) -> None:
         assert totals == {f"k{k}": float(sum(range(k, 20, 5))) for k in range(5)}
         assert len({row["id"] for row in found}) == len(found)
         stores = [store.dump() for _, store in sorted(test.worker.pipeline.window.stores.items())]
-        test.restart()
+        test.crash()
         test.run()
         assert [store.dump() for _, store in sorted(test.worker.pipeline.window.stores.items())] == stores
         send(test, "k0", 1)

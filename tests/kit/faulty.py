@@ -23,9 +23,9 @@ from streamer.planning.assemble import Flow
 from streamer.rows.batch import Batch
 from streamer.stages.commit.committing import Ending, Job
 from streamer.stages.commit.transaction import Committed
-from streamer.testing import TopologyTest
 from streamer.worker.parts import parts_of
 from streamer.worker.worker import Worker
+from tests.kit.inside import InsideTest
 
 ABORTABLE, FATAL, UNAUTHORIZED = "abortable", "fatal", "unauthorized"
 
@@ -280,7 +280,7 @@ class FaultyClients:
         return cast("AdminClient", FaultyAdmin(self._log, self._script))
 
 
-class FaultTest(TopologyTest):
+class FaultTest(InsideTest):
     """A topology over faulty clients. A commit and a run of the model end before their call returns, so that a test repeats."""
 
     make_clients: Callable[[MemoryLog, Script], FaultyClients] = FaultyClients
@@ -393,4 +393,4 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamer.stages.commit.state_writer.RETRY_PAUSE_S", 0.0)
     monkeypatch.setattr("streamer.stages.commit.at_least_once.COMMIT_AGE_AT_LEAST_ONCE_S", 0.02)
     monkeypatch.setattr("streamer.stages.commit.at_least_once.NETWORK_TIMEOUT_S", 0.05)
-    monkeypatch.setattr("streamer.testing._TURNS_MAX", 2_000)
+    monkeypatch.setattr("streamer.testing.topology._TURNS_MAX", 2_000)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamer import Event, Model, Topology, Window, rolling
 from streamer.inference.model import Features
-from streamer.kafka.memory_log import MemoryLog, Stored
+from streamer.kafka.memory_log import MemoryLog, Record
 from streamer.testing import TopologyTest
 
 SOURCE, DEAD_LETTERS, PREDICTIONS, ANOMALIES = "readings", "readings.dead", "readings.predictions", "readings.anomalies"
@@ -102,7 +102,7 @@ def expected(log: MemoryLog, count: int = COUNT) -> dict[str, Outcome]:
     return found
 
 
-def origin(letter: Stored) -> str:
+def origin(letter: Record) -> str:
     """The id a dead letter speaks of."""
     headers = dict(letter.headers)
     return "/".join(str(headers[f"streamer.error.{part}"]) for part in ("topic", "partition", "offset"))
@@ -165,7 +165,7 @@ def _right(outcome: Outcome | None, key: bytes | None, row: dict[str, Any]) -> b
     )
 
 
-def _untouched(outcome: Outcome | None, letter: Stored) -> bool:
+def _untouched(outcome: Outcome | None, letter: Record) -> bool:
     return outcome is not None and not outcome.good and (letter.key, letter.value) == (outcome.key, outcome.value)
 
 

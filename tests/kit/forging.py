@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from streamer import StateError, TopicError, limits
 from streamer.kafka.memory_log import Stored
 from streamer.operators.rekey.header import HEADER
-from streamer.testing import TopologyTest
 from tests.kit import rekeyed
+from tests.kit.inside import InsideTest
 from tests.kit.stateful import FLOWS, any_score
 
 ROOM_BYTES = 512 * 1024**2
@@ -150,7 +150,7 @@ def forge_snapshot(records: list[Stored], dice: random.Random) -> None:
     manifest.value = msgspec.msgpack.encode(parts)
 
 
-def forge_metadata(test: TopologyTest, dice: random.Random) -> None:
+def forge_metadata(test: InsideTest, dice: random.Random) -> None:
     """A committed offset with other words beside it."""
     plan = test.worker.plan
     topic = plan.topics.rekeyed or plan.topics.source
@@ -172,7 +172,7 @@ def with_head(record: Stored, head: NDArray[np.void]) -> bytes:
     return head.tobytes() + (record.value or b"")[HEADER.itemsize :]
 
 
-def forge_header(test: TopologyTest, dice: random.Random) -> None:
+def forge_header(test: InsideTest, dice: random.Random) -> None:
     """A record in the internal topic that is not ours, and looks as if it were."""
     record = test.log.record(rekeyed.INTERNAL, 0, 0)
     head = head_of(record)
@@ -183,7 +183,7 @@ def forge_header(test: TopologyTest, dice: random.Random) -> None:
     test.log.append(rekeyed.INTERNAL, record.key, with_head(record, head), 0)
 
 
-def read_back(test: TopologyTest) -> tuple[list[Stored], list[Stored]]:
+def read_back(test: InsideTest) -> tuple[list[Stored], list[Stored]]:
     """What a restore reads of the changelog: the messages of the base that the commit names, and the blocks."""
     plan, log = test.worker.plan, test.log
     _, words = log.committed(plan.group, plan.topics.rekeyed or plan.topics.source, 0) or (0, "")
@@ -196,7 +196,7 @@ def read_back(test: TopologyTest) -> tuple[list[Stored], list[Stored]]:
     return base, [record for record in records[end:] if record.key is None]
 
 
-def forge(test: TopologyTest, dice: random.Random, name: str) -> str:
+def forge(test: InsideTest, dice: random.Random, name: str) -> str:
     """Change one thing in the log; what it is."""
     if name == "rekeyed" and dice.randrange(3) == 0:
         forge_header(test, dice)
@@ -221,12 +221,12 @@ def case(name: str, seed: int) -> tuple[str, bool]:
     topology, feed = FLOWS[name]
     based = dice.randrange(2) == 0
     limits.SNAPSHOT_BLOCKS_RATIO, limits.SNAPSHOT_BLOCKS_MIN_BYTES = (0, 1) if based else (2, 8 * 1024**2)
-    with TopologyTest(topology, models=any_score, partitions=1, settings={"keys_max": 8}) as test:
+    with InsideTest(topology, models=any_score, partitions=1, settings={"keys_max": 8}) as test:
         for number in range(3):
             feed(test, number)
             test.run()
         what = forge(test, dice, name)
-        test.restart()
+        test.crash()
         try:
             for number in range(3, 5):
                 feed(test, number)
@@ -318,14 +318,14 @@ def edge(name: str, *, checked: bool = True) -> str:
     if not checked:
         setattr(sys.modules[module], check, lambda *_: 8)
     topology, feed = FLOWS[flow]
-    with TopologyTest(topology, models=any_score, partitions=1, settings={"keys_max": 8}) as test:
+    with InsideTest(topology, models=any_score, partitions=1, settings={"keys_max": 8}) as test:
         feed(test, 0)
         test.run()
         _, blocks = read_back(test)
         fields = msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(blocks[0].value or b""))
         change(fields)
         blocks[0].value = zstandard.ZstdCompressor().compress(msgspec.msgpack.encode(fields))
-        test.restart()
+        test.crash()
         try:
             feed(test, 1)
             test.run()

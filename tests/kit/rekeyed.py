@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamer import Event, Model, Topology, Window, rolling
 from streamer.inference.model import Features
-from streamer.kafka.memory_log import MemoryLog, Stored
+from streamer.kafka.memory_log import MemoryLog, Record, Stored
 from tests.kit.flows import origin
 
 SOURCE, DEAD_LETTERS, PREDICTIONS = "payments", "payments.dead", "payments.predictions"
@@ -104,7 +104,7 @@ def judge(log: MemoryLog, *, once: bool = True) -> list[str]:
     return wrong
 
 
-def same(letter: Stored, record: Stored) -> bool:
+def same(letter: Record, record: Record) -> bool:
     """Whether a dead letter holds the bytes of its record."""
     return (letter.key, letter.value) == (record.key, record.value)
 

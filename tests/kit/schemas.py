@@ -7,7 +7,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from streamer.kafka.memory_log import Stored
+from streamer.kafka.memory_log import Record
 
 NAMES = ("prediction", "anomaly", "dead_letter", "matched")
 
@@ -25,7 +25,7 @@ def problems(name: str, instance: object) -> list[str]:
     return [error.message for error in Draft202012Validator(schema(name)).iter_errors(instance)]
 
 
-def headers(letter: Stored) -> dict[str, str]:
+def headers(letter: Record) -> dict[str, str]:
     """Headers of a dead letter; each name stands once."""
     assert len(dict(letter.headers)) == len(letter.headers)
     return {name: text if isinstance(text, str) else text.decode() for name, text in letter.headers}

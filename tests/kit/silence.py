@@ -26,7 +26,7 @@ def silent_partitions_go(turns: int) -> bool:
         assert front.metrics.value("streamer_recoveries_total") == 0
         test.move("on_assign", [0, 1], front.plan.group)
         test.run()
-        test.restart()
+        test.crash()
         test.run()
         assert rekeyed.judge(test.log) == []
         return busy

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from streamer import Event, Model, Topology, rolling, session, tumbling
-from streamer.testing import TopologyTest
 from streamer.topology.closing import Closing
 from streamer.topology.rolling import Rolling
 from streamer.topology.steps import Declaration
 from tests.kit import joined, labelled, rekeyed
+from tests.kit.inside import InsideTest
 
 SOURCE = "readings"
 
@@ -32,14 +32,14 @@ def windowed(window: Rolling | Closing) -> Topology:
     )  # fmt: skip
 
 
-def readings(test: TopologyTest, number: int) -> None:
+def readings(test: InsideTest, number: int) -> None:
     """Rows of five sensors, out of order."""
     for n in range(12):
         reading = Reading(f"s{n % 5}", test.now - (n * 7) % 4, float(number + n))
         test.send(reading, step="1s")
 
 
-def meetings(test: TopologyTest, number: int) -> None:
+def meetings(test: InsideTest, number: int) -> None:
     """Rows of all inputs of a join."""
     for n in range(5):
         test.send(joined.Login(f"u{n % 3}", test.now, float(n)), step="1s")
@@ -49,7 +49,7 @@ def meetings(test: TopologyTest, number: int) -> None:
     test.clock.advance(1)
 
 
-def labels(test: TopologyTest, number: int) -> None:
+def labels(test: InsideTest, number: int) -> None:
     """Predictions that wait, and labels of some of them."""
     for n in range(5):
         test.send(labelled.Scored(f"payments/0/{n}", f"p{number}-{n}", test.now, 0.5, flag=True), step="1s")
@@ -57,7 +57,7 @@ def labels(test: TopologyTest, number: int) -> None:
     test.clock.advance(1)
 
 
-def payments(test: TopologyTest, number: int) -> None:
+def payments(test: InsideTest, number: int) -> None:
     """Rows that get another key."""
     for n in range(6):
         value = rekeyed.payment(f"t{n % 3}", float(number + n), test.now)
@@ -65,7 +65,7 @@ def payments(test: TopologyTest, number: int) -> None:
     test.clock.advance(30)
 
 
-Feed = Callable[[TopologyTest, int], None]
+Feed = Callable[[InsideTest, int], None]
 FLOWS: dict[str, tuple[Declaration, Feed]] = {
     "time": (windowed(rolling("20s", max_samples=5)), readings),
     "count": (windowed(rolling(count=3, ttl="60s")), readings),

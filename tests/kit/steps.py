@@ -36,7 +36,7 @@ def play(test: FaultTest, steps: Sequence[Step]) -> None:
         elif kind == "turn":
             test.turns(first)
         elif kind == "restart":
-            test.restart()
+            test.crash()
         elif second != "fenced" or "fenced" not in [hit[2] for hit in test.script.hits]:
             test.script.fail_next(first, second)
 

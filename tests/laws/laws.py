@@ -81,7 +81,7 @@ def replay(name: str, seed: int) -> None:
 
 def _restored(run: Run) -> None:
     live = run.state()
-    run.test.restart()
+    run.test.crash()
     run.drain()
     assert run.state() == live
 
@@ -112,7 +112,7 @@ def crash(name: str, seed: int) -> None:
 
     def dies(run: Run) -> None:
         if run.random.randrange(2):
-            run.test.restart()
+            run.test.crash()
             run.turns(run.random.randrange(5))
 
     disturbed(name, seed, dies)
@@ -140,7 +140,7 @@ def failing(name: str, seed: int) -> None:
         if random.randrange(3) == 0 and "fenced" not in [kind for _, _, kind in script.hits]:
             script.fail_next(random.choice(("offsets", "commit")), "fenced")
         if random.randrange(4) == 0:
-            run.test.restart()
+            run.test.crash()
 
     disturbed(name, seed, fails)
 
@@ -171,7 +171,7 @@ def at_least_once(name: str, seed: int) -> None:
         for _ in run.feed(seed):
             run.turns(run.random.randrange(7))
             if run.random.randrange(2):
-                run.test.restart()
+                run.test.crash()
             else:
                 run.test.script.fail_next(run.random.choice(CALLS), run.random.choice(FAULTS))
         run.end()
@@ -201,7 +201,7 @@ def tick(name: str, seed: int, ending: str) -> None:
         run.test.clock.advance(IDLE_S + 100)
         run.turns(run.random.randrange(1, 8))
         if ending == "crash":
-            run.test.restart()
+            run.test.crash()
         for group in run.groups:
             group.move(run, ending)
         run.end()

@@ -198,7 +198,7 @@ def test_kernels_as_plain_python_are_the_same(monkeypatch: Patch) -> None:
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
 def test_each_bug_is_caught(bug: Callable[[Patch], None], monkeypatch: Patch) -> None:
-    monkeypatch.setattr("streamer.testing._TURNS_MAX", 400)
+    monkeypatch.setattr("streamer.testing.topology._TURNS_MAX", 400)
     bug(monkeypatch)
     with pytest.raises((AssertionError, StreamerError, LookupError)) as caught:
         BUGS[bug]()

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.state.watermarks import ALL_IDLE, SourceWatermarks
-from streamer.testing import TopologyTest
 from tests.kit import rekeyed
 from tests.kit.faulty import FaultTest, short_waits
+from tests.kit.inside import InsideTest
 from tests.kit.rekeyed import payment
 
 __all__ = ["short_waits"]
@@ -92,16 +92,16 @@ def play(test: FaultTest, steps: Sequence[Step]) -> None:
                 test.workers[first].turn()
                 test.clock.advance(0.006)
         elif kind == "restart":
-            test.restart()
+            test.crash()
         else:
             test.script.fail_next(first, second)
 
 
-def state(test: TopologyTest) -> dict[int, Any]:
+def state(test: InsideTest) -> dict[int, Any]:
     return {partition: store.dump() for partition, store in test.worker.pipeline.window.stores.items()}
 
 
-def time_is_right(test: TopologyTest) -> bool:
+def time_is_right(test: InsideTest) -> bool:
     """Whether each partition knows of the source, and has told its windows, what the internal topic says."""
     for partition, store in test.worker.pipeline.window.stores.items():
         lines, least = rekeyed.upstreams(test.log, partition)
@@ -122,7 +122,7 @@ def test_one_outcome_and_the_right_time_whatever_fails(steps: list[Step]) -> Non
         assert rekeyed.judge(test.log) == []
         assert time_is_right(test)
         live = state(test)
-        test.restart()
+        test.crash()
         test.settle()
         assert state(test) == live
 
@@ -130,7 +130,7 @@ def test_one_outcome_and_the_right_time_whatever_fails(steps: list[Step]) -> Non
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(-2_000, 2_000)), min_size=1, max_size=60), st.integers(1, 4))
 def test_what_a_record_carries_is_no_more_than_what_came_before_it(sent: list[tuple[int, int]], every: int) -> None:
     """In the order of its source partition: else an event within grace there could be late here."""
-    with TopologyTest(rekeyed.topology(max_drift="10h"), models=rekeyed.score, partitions=3) as test:
+    with InsideTest(rekeyed.topology(max_drift="10h"), models=rekeyed.score, partitions=3) as test:
         for number, (card, move) in enumerate(sent):
             ts = START_S + 10 * number + move
             test.send_bytes(rekeyed.SOURCE, f"card{card}".encode(), payment(f"t{card % 3}", 1.0, ts))
@@ -138,7 +138,7 @@ def test_what_a_record_carries_is_no_more_than_what_came_before_it(sent: list[tu
                 test.workers[0].turn()
                 test.clock.advance(0.03)
             if number == len(sent) // 2:
-                test.restart()
+                test.crash()
         test.run()
         reached: dict[tuple[int, int], int] = {}
         for p in range(3):

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer import Model, Topology, hopping, session, tumbling
-from streamer.testing import TopologyTest
 from streamer.topology.closing import Closing
 from tests.kit import rekeyed
+from tests.kit.inside import InsideTest
 from tests.kit.rekeyed import Payment, payment
 
 LATE = "late"
@@ -38,8 +38,8 @@ def topology(window: Closing) -> Topology:
     )
 
 
-def flow(kind: str) -> TopologyTest:
-    return TopologyTest(topology(KINDS[kind]), models=rekeyed.score, partitions=PARTITIONS)
+def flow(kind: str) -> InsideTest:
+    return InsideTest(topology(KINDS[kind]), models=rekeyed.score, partitions=PARTITIONS)
 
 
 def expected(events: list[tuple[str, float, float]], kind: str) -> dict[Window, tuple[int, float]]:
@@ -68,7 +68,7 @@ def spans(times: list[float], kind: str) -> set[tuple[float, float]]:
     }
 
 
-def closed(test: TopologyTest) -> dict[Window, tuple[int, float]]:
+def closed(test: InsideTest) -> dict[Window, tuple[int, float]]:
     found: dict[Window, tuple[int, float]] = {}
     ids = set()
     for record in test.log.committed_records(rekeyed.PREDICTIONS):
@@ -82,7 +82,7 @@ def closed(test: TopologyTest) -> dict[Window, tuple[int, float]]:
     return found
 
 
-def silence(test: TopologyTest) -> None:
+def silence(test: InsideTest) -> None:
     """Long enough for every partition to be told silent, and for the second flow to hear of it."""
     test.run()
     for _ in range(3):
@@ -106,7 +106,7 @@ moves = st.lists(
 )
 
 
-def play(test: TopologyTest, made: list[list[tuple[int, int, int]]], order: list[Any]) -> list[tuple[str, float, float]]:
+def play(test: InsideTest, made: list[list[tuple[int, int, int]]], order: list[Any]) -> list[tuple[str, float, float]]:
     """Send the events of each partition in their order, the partitions in any; returns (terminal, time, amount)."""
     queues: list[list[tuple[str, float, float]]] = []
     for partition, steps in enumerate(made):
@@ -129,7 +129,7 @@ def play(test: TopologyTest, made: list[list[tuple[int, int, int]]], order: list
                 test.workers[number].turn()
             test.clock.advance(0.03)
         if dies == 0:
-            test.restart()
+            test.crash()
     for partition in range(PARTITIONS):
         while queues[partition]:
             give(partition)
@@ -210,7 +210,7 @@ def test_silence_is_told_once_and_survives_a_restart() -> None:
         words = [rekeyed.forwarded(record) for record in test.log.committed_records(rekeyed.INTERNAL)]
         assert [one.offset for one in words].count(-2) == PARTITIONS**2
         assert len(closed(test)) == 1
-        test.restart()
+        test.crash()
         silence(test)
         for store in test.worker.pipeline.window.stores.values():
             assert store.upstreams.table[:, 2].tolist() == [1] * PARTITIONS

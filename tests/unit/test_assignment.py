@@ -47,7 +47,7 @@ def test_one_question_for_all_partitions() -> None:
     with flow() as test:
         feed(test, 50)
         test.run()
-        test.restart()
+        test.crash()
         before = Counter(test.script.calls)
         feed(test, 50)
         test.run()
@@ -74,7 +74,7 @@ def test_epochs_from_before_a_restart_of_the_brokers_are_learned_anew() -> None:
     with flow() as test:
         feed(test, 50)
         test.run()
-        test.restart()
+        test.crash()
         test.script.restarted = True
         feed(test, 50)
         test.run()
@@ -92,7 +92,7 @@ def test_an_answer_without_an_offset_is_none(monkeypatch: pytest.MonkeyPatch) ->
     with flow() as test:
         feed(test, 50)
         test.run()
-        test.restart()
+        test.crash()
         monkeypatch.setattr(FaultyAdmin, "_end", at_first)
         feed(test, 50)
         test.run()
@@ -105,7 +105,7 @@ def test_a_time_out_says_what_it_may_come_from(caplog: pytest.LogCaptureFixture)
     with flow() as test:
         feed(test, 50)
         test.run()
-        test.restart()
+        test.crash()
         test.script.fail_next("committed", "retriable")
         feed(test, 50)
         test.run()

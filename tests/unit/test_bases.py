@@ -118,7 +118,7 @@ def run_long_life() -> None:
         for number in range(90):
             play(test, [*rows(100 * number), ("turn", 5, None)])
             if number % 30 == 29:
-                test.restart()
+                test.crash()
         test.settle(fail=True)
         judge(test)
         for partition in range(2):
@@ -288,7 +288,7 @@ def test_small_blocks_make_a_base_due_by_their_number(monkeypatch: Patch) -> Non
         for restarts in range(6):
             for number in range(15):
                 play(test, [*rows(1000 * restarts + 10 * number, 1), ("turn", 6, None)])
-            test.restart()  # which counts those that it has read
+            test.crash()  # which counts those that it has read
             test.settle()
         base = named(test)
         assert base is not None
@@ -302,7 +302,7 @@ def test_at_least_once_has_bases_too() -> None:
         for number in range(30):
             play(test, [*rows(100 * number), ("turn", 10, None)])
             if number % 7 == 6:
-                test.restart()
+                test.crash()
         test.settle()
         assert flows.judge(test.log, COUNT).at_least_once
         assert windows_are_right(test, COUNT)
@@ -359,6 +359,6 @@ def test_a_cut_changelog_is_refused() -> None:
             play(test, rows(100 * number))
             test.run()
         test.log.delete_records(changelog(test), 0, (named(test) or 0) + 1)
-        test.restart()
+        test.crash()
         with pytest.raises(StateError, match="the changelog was cut"):
             test.settle()

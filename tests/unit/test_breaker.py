@@ -6,11 +6,12 @@ from confluent_kafka import KafkaError
 from streamer.errors import RefusedError
 from streamer.limits import BACKOFF_MAX_S, REFUSALS_MAX
 from streamer.stages.commit.transaction import TransactionError
-from streamer.testing import TopologyTest, constant
+from streamer.testing import constant
 from streamer.worker.breaker import Breaker
 from tests.kit import flows, rekeyed
 from tests.kit.faulty import FaultTest, short_waits
 from tests.kit.flows import send
+from tests.kit.inside import InsideTest
 from tests.kit.recovery import flow, recovered
 
 __all__ = ["short_waits"]
@@ -23,7 +24,7 @@ FINAL = (
 
 @pytest.fixture(autouse=True)
 def _patience(short_waits: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamer.testing._TURNS_MAX", 20_000)
+    monkeypatch.setattr("streamer.testing.topology._TURNS_MAX", 20_000)
 
 
 @GUARANTEES
@@ -133,7 +134,7 @@ def test_commits_of_other_partitions_do_not_help_the_record_that_is_refused() ->
 
 
 def test_a_flow_that_forwards_is_refused_as_well() -> None:
-    with TopologyTest(rekeyed.topology(), models=rekeyed.score, partitions=2) as test:
+    with InsideTest(rekeyed.topology(), models=rekeyed.score, partitions=2) as test:
         test.log.refusals[rekeyed.INTERNAL] = KafkaError.TOPIC_AUTHORIZATION_FAILED
         test.send_bytes(rekeyed.SOURCE, b"c", rekeyed.payment("t", 1.0, test.now))
         with pytest.raises(RefusedError, match=rekeyed.INTERNAL):
@@ -141,7 +142,7 @@ def test_a_flow_that_forwards_is_refused_as_well() -> None:
 
 
 def test_a_stop_is_answered_in_a_pause() -> None:
-    with TopologyTest(flows.topology(), models=constant(0.0), partitions=1) as test:
+    with InsideTest(flows.topology(), models=constant(0.0), partitions=1) as test:
         test.log.refusals[flows.PREDICTIONS] = KafkaError.TOPIC_AUTHORIZATION_FAILED
         send(test, range(1))
         worker = test.worker

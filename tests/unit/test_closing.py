@@ -9,7 +9,6 @@ import pytest
 from streamer import hopping, session, tumbling
 from streamer.changelog.blocks import CommitMetadata
 from streamer.limits import KEY_BYTES_MAX, SILENCE_BETWEEN_POLLS_S
-from streamer.testing import TopologyTest
 from streamer.topology.closing import Closing, Emission
 from tests.kit import flows
 from tests.kit.closing_flow import (
@@ -25,6 +24,7 @@ from tests.kit.closing_flow import (
     short,
     topology,
 )
+from tests.kit.inside import InsideTest
 from tests.kit.schemas import headers, problems
 from tests.kit.window_oracle import Oracle
 
@@ -67,7 +67,7 @@ def test_what_is_sent(emit: Emission, rows: list[bool]) -> None:
 
 
 def test_a_stall_of_ours_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamer.testing._MemoryClients.silence_between_polls_s", SILENCE_BETWEEN_POLLS_S)
+    monkeypatch.setattr("streamer.testing.clients.MemoryClients.silence_between_polls_s", SILENCE_BETWEEN_POLLS_S)
     with closing(tumbling("10s", idle_timeout="5s"), "on_close") as test:
         send(test, "a", 1)
         test.run()
@@ -104,7 +104,7 @@ def test_a_tick_moves_the_sequence_and_not_the_offset() -> None:
 
 
 def test_one_record_from_2099_changes_nothing_for_any_other_key() -> None:
-    def play(test: TopologyTest, poisoned: bool) -> list[tuple[Any, ...]]:
+    def play(test: InsideTest, poisoned: bool) -> list[tuple[Any, ...]]:
         for n in range(40):
             send(test, f"k{n % 3}", n, float(n))
             if poisoned and n == 5:
@@ -131,7 +131,7 @@ def test_the_service_says_what_the_oracle_says(window: Closing) -> None:
             if n % 23 == 0:
                 test.worker.turn()
             if n in (111, 222):
-                test.restart()
+                test.crash()
         found = test.read(flows.PREDICTIONS)
         want, late = expected(test, window)
         assert sorted(map(short, found)) == sorted(want)
@@ -140,7 +140,7 @@ def test_the_service_says_what_the_oracle_says(window: Closing) -> None:
         assert early + late + len(test.read_records(flows.DEAD_LETTERS)) == 400
 
 
-def expected(test: TopologyTest, window: Closing) -> tuple[list[tuple[Any, ...]], int]:
+def expected(test: InsideTest, window: Closing) -> tuple[list[tuple[Any, ...]], int]:
     rows, late = [], 0
     for partition in range(test.log.partitions):
         oracle = Oracle(window.size_us, window.hop_us, window.gap_us, window.grace_us, 6)
@@ -170,7 +170,7 @@ def test_a_row_that_the_model_refuses_is_a_dead_letter_with_its_window() -> None
         scores[columns["n"] == 2] = float("nan")
         return scores[:, None]
 
-    with TopologyTest(topology(tumbling("10s"), "on_close"), models=picky, partitions=1) as test:
+    with InsideTest(topology(tumbling("10s"), "on_close"), models=picky, partitions=1) as test:
         for second in (1, 2, 11, 21):
             send(test, "a", second)
         assert [short(row)[:3] for row in test.read(flows.PREDICTIONS)] == [("a", 10, 20)]
@@ -215,7 +215,7 @@ def test_at_least_once_closes_windows_too() -> None:
         test.run()
         test.clock.advance(650.0)
         (row,) = test.read(flows.PREDICTIONS)
-        test.restart()
+        test.crash()
         assert test.read(flows.PREDICTIONS) == []
         assert row["final"]
 

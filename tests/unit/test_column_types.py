@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from streamer import Event, Model, Topology, Window, as_of, rolling, tumbling
-from streamer.testing import TopologyTest, constant, values
+from streamer.testing import constant, values
 from streamer.topology.event import column_dtypes, nullable_fields
 from streamer.topology.rolling import Rolling
+from tests.kit.inside import InsideTest
 
 EXACT_MAX = 2**53
 
@@ -63,7 +64,7 @@ def order(number: int, paid: bool = True, user: str = "u") -> bytes:
     return json.dumps({"user": user, "ts": 1_700_000_000, "id": number, "paid": paid, "amount": 2.5}).encode()
 
 
-def reasons(test: TopologyTest, topic: str = "dead") -> list[tuple[str, str]]:
+def reasons(test: InsideTest, topic: str = "dead") -> list[tuple[str, str]]:
     heads = [dict(letter.headers) for letter in test.read_records(topic)]
     return [(head["streamer.error.reason"], head["streamer.error.detail"]) for head in heads]
 
@@ -77,7 +78,7 @@ LONE = scored(Topology("t").source(Order, dead_letters="dead").features(modulo))
 
 def test_whole_numbers_of_64_bits_are_exact_in_derived_columns() -> None:
     numbers = [0, -1, EXACT_MAX + 1, 2**63 - 1, -(2**63)]
-    with TopologyTest(LONE, models=constant(1.0), partitions=1) as test:
+    with InsideTest(LONE, models=constant(1.0), partitions=1) as test:
         for number in numbers:
             test.send_bytes("orders", b"u", order(number, paid=number > 0))
         rows = values(test.read("scored"), "features")
@@ -87,7 +88,7 @@ def test_whole_numbers_of_64_bits_are_exact_in_derived_columns() -> None:
 
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**40])
 def test_a_whole_number_beyond_64_bits_is_a_dead_letter_and_its_neighbours_are_none(number: int) -> None:
-    with TopologyTest(LONE, models=constant(1.0), partitions=1) as test:
+    with InsideTest(LONE, models=constant(1.0), partitions=1) as test:
         for each in (1, number, 2):
             test.send_bytes("orders", b"u", order(each))
         assert values(values(test.read("scored"), "features"), "low") == [1, 2]
@@ -107,7 +108,7 @@ def test_a_sample_is_as_large_as_float64_keeps_exact(window: Any) -> None:
         .features(lambda w: {"left": np.float64(EXACT_MAX) - w.last("id"), "paid": w.sum("paid"), "odd": w.event("id") % 2})
         .infer(Model("m")).publish(predictions="scored", features=True, **late)
     )  # fmt: skip
-    with TopologyTest(topology, models=constant(1.0), partitions=1) as test:
+    with InsideTest(topology, models=constant(1.0), partitions=1) as test:
         for number in (EXACT_MAX - 1, EXACT_MAX, EXACT_MAX + 1, -EXACT_MAX - 1, 2**63):
             test.send_bytes("orders", b"u", order(number))
         rows = values(test.read("scored"), "features")
@@ -132,7 +133,7 @@ def test_what_waits_in_a_join_comes_back_as_it_was_declared() -> None:
     topology = scored(
         Topology("t").source(Order, dead_letters="dead").join(as_of(Limit), dead_letters="limits.dead").features(looked)
     )
-    with TopologyTest(topology, models=constant(1.0), partitions=1) as test:
+    with InsideTest(topology, models=constant(1.0), partitions=1) as test:
         for number in (EXACT_MAX - 3, EXACT_MAX + 1):
             test.send_bytes("limits", b"u", json.dumps({"user": "u", "ts": 1_700_000_000, "limit": number}).encode())
             test.send_bytes("orders", b"u", order(number, paid=False))

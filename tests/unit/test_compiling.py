@@ -42,7 +42,7 @@ with TopologyTest(flow, models=constant(1.0), partitions=1) as test:
     before = len(made)
     test.send(Reading("a", test.now, 1.0), times=30)
     assert test.read("p"), "no result"
-    test.restart()
+    test.crash()
     test.send(Reading("a", test.now, 1.0), times=30)
     assert test.read("p"), "no result"
 print(before, made[before:])

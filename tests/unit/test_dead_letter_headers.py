@@ -5,21 +5,22 @@ import pytest
 
 from streamer import Event, Model, Topology, tumbling
 from streamer.inference.model import Features
-from streamer.kafka.memory_log import Stored
+from streamer.kafka.memory_log import Record
 from streamer.limits import DEAD_LETTER_BYTES_MAX, DEAD_LETTER_HEADERS_BYTES_MAX
-from streamer.testing import TopologyTest, constant
+from streamer.testing import constant
 from tests.kit import flows, rekeyed
+from tests.kit.inside import InsideTest
 from tests.kit.schemas import problems
 
 TRACE: list[tuple[str, bytes | None]] = [("traceparent", b"00-ab-cd-01"), ("empty", b""), ("none", None), ("bytes", b"\xff\x00")]
 
 
-def originals(letter: Stored) -> list[tuple[str, object]]:
+def originals(letter: Record) -> list[tuple[str, object]]:
     """Its headers that are not ours."""
     return [(name, value) for name, value in letter.headers if not name.startswith("streamer.")]
 
 
-def ours(letter: Stored) -> dict[str, str]:
+def ours(letter: Record) -> dict[str, str]:
     return {name.removeprefix("streamer.error."): str(value) for name, value in letter.headers if name.startswith("streamer.")}
 
 
@@ -39,7 +40,7 @@ def failing(columns: Features) -> np.ndarray:
 )  # fmt: skip
 @pytest.mark.parametrize("created", [True, False])
 def test_headers_and_timestamp_survive(key: bytes, value: bytes | None, reason: str, created: bool) -> None:
-    with TopologyTest(flows.topology(), models=failing, partitions=1) as test:
+    with InsideTest(flows.topology(), models=failing, partitions=1) as test:
         test.send_bytes(flows.SOURCE, b"good", flows.value_of("good", 1.0, 1.0), headers=[("other", b"1")])
         test.clock.advance(1.0)
         stamp = 1_234_567_890_123 if created else int(test.now * 1000)
@@ -52,7 +53,7 @@ def test_headers_and_timestamp_survive(key: bytes, value: bytes | None, reason: 
 
 
 def test_without_headers_there_are_none() -> None:
-    with TopologyTest(flows.topology(), models=flows.score, partitions=1) as test:
+    with InsideTest(flows.topology(), models=flows.score, partitions=1) as test:
         test.send_bytes(flows.SOURCE, b"s", b"{")
         (letter,) = test.read_records(flows.DEAD_LETTERS)
     assert originals(letter) == []
@@ -60,7 +61,7 @@ def test_without_headers_there_are_none() -> None:
 
 
 def test_a_dead_letter_that_is_fed_again_is_not_mistaken_for_ours() -> None:
-    with TopologyTest(flows.topology(), models=flows.score, partitions=1) as test:
+    with InsideTest(flows.topology(), models=flows.score, partitions=1) as test:
         test.send_bytes(flows.SOURCE, b"s", b"{", headers=[("a", b"1")])
         (first,) = test.read_records(flows.DEAD_LETTERS)
         test.send_bytes(
@@ -76,7 +77,7 @@ def test_a_dead_letter_that_is_fed_again_is_not_mistaken_for_ours() -> None:
 @pytest.mark.parametrize("value", [b"{", b"{" * (2 * DEAD_LETTER_BYTES_MAX)])
 @pytest.mark.parametrize("headers", [[("big", b"x" * 200_000)], [(f"h{n}", b"x" * 100) for n in range(1000)]])
 def test_headers_are_bounded(value: bytes, headers: list[tuple[str, bytes | None]]) -> None:
-    with TopologyTest(flows.topology(), models=flows.score, partitions=1) as test:
+    with InsideTest(flows.topology(), models=flows.score, partitions=1) as test:
         test.send_bytes(flows.SOURCE, b"s", value, headers=[("first", b"1"), *headers])
         (letter,) = test.read_records(flows.DEAD_LETTERS)
     kept = [(name, size) for name, size in originals(letter)]
@@ -95,7 +96,7 @@ def test_late_records_keep_them() -> None:
         Topology("late").source(Sample, dead_letters="bad").window(tumbling("10s"))
         .features(lambda w: {"n": w.count}).infer(Model("m")).publish(predictions="out", late_events="too.late")
     )  # fmt: skip
-    with TopologyTest(flow, models=constant(0.0), partitions=1) as test:
+    with InsideTest(flow, models=constant(0.0), partitions=1) as test:
         for ts in (1.0, 100.0):
             test.send_bytes("samples", b"k", b'{"k":"k","ts":%d}' % ts)
         test.send_bytes("samples", b"k", b'{"k":"k","ts":2}', headers=TRACE, created_ms=77)
@@ -108,7 +109,7 @@ def test_behind_a_rekey_the_timestamp_is_that_of_the_source() -> None:
     def failing_too(columns: Features) -> np.ndarray:
         raise ValueError("no")
 
-    with TopologyTest(rekeyed.topology(), models=failing_too, partitions=1) as test:
+    with InsideTest(rekeyed.topology(), models=failing_too, partitions=1) as test:
         test.send_bytes(rekeyed.SOURCE, b"c", rekeyed.payment("t", 1.0, test.now), headers=TRACE, created_ms=1_600_000_000_000)
         test.send_bytes(rekeyed.SOURCE, b"c", b"{", headers=TRACE, created_ms=5)
         test.send_bytes(rekeyed.INTERNAL, b"c", b"{", headers=TRACE)

@@ -43,7 +43,7 @@ def test_a_copy_that_arrives_late_meets_a_new_producer_and_nothing_is_redone(del
         assert counted(test, "streamer_producer_replacements_total") == 1
         assert counted(test, "streamer_recoveries_total") == 0
         assert flows.judge(test.log).exactly_once
-        test.restart()
+        test.crash()
         send(test, range(9, 12))
         test.settle()
         assert flows.judge(test.log).exactly_once
@@ -83,7 +83,7 @@ def test_a_start_waits_for_the_coordinator_and_says_so() -> None:
     with late() as test:
         send(test, range(3))
         test.script.fail_next("init", "concurrent", times=20)
-        test.restart()
+        test.crash()
         test.turns(10)
         test.clock.advance(1.0)
         assert "transactions cannot begin yet: " in (test.worker.ready() or "")

@@ -16,10 +16,12 @@ from streamer.kafka.memory_log import MemoryLog
 from streamer.limits import RUN_STUCK_S
 from streamer.planning.plan import Plan, plan_of
 from streamer.settings.settings import Settings
-from streamer.testing import TopologyTest, _MemoryClients, stand_in
+from streamer.testing import stand_in
+from streamer.testing.clients import MemoryClients
 from streamer.worker.parts import parts_of
 from streamer.worker.worker import Worker
 from tests.kit import flows
+from tests.kit.inside import InsideTest
 
 Floats = NDArray[np.float32]
 
@@ -38,7 +40,7 @@ class Engine:
         return flows.score(given) * np.float32(math.nan if self.illness == "nan" else 1.0)
 
 
-def send(test: TopologyTest, first: int, rows: int = 30) -> None:
+def send(test: InsideTest, first: int, rows: int = 30) -> None:
     for n in range(first, first + rows):
         test.send_bytes(flows.SOURCE, b"abc"[n % 3 : n % 3 + 1], flows.value_of("abc"[n % 3], test.now, float(n), float(n)))
 
@@ -47,7 +49,7 @@ def send(test: TopologyTest, first: int, rows: int = 30) -> None:
 @pytest.mark.parametrize("guarantee", ["exactly-once", "at-least-once"])
 def test_an_ill_engine_costs_no_row_and_is_tried_again_at_growing_intervals(illness: str, guarantee: str) -> None:
     engine = Engine()
-    with TopologyTest(flows.topology(), models=engine, partitions=2, settings={"guarantee": guarantee}) as test:
+    with InsideTest(flows.topology(), models=engine, partitions=2, settings={"guarantee": guarantee}) as test:
         send(test, 0)
         test.run()
         engine.illness = illness
@@ -69,7 +71,7 @@ def test_an_ill_engine_costs_no_row_and_is_tried_again_at_growing_intervals(illn
         assert flows.judge(test.log).exactly_once
 
 
-def attempts(test: TopologyTest, engine: Engine, times: int) -> Iterator[float]:
+def attempts(test: InsideTest, engine: Engine, times: int) -> Iterator[float]:
     """Seconds before each attempt to score."""
     for _ in range(times):
         calls, started = engine.calls, test.clock.monotonic()
@@ -85,7 +87,7 @@ def test_rows_that_are_bad_all_together_are_not_the_engines_illness() -> None:
             raise ValueError("no negative numbers")
         return flows.score(given)
 
-    with TopologyTest(flows.topology(), models=picky, partitions=1) as test:
+    with InsideTest(flows.topology(), models=picky, partitions=1) as test:
         for value in (1.0, -9.0, -9.0, -9.0):
             test.send(flows.Reading("a", test.now, value))
             test.run()
@@ -95,7 +97,7 @@ def test_rows_that_are_bad_all_together_are_not_the_engines_illness() -> None:
 
 def test_a_stop_does_not_wait_for_the_pause_after_a_refusal() -> None:
     engine = Engine()
-    with TopologyTest(flows.topology(), models=engine, partitions=1) as test:
+    with InsideTest(flows.topology(), models=engine, partitions=1) as test:
         send(test, 0)
         test.run()
         engine.illness = "raises"
@@ -118,7 +120,7 @@ class Hanging:
         model.seconds_per_row = None
         plan = plan_of(flows.topology(), Settings(), Path(), model=model)
         assert isinstance(plan, Plan)
-        self.worker = Worker(parts_of(plan, Settings(), clients=_MemoryClients(self.log), clock=self.clock))
+        self.worker = Worker(parts_of(plan, Settings(), clients=MemoryClients(self.log), clock=self.clock))
         self.worker.start()
 
     def _score(self, given: Features) -> Floats:

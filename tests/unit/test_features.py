@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from streamer import Event, Model, Topology, TopologyError, Window, interval, rolling, tumbling
-from streamer.testing import TopologyTest, constant
+from streamer.testing import constant
 from tests.kit import rekeyed
+from tests.kit.inside import InsideTest
 
 
 class Reading(Event, topic="in", key="id", time="ts"):
@@ -38,13 +39,13 @@ def flow(features: Callable[[Window], dict[str, Any]] = picky) -> Topology:
     )  # fmt: skip
 
 
-def send(test: TopologyTest, values: list[float]) -> None:
+def send(test: InsideTest, values: list[float]) -> None:
     for n, value in enumerate(values):
         test.send(Reading("abd"[n % 3], test.now, value), step="0s")
 
 
 def failure(topology: Topology, values: list[float], caplog: pytest.LogCaptureFixture) -> str:
-    with TopologyTest(topology, models=constant(0.0), partitions=2) as test:
+    with InsideTest(topology, models=constant(0.0), partitions=2) as test:
         send(test, values)
         with pytest.raises(TopologyError) as error:
             test.run()
@@ -64,7 +65,7 @@ def test_the_row_is_found_by_halving(place: int, caplog: pytest.LogCaptureFixtur
     assert ", in/1/0.." in says
     assert "(ZeroDivisionError: thirteen)" in says
     assert f"key b'{'abd'[place % 3]}'" in says
-    with TopologyTest(flow(), models=constant(0.0), partitions=2) as test:
+    with InsideTest(flow(), models=constant(0.0), partitions=2) as test:
         send(test, values)
         (where,) = [
             f"in/{partition}/{offset}"
@@ -101,7 +102,7 @@ def test_windows_that_close_say_which_one(caplog: pytest.LogCaptureFixture) -> N
         Topology("t").source(Reading, dead_letters="dead").window(tumbling("1s")).features(picky)
         .infer(Model("any")).publish(predictions="out", late_events="late")
     )  # fmt: skip
-    with TopologyTest(topology, models=constant(0.0), partitions=1, start=1000.0) as test:
+    with InsideTest(topology, models=constant(0.0), partitions=1, start=1000.0) as test:
         for n, value in enumerate([1.0, 13.0, 2.0, 3.0]):
             test.send(Reading("a", 1000.0 + n, value), step="1s")
         with pytest.raises(TopologyError, match=r"it fails on the window from 1001000000 to 1002000000 us at in/0/\d, key b'a'"):
@@ -119,7 +120,7 @@ def test_joined_streams_are_cut_with_the_rest() -> None:
         Topology("t").source(Reading, dead_letters="dead").join(interval(Other, before="1m"), dead_letters="others.dead")
         .features(both).infer(Model("any")).publish(predictions="out")
     )  # fmt: skip
-    with TopologyTest(topology, models=constant(0.0), partitions=1) as test:
+    with InsideTest(topology, models=constant(0.0), partitions=1) as test:
         start = test.now
         test.send(Other("b", start, 13.0), step="0s")
         for key in "abc":
@@ -139,7 +140,7 @@ def test_behind_a_new_key_the_places_are_those_of_the_source() -> None:
         Topology("flow").source(rekeyed.Payment, dead_letters="bad").rekey("terminal").window(rolling(count=3)).features(wrong)
         .infer(Model("any")).publish(predictions="out")
     )  # fmt: skip
-    with TopologyTest(topology, models=constant(0.0), partitions=1) as test:
+    with InsideTest(topology, models=constant(0.0), partitions=1) as test:
         for n, value in enumerate([1.0, 2.0, 13.0]):
             test.send_bytes(rekeyed.SOURCE, b"c", rekeyed.payment(f"t{n}", value, test.now))
         with pytest.raises(TopologyError, match=rf"it fails on {rekeyed.SOURCE}/0/2, key b't2'"):

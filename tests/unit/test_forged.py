@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from streamer import limits
-from streamer.kafka.memory_log import Stored
+from streamer.kafka.memory_log import Record
 from streamer.state import bounds
-from streamer.testing import TopologyTest
 from tests.kit import forging, rekeyed
+from tests.kit.inside import InsideTest
 from tests.kit.stateful import payments
 
 # Of each of the flows; `python -m tests.kit.forging fuzz 0 1000` plays more.
@@ -61,7 +61,7 @@ def test_a_bound_that_is_not_checked_is_noticed(name: str) -> None:
     ],
 )
 def test_a_header_that_counts_beyond_all_there_is_is_none_of_ours(field: str, number: int) -> None:
-    with TopologyTest(rekeyed.topology("160s"), models=rekeyed.score, partitions=1) as test:
+    with InsideTest(rekeyed.topology("160s"), models=rekeyed.score, partitions=1) as test:
         payments(test, 0)
         test.run()
         record = test.log.record(rekeyed.INTERNAL, 0, 0)
@@ -74,7 +74,7 @@ def test_a_header_that_counts_beyond_all_there_is_is_none_of_ours(field: str, nu
         assert len(test.read(rekeyed.PREDICTIONS)) == 12
 
 
-def reasons(letters: Sequence[Stored]) -> list[str]:
+def reasons(letters: Sequence[Record]) -> list[str]:
     return [dict(letter.headers)["streamer.error.reason"] for letter in letters]
 
 

@@ -6,10 +6,10 @@ import pytest
 
 from streamer.changelog.blocks import CommitMetadata
 from streamer.errors import StateError
-from streamer.testing import TopologyTest
 from tests.kit import flows, rekeyed
 from tests.kit.bases import small_snapshots
 from tests.kit.faulty import FaultTest, short_waits
+from tests.kit.inside import InsideTest
 
 __all__ = ["short_waits"]
 pytestmark = pytest.mark.usefixtures("short_waits")
@@ -35,7 +35,7 @@ def test_windows_and_input_go_on_where_the_changelog_ends(
         assert (max(test.log.low(changelog, p) for p in range(2)) > 0) == snapshots, "whether old records are gone"
         for _ in range(2):
             test.log._groups.clear()
-            test.restart()
+            test.crash()
             feed(test, 5, 1000)
         verdict = flows.judge(test.log, 50)
         assert verdict.exactly_once, verdict
@@ -57,7 +57,7 @@ def test_nothing_is_done_twice_where_the_broker_comes_back_with_older_offsets(
         for _ in range(2):
             test.log._groups.clear()
             test.log._groups.update(deepcopy(old))
-            test.restart()
+            test.crash()
             feed(test, 5, 1000)
         assert ("offsets_forgotten" in caplog.text) == (guarantee == "exactly-once")
         verdict = flows.judge(test.log, 50)
@@ -76,7 +76,7 @@ def test_older_offsets_that_no_commit_of_ours_had_are_refused(*, emptied_before:
         (offset, said) = group.offsets[flows.SOURCE, 0]
         for place in ((offset - 1, said), (offset - 3, None)):
             group.offsets[flows.SOURCE, 0] = place
-            test.restart()
+            test.crash()
             with pytest.raises(StateError, match="Offsets were set by another tool"):
                 test.run()
 
@@ -92,7 +92,7 @@ def test_a_changelog_that_ends_before_the_commit_that_the_group_names_is_refused
         assert named.seq is not None
         assert test.log.low(test.worker.plan.topics.changelog or "", 0) > 0
         place[flows.SOURCE, 0] = (offset + 1, named._replace(seq=named.seq + 1, base=0).format())
-        test.restart()
+        test.crash()
         with pytest.raises(StateError, match="Offsets were set by another tool"):
             feed(test, 1, 1000)
 
@@ -104,19 +104,19 @@ def test_offsets_that_were_set_are_refused_where_old_blocks_are_gone(said: str |
         feed(test, 30, 0)
         assert test.log.low(test.worker.plan.topics.changelog or "", 0) > 0
         test.log._groups[test.worker.plan.group].offsets[flows.SOURCE, 0] = (5, said)
-        test.restart()
+        test.crash()
         with pytest.raises(StateError, match="Offsets were set by another tool"):
             feed(test, 1, 1000)
 
 
 def test_a_source_in_front_of_rekeyed_windows_is_forwarded_anew_and_counts_once() -> None:
-    with TopologyTest(rekeyed.topology(), models=rekeyed.score, partitions=2) as test:
+    with InsideTest(rekeyed.topology(), models=rekeyed.score, partitions=2) as test:
         for part in range(3):
             for n in range(30):
                 key = f"c{n % 5}"
                 test.send_bytes(rekeyed.SOURCE, key.encode(), rekeyed.payment(f"t{n % 3}", float(100 * part + n), card=key))
             test.run()
             test.log._groups.clear()
-            test.restart()
+            test.crash()
         test.run()
         assert len(test.log.committed_records(rekeyed.PREDICTIONS)) == 90

@@ -45,6 +45,7 @@ LAW: dict[str, set[str]] = {
     "live": {"telemetry", "settings"} | _ALL_GROUND,
     "feeding": {"topology"} | _ALL_GROUND,
     "dev_broker": {"errors"},
+    "testing": _WORKER_MAY | {"worker", "feeding"},
     "demo": _WORKER_MAY | {"worker", "feeding", "live"},
     "cli": _WORKER_MAY | {"worker", "feeding", "live", "web", "demo", "dev_broker"},
 }
@@ -52,7 +53,6 @@ LAW: dict[str, set[str]] = {
 DOORS: dict[str, set[str]] = {
     "__init__": {"topology"} | _ALL_GROUND,
     "__main__": {"cli", "first_instant"},
-    "testing": _WORKER_MAY | {"worker"},
 }
 MAY = GROUND | LAW | DOORS
 

@@ -15,8 +15,9 @@ from streamer.rows.batch import Batch
 from streamer.stages.commit.commit import Commit
 from streamer.stages.commit.transaction import Advance
 from streamer.state.keys import Keys
-from streamer.testing import TopologyTest, constant
+from streamer.testing import constant
 from streamer.topology.joins import as_of, interval
+from tests.kit.inside import InsideTest
 from tests.kit.join_oracle import LATE_S, SECOND, START_S, B, Flow, Row, agree, expected, run
 from tests.kit.joined import PAID, PAIR, SCORED, Login, Payment, put
 
@@ -50,7 +51,7 @@ def crashes(guarantee: str = "exactly-once") -> None:
     for seed in range(6):
         random, paid, logins = Random(seed), list[float](), list[float]()
         options: dict[str, object] = {"keys_max": 100, "guarantee": guarantee}
-        with TopologyTest(PAIR, models=constant(0.5), partitions=1, settings=options) as test:
+        with InsideTest(PAIR, models=constant(0.5), partitions=1, settings=options) as test:
             start = test.now
             for step in range(40):
                 kind = random.choice(["paid", "login", "turns", "crash", "run"])
@@ -64,7 +65,7 @@ def crashes(guarantee: str = "exactly-once") -> None:
                     for _ in range(random.randrange(4)):
                         test.worker.turn()
                 elif kind == "crash":
-                    test.restart()
+                    test.crash()
                 else:
                     test.run()
                 test.clock.advance(float(int(test.now - start) + random.randrange(1, 9)) + start - test.now)
@@ -105,7 +106,7 @@ def on_the_way() -> None:
 
 def full_of_waiting_keys() -> None:
     """A key with rows that wait keeps its slot."""
-    with TopologyTest(PAIR, models=constant(0.5), partitions=1, settings={"keys_max": 1}) as test:
+    with InsideTest(PAIR, models=constant(0.5), partitions=1, settings={"keys_max": 1}) as test:
         put(test, Payment("a", test.now, 5.0))
         put(test, Payment("b", test.now, 5.0))
         test.clock.advance(31)

@@ -8,18 +8,19 @@ import pytest
 from streamer import Event, Model, Topology, TopologyError, Window, as_of, interval, lagged, rolling
 from streamer.limits import ROWS_PER_BATCH_MAX
 from streamer.operators.join.stage import JoinStage
-from streamer.testing import TopologyTest, constant
+from streamer.testing import constant
 from streamer.topology.joins import Join
+from tests.kit.inside import InsideTest
 from tests.kit.joined import CARDS, FLOW, LOGINS, PAID, PAIR, SCORED, Card, Label, Login, Payment, put
 
 
 @pytest.fixture(name="test")
-def _test() -> Iterator[TopologyTest]:
-    with TopologyTest(FLOW, models=constant(0.5), partitions=2, settings={"keys_max": 1000}) as test:
+def _test() -> Iterator[InsideTest]:
+    with InsideTest(FLOW, models=constant(0.5), partitions=2, settings={"keys_max": 1000}) as test:
         yield test
 
 
-def test_an_event_sees_the_others_of_its_key(test: TopologyTest) -> None:
+def test_an_event_sees_the_others_of_its_key(test: InsideTest) -> None:
     now, day = test.now, 86_400
     put(test, Login("a", now - 601, 0.9))
     put(test, Login("a", now - 600, 0.3))
@@ -43,7 +44,7 @@ def test_an_event_sees_the_others_of_its_key(test: TopologyTest) -> None:
     assert scored["id"].startswith(f"{PAID}/")
 
 
-def test_an_event_without_others_sees_nothing(test: TopologyTest) -> None:
+def test_an_event_without_others_sees_nothing(test: InsideTest) -> None:
     put(test, Payment("a", test.now, 5.0))
     test.clock.advance(31)
     (scored,) = test.read(SCORED)
@@ -60,29 +61,29 @@ def test_look_backs_by_count_keep_their_names() -> None:
         .infer(Model("stand-in"))
         .publish(predictions="counts.scored", features=True)
     )
-    with TopologyTest(topology, models=constant(0.5), partitions=1) as test:
+    with InsideTest(topology, models=constant(0.5), partitions=1) as test:
         test.send(Payment("a", test.now, 5.0), times=3)
         test.clock.advance(1)
         last = test.read("counts.scored")[-1]
     assert last["features"] == {"two": 10.0, "all": 15.0, "n": 0.0}
 
 
-def test_waiting_rows_survive_a_crash(test: TopologyTest) -> None:
+def test_waiting_rows_survive_a_crash(test: InsideTest) -> None:
     put(test, Login("a", test.now, 0.5))
     put(test, Payment("a", test.now, 5.0))
     assert test.read(SCORED) == []
-    test.restart()
+    test.crash()
     assert test.read(SCORED) == []
     put(test, Login("a", test.now + 1, 0.7))
-    test.restart()
+    test.crash()
     test.clock.advance(31)
     (scored,) = test.read(SCORED)
     assert scored["features"]["logins"] == 2.0
-    test.restart()
+    test.crash()
     assert test.read(SCORED) == []
 
 
-def test_bad_records_go_to_the_topic_of_their_input(test: TopologyTest) -> None:
+def test_bad_records_go_to_the_topic_of_their_input(test: InsideTest) -> None:
     test.send_bytes(LOGINS, b"a", b"{}")
     test.send_bytes(PAID, b"a", b"{}")
     test.send_bytes(CARDS, None, b"{}")
@@ -98,7 +99,7 @@ def mistaken(*joins: Join, reads: Callable[[Window], dict[str, Any]] = lambda w:
         flow = flow.join(join, dead_letters=f"rejected.{number}")
     flow = flow.features(reads).infer(Model("m")).publish(predictions=SCORED)
     with pytest.raises(TopologyError) as caught:
-        TopologyTest(flow, models=constant(0.5))
+        InsideTest(flow, models=constant(0.5))
     return str(caught.value)
 
 
@@ -131,7 +132,7 @@ def test_mistakes_name_the_line() -> None:
         Topology("t").source(Payment, dead_letters="r").join(Login, dead_letters="l")  # type: ignore[arg-type]  # the mistake
 
 
-def test_what_finds_no_place_is_a_dead_letter(test: TopologyTest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_finds_no_place_is_a_dead_letter(test: InsideTest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamer.operators.join.stage.JOIN_ROWS_WAITING_MAX", 3)
     for n in range(8):
         put(test, Payment("a", test.now + n, 5.0))
@@ -142,7 +143,7 @@ def test_what_finds_no_place_is_a_dead_letter(test: TopologyTest, monkeypatch: p
 
 
 def test_a_key_with_rows_that_wait_keeps_its_place() -> None:
-    with TopologyTest(FLOW, models=constant(0.5), partitions=1, settings={"keys_max": 2}) as test:
+    with InsideTest(FLOW, models=constant(0.5), partitions=1, settings={"keys_max": 2}) as test:
         put(test, Payment("a", test.now, 5.0))
         put(test, Payment("b", test.now, 5.0))
         put(test, Payment("c", test.now, 5.0))
@@ -154,7 +155,7 @@ def test_a_key_with_rows_that_wait_keeps_its_place() -> None:
         assert [row["key"] for row in scored] == ["a", "b"]
         assert scored[1]["features"]["logins"] == 1.0
         put(test, Payment("c", test.now, 5.0))
-        test.restart()
+        test.crash()
         test.clock.advance(31)
         assert [row["key"] for row in test.read(SCORED)] == ["c"]
 
@@ -162,7 +163,7 @@ def test_a_key_with_rows_that_wait_keeps_its_place() -> None:
 def test_an_input_far_ahead_waits_for_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """What would flood the memory stays in its topic until the other input has caught up."""
     monkeypatch.setattr("streamer.operators.join.stage.JOIN_ROWS_AHEAD_MAX", 4)
-    with TopologyTest(PAIR, models=constant(0.5), partitions=1, settings={"keys_max": 1000}) as test:
+    with InsideTest(PAIR, models=constant(0.5), partitions=1, settings={"keys_max": 1000}) as test:
         now, most = test.now, 0
         for n in range(6_000):
             put(test, Payment("a", now + n / 2, 1.0))

@@ -9,8 +9,8 @@ from streamer.rows.records import Records
 from streamer.settings.settings import KafkaSettings, Settings
 from streamer.telemetry.lag import Lag
 from streamer.telemetry.metrics import Metrics
-from streamer.testing import TopologyTest
 from tests.kit import flows
+from tests.kit.inside import InsideTest
 
 START = 1_700_000_000.0
 
@@ -56,7 +56,7 @@ def test_a_record_without_a_time_gives_no_seconds(at: float) -> None:
 
 
 def test_a_worker_shows_it() -> None:
-    with TopologyTest(flows.topology(), models=flows.score, partitions=2) as test:
+    with InsideTest(flows.topology(), models=flows.score, partitions=2) as test:
         test.run()
         test.clock.advance(2)
         test.worker.turn()

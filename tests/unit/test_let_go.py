@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from streamer.limits import COMMIT_STUCK_S
-from streamer.testing import TopologyTest
 from tests.kit import flows
 from tests.kit.faulty import FaultTest, FaultyClients, FaultyProducer, short_waits
+from tests.kit.inside import InsideTest
 
 __all__ = ["short_waits"]
 pytestmark = pytest.mark.usefixtures("short_waits")
@@ -26,7 +26,7 @@ def _no_collector() -> Iterator[None]:
     gc.enable()
 
 
-def send(test: TopologyTest) -> None:
+def send(test: InsideTest) -> None:
     for n in range(5):
         test.send_bytes(flows.SOURCE, b"a", flows.value_of("a", test.now, float(n)))
 

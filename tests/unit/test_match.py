@@ -10,24 +10,24 @@ from streamer.limits import ROWS_PER_BATCH_MAX
 from streamer.operators.match.stage import MatchStage
 from streamer.planning.plan import plan_of
 from streamer.settings.settings import Settings
-from streamer.testing import TopologyTest
+from tests.kit.inside import InsideTest
 from tests.kit.labelled import DAY_S, FLOW, LABELS, MATCHED, UNMATCHED, Label, Scored, put, scored
 from tests.kit.schemas import headers, problems
 
 
 @pytest.fixture(name="test")
-def _test() -> Iterator[TopologyTest]:
-    with TopologyTest(FLOW, partitions=2, settings={"waiting_max": 1000}) as test:
+def _test() -> Iterator[InsideTest]:
+    with InsideTest(FLOW, partitions=2, settings={"waiting_max": 1000}) as test:
         yield test
 
 
-def stage(test: TopologyTest) -> MatchStage:
+def stage(test: InsideTest) -> MatchStage:
     window = test.worker.pipeline.window
     assert isinstance(window, MatchStage)
     return window
 
 
-def test_a_label_comes_days_later(test: TopologyTest) -> None:
+def test_a_label_comes_days_later(test: InsideTest) -> None:
     start = test.now
     scored(test, "p1", start)
     assert test.read(MATCHED) == test.read(UNMATCHED) == []
@@ -50,7 +50,7 @@ def test_a_label_comes_days_later(test: TopologyTest) -> None:
     assert metrics.ledger.end_to_end["record"].total_s < 1
 
 
-def test_without_a_label_its_time_ends(test: TopologyTest) -> None:
+def test_without_a_label_its_time_ends(test: InsideTest) -> None:
     scored(test, "p1", test.now)
     test.clock.advance(14 * DAY_S - 1)
     assert test.read(UNMATCHED) == []
@@ -65,7 +65,7 @@ def test_without_a_label_its_time_ends(test: TopologyTest) -> None:
     assert test.worker.metrics.value("streamer_records_total", "unmatched") == 1
 
 
-def test_a_label_that_was_read_first_is_found(test: TopologyTest) -> None:
+def test_a_label_that_was_read_first_is_found(test: InsideTest) -> None:
     start = test.now
     put(test, Label("p1", start + 5, True))
     test.run()
@@ -74,7 +74,7 @@ def test_a_label_that_was_read_first_is_found(test: TopologyTest) -> None:
     assert row["delay_s"] == 5.0
 
 
-def test_nothing_of_one_time_keys_is_left(test: TopologyTest) -> None:
+def test_nothing_of_one_time_keys_is_left(test: InsideTest) -> None:
     for n in range(50):
         scored(test, f"p{n}", test.now)
         put(test, Label(f"p{n}", test.now, n % 2 == 0))
@@ -88,7 +88,7 @@ def test_nothing_of_one_time_keys_is_left(test: TopologyTest) -> None:
 
 def test_many_whose_time_is_over_leave_batch_by_batch() -> None:
     rows = 2 * ROWS_PER_BATCH_MAX + 5
-    with TopologyTest(FLOW, partitions=1) as test:
+    with InsideTest(FLOW, partitions=1) as test:
         for n in range(rows):
             scored(test, f"p{n}", test.now, n)
         test.run()
@@ -97,7 +97,7 @@ def test_many_whose_time_is_over_leave_batch_by_batch() -> None:
 
 
 def test_bad_records_and_a_full_store() -> None:
-    with TopologyTest(FLOW, partitions=1, settings={"waiting_max": 2}) as test:
+    with InsideTest(FLOW, partitions=1, settings={"waiting_max": 2}) as test:
         test.send_bytes(LABELS, b"p1", b"{}")
         for n in range(3):
             scored(test, f"p{n}", test.now)
@@ -132,7 +132,7 @@ def test_a_second_field_must_be_equal() -> None:
         .labels(Chargeback, within="1d", dead_letters="b", on="payment")
         .publish(matched="c", unmatched="d")
     )
-    with TopologyTest(flow, partitions=1) as test:
+    with InsideTest(flow, partitions=1) as test:
         for payment in (1, 2, 3):
             put(test, Sale("card", test.now, payment, 0.5))
         put(test, Chargeback("card", test.now, 2, True))
@@ -154,7 +154,7 @@ def test_a_null_id_and_a_null_key_are_no_text() -> None:
         .labels(Label, within="1d", dead_letters="b")
         .publish(matched="c", unmatched="d")
     )
-    with TopologyTest(flow, partitions=1) as test:
+    with InsideTest(flow, partitions=1) as test:
         put(test, Anonymous("p", test.now))
         put(test, Anonymous("p", test.now, "mine"))
         put(test, Anonymous(None, test.now))
@@ -175,7 +175,7 @@ def test_mistakes_name_the_line() -> None:
 
     def said(flow: LabelMatch) -> str:
         with pytest.raises(TopologyError) as caught:
-            TopologyTest(flow)
+            InsideTest(flow)
         return str(caught.value)
 
     assert "has no .publish() step" in said(good)

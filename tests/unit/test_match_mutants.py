@@ -11,8 +11,8 @@ from streamer.operators.match.store import MatchStore, Outcome, _WaitingRows
 from streamer.operators.progress import ProgressHistory
 from streamer.rows.batch import Batch
 from streamer.state.keyed_store import Dump
-from streamer.testing import TopologyTest
 from tests.kit.bases import small_snapshots
+from tests.kit.inside import InsideTest
 from tests.kit.labelled import DAY_S, FLOW, MATCHED, UNMATCHED, Label, put, scored
 from tests.kit.match_oracle import LATE_S, Flow, Row, check, run
 
@@ -39,7 +39,7 @@ def crashes(guarantee: str = "exactly-once") -> None:
     """Workers die again and again; each prediction has one result: its label, or that it has none."""
     for seed in range(6):
         random, start_at, labelled = Random(seed), list[float](), set[int]()
-        with TopologyTest(FLOW, partitions=1, settings={"waiting_max": 100, "guarantee": guarantee}) as test:
+        with InsideTest(FLOW, partitions=1, settings={"waiting_max": 100, "guarantee": guarantee}) as test:
             for step in range(60):
                 kind = random.choice(["scored", "scored", "label", "turns", "crash", "run", "day"])
                 if kind == "scored":
@@ -53,7 +53,7 @@ def crashes(guarantee: str = "exactly-once") -> None:
                     for _ in range(random.randrange(4)):
                         test.worker.turn()
                 elif kind == "crash":
-                    test.restart()
+                    test.crash()
                 elif kind == "run":
                     test.run()
                 elif kind == "day":

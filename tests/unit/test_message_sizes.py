@@ -8,11 +8,12 @@ import pytest
 from streamer import Event, Model, Topology, limits, tumbling
 from streamer.changelog.snapshot import CHUNK, MANIFEST
 from streamer.errors import TopicError
-from streamer.kafka.memory_log import BATCH_BYTES, MemoryLog, Stored
+from streamer.kafka.memory_log import BATCH_BYTES, MemoryLog, Record
 from streamer.limits import LETTER_BYTES_MIN, MESSAGE_BYTES_DEFAULT, REKEY_ROOM_BYTES
-from streamer.testing import TopologyTest, constant
+from streamer.testing import constant
 from tests.kit import flows, rekeyed
 from tests.kit.flows import send
+from tests.kit.inside import InsideTest
 from tests.kit.labelled import FLOW, MATCHED, UNMATCHED, Label, Scored
 from tests.kit.schemas import headers, problems
 
@@ -20,11 +21,11 @@ LONG, SHORT = "k" * 400, "s"
 GUARANTEES = pytest.mark.parametrize("guarantee", ["exactly-once", "at-least-once"])
 
 
-def flow(sizes: Mapping[str, int], **settings: object) -> TopologyTest:
-    return TopologyTest(flows.topology(), models=flows.score, partitions=1, message_bytes_max=sizes, settings=settings)
+def flow(sizes: Mapping[str, int], **settings: object) -> InsideTest:
+    return InsideTest(flows.topology(), models=flows.score, partitions=1, message_bytes_max=sizes, settings=settings)
 
 
-def size(record: Stored) -> int:
+def size(record: Record) -> int:
     """As a broker counts it."""
     of_headers = sum(len(name) + len(text or b"") for name, text in record.headers)
     return BATCH_BYTES + len(record.key or b"") + len(record.value or b"") + of_headers
@@ -35,7 +36,7 @@ def fits(log: MemoryLog, topic: str) -> bool:
     return bool(records) and all(size(record) <= log.takes(topic) for record in records)
 
 
-def said(letter: Stored) -> tuple[str, str]:
+def said(letter: Record) -> tuple[str, str]:
     found = headers(letter)
     assert problems("dead_letter", found) == []
     return found["streamer.error.stage"], found["streamer.error.reason"]
@@ -115,7 +116,7 @@ def test_a_late_record_is_cut_to_what_its_topic_takes(guarantee: str) -> None:
     )  # fmt: skip
     sizes = {"late": 2_000}
     given = dict[str, object](guarantee=guarantee)
-    with TopologyTest(topology, models=constant(0.0), partitions=1, message_bytes_max=sizes, settings=given) as t:
+    with InsideTest(topology, models=constant(0.0), partitions=1, message_bytes_max=sizes, settings=given) as t:
         t.send(Noted("a", t.now, 1.0))
         t.clock.advance(100)
         t.send(Noted("a", t.now, 1.0))
@@ -129,7 +130,7 @@ def test_a_late_record_is_cut_to_what_its_topic_takes(guarantee: str) -> None:
 @GUARANTEES
 def test_a_record_too_large_for_the_internal_topic_is_a_dead_letter(guarantee: str) -> None:
     sizes = {rekeyed.INTERNAL: REKEY_ROOM_BYTES + 1_000}
-    with TopologyTest(
+    with InsideTest(
         rekeyed.topology(), models=rekeyed.score, partitions=2, message_bytes_max=sizes, settings={"guarantee": guarantee}
     ) as test:
         padded = rekeyed.payment("t1", 1.0, test.now)
@@ -145,7 +146,7 @@ def test_a_record_too_large_for_the_internal_topic_is_a_dead_letter(guarantee: s
 
 @pytest.mark.parametrize("topic", [MATCHED, UNMATCHED])
 def test_a_pair_that_its_topic_would_not_take_is_a_dead_letter_with_the_prediction(topic: str) -> None:
-    with TopologyTest(FLOW, partitions=1, message_bytes_max={topic: 700}) as test:
+    with InsideTest(FLOW, partitions=1, message_bytes_max={topic: 700}) as test:
         start = test.now
         for key in ("p1", "p2"):
             test.send(Scored("i" * (600 if key == "p2" and topic == UNMATCHED else 5), key, start, 0.75, True), step="0s")
@@ -182,7 +183,7 @@ def test_the_log_of_the_tests_refuses_what_a_broker_would() -> None:
 def test_where_the_limits_may_not_be_read_the_default_of_a_broker_is_taken() -> None:
     with flow({flows.PREDICTIONS: 900}) as test:
         test.log.undescribed |= {flows.PREDICTIONS, flows.DEAD_LETTERS}
-        test.restart()
+        test.crash()
         send(test, range(1))
         assert len(test.read(flows.PREDICTIONS)) == 1
 
@@ -208,7 +209,7 @@ def test_state_is_cut_to_what_its_topic_takes(monkeypatch: pytest.MonkeyPatch) -
         assert sum(record.key is None for record in records) > 5, "fifty new keys at once do not go into one record of this size"
         assert sum(record.key == CHUNK for record in records) > 2
         assert any(record.key == MANIFEST for record in records)
-        test.restart()
+        test.crash()
         for key in keys:
             send(test, range(1), key)
         test.run()
@@ -224,7 +225,7 @@ def test_a_changelog_that_takes_no_row_is_refused_at_the_start() -> None:
 def test_what_could_not_wait_in_the_changelog_is_not_admitted() -> None:
     """A row cannot be cut; with the prediction in state its block would be refused for ever."""
     changelog = "labelled-labelled-match-changelog"
-    with TopologyTest(FLOW, partitions=1, message_bytes_max={changelog: 5_000}) as test:
+    with InsideTest(FLOW, partitions=1, message_bytes_max={changelog: 5_000}) as test:
         start = test.now
         for key, size in (("p1", 5), ("p2", 20_000), ("p3", 5)):
             test.send(Scored("i" * size, key, start, 0.75, True), step="0s")

@@ -11,8 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from streamer.telemetry.ledger import BOUNDS_S, parts_of
 from streamer.telemetry.metrics import NAMES, TABLE, Metrics
 from streamer.telemetry.steps import Steps
-from streamer.testing import TopologyTest
 from tests.kit import flows
+from tests.kit.inside import InsideTest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "streamer"
 NAMED = Steps("rolling-1", "infer-1", "flag-1")
@@ -87,7 +87,7 @@ def test_values_by_label() -> None:
 @pytest.fixture(scope="module")
 def scraped() -> tuple[str, Metrics]:
     """What Prometheus gets from a worker that has seen good and bad records."""
-    with TopologyTest(flows.topology(), models=flows.score) as test:
+    with InsideTest(flows.topology(), models=flows.score) as test:
         for n in range(200):
             key = f"s{n % 5}"
             test.send_bytes(flows.SOURCE, key.encode(), b'{"\n' if n % 20 == 0 else flows.value_of(key, test.now, float(n)))

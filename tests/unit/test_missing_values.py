@@ -15,8 +15,9 @@ from streamer.errors import TopologyError
 from streamer.feeding.rows import row_of
 from streamer.planning.plan import plan_of
 from streamer.settings.settings import Settings
-from streamer.testing import TopologyTest, constant, stand_in, values
+from streamer.testing import constant, stand_in, values
 from streamer.topology.count import Count
+from tests.kit.inside import InsideTest
 
 
 class Machine(Event, topic="machines", key="id", time="ts"):
@@ -71,7 +72,7 @@ SAID = [
 ]
 
 
-def send(test: TopologyTest, numbers: dict[str, Any], key: str = "m") -> None:
+def send(test: InsideTest, numbers: dict[str, Any], key: str = "m") -> None:
     test.send_bytes("machines", key.encode(), msgspec.json.encode({"id": key, "ts": test.now, **numbers}))
 
 
@@ -82,12 +83,12 @@ def send(test: TopologyTest, numbers: dict[str, Any], key: str = "m") -> None:
 )
 @pytest.mark.parametrize("restarts", [False, True])
 def test_what_is_missing_is_nan_and_takes_its_place(window: Any, more: dict[str, Any], restarts: bool) -> None:
-    with TopologyTest(flow(window, **more), models=constant(1.0), partitions=1) as test:
+    with InsideTest(flow(window, **more), models=constant(1.0), partitions=1) as test:
         for numbers in SENT:
             send(test, numbers)
             if restarts:
                 test.run()
-                test.restart()
+                test.crash()
         rows = test.read("scored")
         assert test.read_records("dead") == []
     # In JSON, NaN is null.
@@ -97,7 +98,7 @@ def test_what_is_missing_is_nan_and_takes_its_place(window: Any, more: dict[str,
 
 def test_rate_goes_by_the_times_of_values() -> None:
     topology = flow(rolling("1h"), lambda w: {"rate": w.rate("vib")})
-    with TopologyTest(topology, models=constant(1.0), partitions=1) as test:
+    with InsideTest(topology, models=constant(1.0), partitions=1) as test:
         for vib in (None, 1.0, None, 5.0, None):
             send(test, {"vib": vib})
             test.clock.advance(1.0)
@@ -112,7 +113,7 @@ def test_a_window_without_a_value_reaches_the_model_as_nan() -> None:
         return columns["mean"][:, None]
 
     topology = flow(rolling(count=2), lambda w: {"mean": w.mean("vib")})
-    with TopologyTest(topology, models=model, partitions=1) as test:
+    with InsideTest(topology, models=model, partitions=1) as test:
         send(test, {"vib": None})
         send(test, {"vib": 2.0})
         reasons = [dict(letter.headers)["streamer.error.reason"] for letter in test.read_records("dead")]
@@ -123,7 +124,7 @@ def test_a_window_without_a_value_reaches_the_model_as_nan() -> None:
 
 def test_a_whole_number_that_may_be_null_is_exact_or_refused() -> None:
     topology = flow(rolling(count=2), lambda w: {"left": 2**53 - w.event("part")})
-    with TopologyTest(topology, models=constant(1.0), partitions=1) as test:
+    with InsideTest(topology, models=constant(1.0), partitions=1) as test:
         for part in (2**53, 2**53 + 1, None, -(2**53) - 1, 10**400):
             send(test, {"part": part})
         assert values(values(test.read("scored"), "features"), "left") == [0, None]
@@ -135,7 +136,7 @@ def test_a_whole_number_that_may_be_null_is_exact_or_refused() -> None:
 @pytest.mark.parametrize("text", ["NaN", "1e400", '"1"'])
 def test_what_is_no_number_is_not_missing(text: str) -> None:
     topology = flow(rolling(count=2), lambda w: {"n": w.count("vib")})
-    with TopologyTest(topology, models=constant(1.0), partitions=1) as test:
+    with InsideTest(topology, models=constant(1.0), partitions=1) as test:
         test.send_bytes("machines", b"m", f'{{"id":"m","ts":1,"vib":{text}}}'.encode())
         assert test.read("scored") == []
         assert len(test.read_records("dead")) == 1
@@ -173,7 +174,7 @@ def test_a_count_is_a_column_and_what_is_computed_from_it_an_ordinary_one() -> N
 
 
 def test_state_show_says_null() -> None:
-    with TopologyTest(flow(rolling(count=4), lambda w: {"mean": w.mean("vib")}), models=constant(1.0), partitions=1) as test:
+    with InsideTest(flow(rolling(count=4), lambda w: {"mean": w.mean("vib")}), models=constant(1.0), partitions=1) as test:
         send(test, {"vib": None})
         send(test, {"vib": 2.0})
         test.run()

@@ -117,7 +117,7 @@ def run_in_flight() -> None:
                 assert test.worker.pipeline.infer.rows > 0
                 test.scores_held = False
                 if dies:
-                    test.restart()
+                    test.crash()
                 test.settle()
                 judge(test)
 
@@ -339,7 +339,7 @@ def test_without_a_bug_every_scenario_passes(name: str) -> None:
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
 def test_each_bug_is_caught(bug: Callable[[Patch], None], monkeypatch: Patch) -> None:
-    monkeypatch.setattr("streamer.testing._TURNS_MAX", 400)
+    monkeypatch.setattr("streamer.testing.topology._TURNS_MAX", 400)
     bug(monkeypatch)
     with pytest.raises((AssertionError, StreamerError, LookupError)) as caught:
         SCENARIOS[BUGS[bug]]()

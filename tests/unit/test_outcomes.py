@@ -12,25 +12,26 @@ from streamer import Event, Model, Topology, Window, rolling
 from streamer.errors import DeadLetterFloodError
 from streamer.inference.model import Features
 from streamer.limits import COMMIT_QUIET_S, DEAD_LETTER_BYTES_MAX
-from streamer.testing import TopologyTest, constant
+from streamer.testing import constant
 from tests.kit import flows
+from tests.kit.inside import InsideTest
 from tests.kit.records import BAD, NOW_S, Raw
 from tests.kit.schemas import NAMES, headers, problems, schema
 
 Scores = NDArray[np.float32]
 
 
-def flow(model: Any = flows.score, partitions: int = 2, **settings: object) -> TopologyTest:
-    return TopologyTest(flows.topology(), models=model, partitions=partitions, settings=settings)
+def flow(model: Any = flows.score, partitions: int = 2, **settings: object) -> InsideTest:
+    return InsideTest(flows.topology(), models=model, partitions=partitions, settings=settings)
 
 
-def send(test: TopologyTest, rows: int, key: str = "s", value: float | None = None) -> None:
+def send(test: InsideTest, rows: int, key: str = "s", value: float | None = None) -> None:
     for n in range(rows):
         number = float(n) if value is None else value
         test.send_bytes(flows.SOURCE, key.encode(), flows.value_of(key, test.now, number))
 
 
-def rejected(test: TopologyTest) -> list[tuple[str, str]]:
+def rejected(test: InsideTest) -> list[tuple[str, str]]:
     """Reason and offset of each dead letter."""
     found = [headers(letter) for letter in test.read_records(flows.DEAD_LETTERS)]
     return [(letter["streamer.error.reason"], letter["streamer.error.offset"]) for letter in found]
@@ -63,7 +64,7 @@ def test_schemas_refuse_what_is_not_theirs() -> None:
 
 def test_real_outputs_keep_to_the_schemas() -> None:
     bad = [raw for examples in BAD.values() for raw in examples]
-    with TopologyTest(flows.topology(), models=flows.score, start=NOW_S, settings={"record_bytes_max": 300_000}) as test:
+    with InsideTest(flows.topology(), models=flows.score, start=NOW_S, settings={"record_bytes_max": "300kB"}) as test:
         for n, (key, value) in enumerate(bad):
             test.send_bytes(flows.SOURCE, key, value)
             send(test, 1, f"s{n % 9}", value=8.0 * n - 300.0)
@@ -182,7 +183,7 @@ def test_the_threshold_is_not_rounded_to_the_scores_type() -> None:
     """0.1 as a float32 is above 0.1: the comparison must see that."""
     close = flows.topology().steps[:4]
     strict = Topology("strict", close).flag(above=0.1).publish(predictions=flows.PREDICTIONS)
-    with TopologyTest(strict, models=constant(0.1)) as test:
+    with InsideTest(strict, models=constant(0.1)) as test:
         send(test, 1)
         assert [row["flag"] for row in test.read(flows.PREDICTIONS)] == [float(np.float32(0.1)) > 0.1]
 
@@ -190,7 +191,7 @@ def test_the_threshold_is_not_rounded_to_the_scores_type() -> None:
 def test_the_threshold_of_the_model_travels_with_it() -> None:
     steps = flows.topology().steps[:4]
     own = Topology("own", steps).flag(above="model.threshold").publish(predictions=flows.PREDICTIONS)
-    with TopologyTest(own, models=constant(3.0), threshold=2.5) as test:
+    with InsideTest(own, models=constant(3.0), threshold=2.5) as test:
         send(test, 1)
         assert [row["flag"] for row in test.read(flows.PREDICTIONS)] == [True]
 
@@ -222,7 +223,7 @@ def test_a_flow_without_windows_takes_any_key() -> None:
 
     stateless = Topology("notes").source(Note, dead_letters="notes.dead").features(features).infer(Model("m"))
     keys: list[bytes | None] = [None, b"", b"a", b"\xff\xfe", b"k" * 300]
-    with TopologyTest(stateless.publish(predictions="notes.scored"), models=constant(1.0)) as test:
+    with InsideTest(stateless.publish(predictions="notes.scored"), models=constant(1.0)) as test:
         for key in keys:
             test.send_bytes("notes", key, b'{"size":3}')
         rows = test.read("notes.scored")
@@ -237,7 +238,7 @@ def test_a_flow_without_windows_takes_any_key() -> None:
 def test_a_flow_without_windows_refuses_keys_that_are_no_identifiers() -> None:
     """Every output carries the key: one of a megabyte would make a prediction that no broker takes, again and again."""
     stateless = Topology("notes").source(Note, dead_letters="notes.dead").features(lambda w: {"size": w.event("size")})
-    with TopologyTest(stateless.infer(Model("m")).publish(predictions="scored"), models=constant(1.0), partitions=1) as test:
+    with InsideTest(stateless.infer(Model("m")).publish(predictions="scored"), models=constant(1.0), partitions=1) as test:
         for key, value in ((b"k" * 512, b'{"size":1}'), (b"k" * 513, b'{"size":2}'), (b"k" * 513, b"{"), (None, b'{"size":3}')):
             test.send_bytes("notes", key, value)
         found = [headers(letter)["streamer.error.reason"] for letter in test.read_records("notes.dead")]
@@ -254,7 +255,7 @@ def test_the_key_seen_longest_ago_makes_room() -> None:
             send(test, 1, key)
         found = [(row["key"], row["window_n"]) for row in test.read(flows.PREDICTIONS)]
         assert found == [("a", 1), ("b", 1), ("c", 1), ("a", 2), ("d", 1), ("a", 3), ("b", 1)]
-        test.restart()
+        test.crash()
         for key in "abdc":
             send(test, 1, key)
         found = [(row["key"], row["window_n"]) for row in test.read(flows.PREDICTIONS)]
@@ -281,13 +282,13 @@ def test_a_key_that_was_silent_for_longer_than_its_ttl_starts_anew() -> None:
         Topology("forgetful").source(flows.Reading, dead_letters=flows.DEAD_LETTERS).window(rolling(count=9, ttl="10s"))
         .features(lambda w: {"n": w.count}).infer(Model("m")).publish(predictions=flows.PREDICTIONS)
     )  # fmt: skip
-    with TopologyTest(forgetful, models=constant(1.0), partitions=1) as test:
+    with InsideTest(forgetful, models=constant(1.0), partitions=1) as test:
         start = test.now
         for key, second in (("a", 0), ("a", 1), ("b", 11), ("a", 11), ("b", 22), ("a", 22), ("a", 5), ("a", 22)):
             test.send_bytes(flows.SOURCE, key.encode(), flows.value_of(key, start + second, 1.0))
             if second == 11:
                 test.run()
-                test.restart()
+                test.crash()
         found = [(row["key"], row["window_n"]) for row in test.read(flows.PREDICTIONS)]
         assert found == [("a", 1), ("a", 2), ("b", 1), ("a", 3), ("b", 1), ("a", 1), ("a", 2), ("a", 3)]
 
@@ -295,13 +296,13 @@ def test_a_key_that_was_silent_for_longer_than_its_ttl_starts_anew() -> None:
 # ---------------------------------------------------------------------- a flood of dead letters
 
 
-def flood(test: TopologyTest, good: int, bad: int) -> None:
+def flood(test: InsideTest, good: int, bad: int) -> None:
     for n in range(good + bad):
         test.send_bytes(flows.SOURCE, b"s", flows.value_of("s", test.now, 1.0) if n < good else b"{")
     test.run()
 
 
-def alarm(test: TopologyTest) -> float:
+def alarm(test: InsideTest) -> float:
     return test.worker.metrics.value("streamer_dead_letter_alarm")
 
 

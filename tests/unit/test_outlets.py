@@ -12,10 +12,10 @@ from streamer.kafka.refusals import Refusals
 from streamer.settings.settings import Settings
 from streamer.stages.commit.at_least_once import AtLeastOnce
 from streamer.stages.commit.producers import plain
-from streamer.testing import TopologyTest
 from tests.kit import flows
 from tests.kit.faulty import FaultTest, FaultyClients, Script
 from tests.kit.flows import send
+from tests.kit.inside import InsideTest
 
 
 @pytest.mark.parametrize(("flushed", "seen"), [("outputs", 3), ("changelog", 5)])
@@ -28,7 +28,7 @@ def test_what_a_commit_waits_for_holds_up_only_what_it_must(flushed: str, seen: 
         return 0
 
     settings: dict[str, object] = {"guarantee": "at-least-once"}
-    with TopologyTest(flows.topology(), models=flows.score, partitions=1, settings=settings) as test:
+    with InsideTest(flows.topology(), models=flows.score, partitions=1, settings=settings) as test:
         guarantee = test.worker._commit._guarantee
         assert isinstance(guarantee, AtLeastOnce)
         producers = guarantee._producers

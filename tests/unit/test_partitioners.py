@@ -10,7 +10,8 @@ import pytest
 from streamer import Event, LabelMatch, Model, TopicError, Topology, interval
 from streamer.stages.consume.partitioners import ANOTHER, CRC32, MURMUR2, RECORDS, Tally
 from streamer.state.murmur2 import partitions
-from streamer.testing import TopologyTest, constant
+from streamer.testing import constant
+from tests.kit.inside import InsideTest
 
 COUNT = 4
 Rule = Callable[[bytes], int]
@@ -60,11 +61,11 @@ def by_hand(key: bytes) -> int:
     return sum(key) % COUNT
 
 
-def flow(topology: Topology = JOINED, **settings: object) -> TopologyTest:
-    return TopologyTest(topology, models=constant(0.0), partitions=COUNT, settings={"keys_max": 1000, **settings})
+def flow(topology: Topology = JOINED, **settings: object) -> InsideTest:
+    return InsideTest(topology, models=constant(0.0), partitions=COUNT, settings={"keys_max": 1000, **settings})
 
 
-def send(test: TopologyTest, kind: type[Event], rule: Rule, keys: int, rows: int = 40) -> None:
+def send(test: InsideTest, kind: type[Event], rule: Rule, keys: int, rows: int = 40) -> None:
     for n in range(rows):
         key = f"user-{n % keys}"
         more: dict[str, Any] = {"amount": 1.0} if kind is Paid else {}

@@ -8,15 +8,15 @@ from jsonschema import Draft202012Validator
 from streamer import TopologyError
 from streamer.cli.plan import drawn, told
 from streamer.planning.schema import schema_of
-from streamer.testing import TopologyTest
 from tests.kit import flows
+from tests.kit.inside import InsideTest
 from tests.kit.stateful import FLOWS, any_score
 
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_what_is_published_is_as_the_schema_says(name: str) -> None:
     topology, feed = FLOWS[name]
-    with TopologyTest(topology, models=any_score, partitions=2) as test:
+    with InsideTest(topology, models=any_score, partitions=2) as test:
         for number in range(4):
             feed(test, number)
         test.clock.advance(3600)
@@ -31,7 +31,7 @@ def test_what_is_published_is_as_the_schema_says(name: str) -> None:
 
 
 def test_a_schema_is_narrowed_to_what_the_topology_writes() -> None:
-    with TopologyTest(flows.topology(), models=flows.score, partitions=1) as test:
+    with InsideTest(flows.topology(), models=flows.score, partitions=1) as test:
         test.send(flows.Reading("a", test.now, 40.0), times=3)
         test.run()
         plan = test.worker.plan
@@ -46,7 +46,7 @@ def test_a_schema_is_narrowed_to_what_the_topology_writes() -> None:
 
 
 def test_a_topic_without_a_schema_is_told_with_those_that_have_one() -> None:
-    with TopologyTest(flows.topology(), models=flows.score, partitions=1) as test:
+    with InsideTest(flows.topology(), models=flows.score, partitions=1) as test:
         plan = test.worker.plan
     with pytest.raises(TopologyError, match=f"no JSON to '{flows.DEAD_LETTERS}'.*{flows.PREDICTIONS}, {flows.ANOMALIES}"):
         schema_of(plan, flows.DEAD_LETTERS)
@@ -55,7 +55,7 @@ def test_a_topic_without_a_schema_is_told_with_those_that_have_one() -> None:
 @pytest.mark.parametrize("name", FLOWS)
 def test_every_topic_is_named_and_drawn(name: str) -> None:
     topology, _ = FLOWS[name]
-    with TopologyTest(topology, models=any_score, partitions=1) as test:
+    with InsideTest(topology, models=any_score, partitions=1) as test:
         plans = [worker.plan for worker in test.workers]
     explained = [plan.explain() for plan in plans]
     lines, drawing = told(topology.name, explained, ""), drawn(explained)

@@ -15,7 +15,8 @@ from streamer.planning.plan import bind
 from streamer.rows.records import LOG_APPEND_TIME, Records
 from streamer.settings.settings import Settings
 from streamer.stages.decode.decode import Decode
-from streamer.testing import TopologyTest, constant, stand_in, values
+from streamer.testing import constant, stand_in, values
+from tests.kit.inside import InsideTest
 from tests.kit.records import HOUR_US, NOW_S, NOW_US
 
 BYTES_MAX = 1_000
@@ -243,7 +244,7 @@ def test_bytes_go_from_topic_to_prediction() -> None:
         .features(tensors).infer(Model("m")).publish(predictions="scored")
     )  # fmt: skip
     frame = np.array([1, 2, 3], "<f4").tobytes()
-    with TopologyTest(topology, models=summed, partitions=1) as test:
+    with InsideTest(topology, models=summed, partitions=1) as test:
         test.send(Frame(frame, b"\xff", {"gain": b"2"}), times=2)
         test.send_bytes("cameras", None, frame)
         test.send_bytes("cameras", b"k", b"no frame", headers=[("from", b"\x00")])
@@ -266,11 +267,11 @@ def test_windows_count_records_of_a_key() -> None:
         .features(lambda w: {"n": w.over("10s").count, "size": np.array([len(value) for value in w.event("value")])})
         .infer(Model("m")).publish(predictions="scored", features=True)
     )  # fmt: skip
-    with TopologyTest(topology, models=constant(1.0), partitions=1) as test:
+    with InsideTest(topology, models=constant(1.0), partitions=1) as test:
         test.send(Frame(b"abc", b"one", {}), times=3, step="4s")
         test.send(Frame(b"z", b"two", {}))
         test.run()
-        test.restart()
+        test.crash()
         test.send(Frame(b"", b"one", {}))
         rows = test.read("scored")
     assert [(row["key"], row["features"]["n"], row["window_n"], row["features"]["size"]) for row in rows] == [
@@ -283,7 +284,7 @@ def test_windows_that_close_count_too() -> None:
         Topology("raw").source(Bare, dead_letters="frames.dead", format="raw").window(tumbling("10s"))
         .features(lambda w: {"n": w.count}).infer(Model("m")).publish(predictions="scored", late_events="late", features=True)
     )  # fmt: skip
-    with TopologyTest(topology, models=constant(1.0), partitions=1) as test:
+    with InsideTest(topology, models=constant(1.0), partitions=1) as test:
         for _ in range(4):
             test.send_bytes("frames", b"k", None)
             test.clock.advance(4.0)
@@ -308,7 +309,7 @@ def test_a_stream_of_raw_records_can_be_joined_and_counted() -> None:
         .features(lambda w: {"frames": w.of(Frame).count, "photo": w.of(Bare).count, "amount": w.event("amount")})
         .infer(Model("m")).publish(predictions="scored", features=True)
     )  # fmt: skip
-    with TopologyTest(topology, models=constant(1.0), partitions=1) as test:
+    with InsideTest(topology, models=constant(1.0), partitions=1) as test:
         test.send(Frame(b"1", b"c", {}), times=2)
         test.send(Bare(b"photo"))
         test.send_bytes("photos", b"c", b"photo")

@@ -6,7 +6,6 @@ import pytest
 
 from streamer import limits
 from streamer.errors import TopologyError
-from streamer.settings.settings import KafkaSettings
 from tests.kit import flows
 from tests.kit.faulty import FaultTest, short_waits
 from tests.kit.flows import feed
@@ -147,7 +146,7 @@ def test_a_stopped_worker_commits_what_it_has_read(test: FaultTest) -> None:
     assert done > 0
     assert done == len(test.log.committed_records(flows.PREDICTIONS))
     assert test.log.open == {}
-    test.restart()
+    test.crash()
     test.run()
     assert flows.judge(test.log).exactly_once
 
@@ -160,7 +159,7 @@ def test_a_worker_that_cannot_drain_in_time_leaves_the_rest_to_the_next(test: Fa
     assert test.now - started <= 10.0 + limits.REVOKE_BUDGET_S + 1.0
     assert test.log.committed_records(flows.PREDICTIONS) == []
     test.scores_held = False
-    test.restart()
+    test.crash()
     test.run()
     assert flows.judge(test.log).exactly_once
 
@@ -202,7 +201,7 @@ def test_a_replica_that_gave_its_partitions_away_stays_ready(test: FaultTest) ->
 
 
 def test_under_the_new_protocol_a_spare_hears_nothing_and_is_ready_once_partitions_would_have_come() -> None:
-    kafka = KafkaSettings(consumer={"group.protocol": "consumer"})
+    kafka = {"consumer": {"group.protocol": "consumer"}}
     with FaultTest(flows.topology(), models=flows.score, settings={"kafka": kafka}) as test:
         assert test.worker.ready() is not None
         test.clock.advance(11.0)

@@ -128,7 +128,7 @@ def test_a_broker_that_does_not_answer_during_a_restore_is_asked_again(request_:
     with flow() as test:
         send(test, range(5))
         test.run()
-        test.restart()
+        test.crash()
         for n in (1, 2, 4, 5):  # on the way to the restore, and between the restore and the first record
             test.script.faults[request_, test.script.calls[request_] + n] = "plain"
         send(test, range(5, 8))
@@ -144,7 +144,7 @@ def test_a_partition_restored_but_not_started_is_restored_again_by_a_rollback() 
         for n in range(70):  # more blocks than one step of a restore takes
             send(test, range(n, n + 1))
             test.run()
-        test.restart()
+        test.crash()
         test.script.fail_next("seek", "plain", times=1000)
         test.turns(5)
         assert test.worker._assignment._ready
@@ -164,7 +164,7 @@ class TestLostOffsets:
         test.run()
         send(test, range(4, 10))
         test.script.removed[flows.SOURCE] = 7
-        test.restart()
+        test.crash()
         return test
 
     def test_stop_says_what_is_gone_and_what_to_set(self) -> None:
@@ -177,7 +177,7 @@ class TestLostOffsets:
             test.turns(50)
             send(test, range(10, 12))
             test.run()
-            test.restart()
+            test.crash()
             send(test, range(12, 14))
             test.run()
             ids = sorted(int(row["id"].rpartition("/")[2]) for row in test.read(flows.PREDICTIONS))
@@ -190,7 +190,7 @@ def test_an_offset_beyond_the_end_of_the_log_is_not_blamed_on_retention() -> Non
             send(test, range(10))
             test.run()
             del test.log._topics[flows.SOURCE][0][6:]  # a leader that was behind
-            test.restart()
+            test.crash()
             with pytest.raises(LostOffsetsError) as refusal:
                 test.turns(50)
             assert "committed offset 10 lies beyond the end of the log, which is at 6" in str(refusal.value)
@@ -202,7 +202,7 @@ class TestStateAndOffsetsMustAgree:
     """Exactly-once starts only where the changelog ends."""
 
     def refused(self, test: FaultTest) -> str:
-        test.restart()
+        test.crash()
         with pytest.raises(StateError) as refusal:
             test.settle()
         assert "or with a new --group" in str(refusal.value)

@@ -12,13 +12,15 @@ from streamer.planning.plan import bind
 from streamer.settings.settings import Settings
 from streamer.state import murmur2
 from streamer.state.watermarks import MARK
-from streamer.testing import TopologyTest, _MemoryClients, stand_in
+from streamer.testing import stand_in
+from streamer.testing.clients import MemoryClients
 from streamer.topology.topics import topics_of
 from streamer.worker.service import Service, service_of
 from streamer.worker.worker import Worker
 from tests.kit import rekeyed
 from tests.kit.faulty import FaultTest, short_waits
 from tests.kit.flows import origin
+from tests.kit.inside import InsideTest
 from tests.kit.rekeyed import Payment, payment
 
 __all__ = ["short_waits"]
@@ -26,11 +28,11 @@ __all__ = ["short_waits"]
 KEYS = (b"c1", None, b"", b"\xff\x00", b"c2" * 100)
 
 
-def flow(partitions: int = 3, **settings: object) -> TopologyTest:
-    return TopologyTest(rekeyed.topology(), models=rekeyed.score, partitions=partitions, settings=settings)
+def flow(partitions: int = 3, **settings: object) -> InsideTest:
+    return InsideTest(rekeyed.topology(), models=rekeyed.score, partitions=partitions, settings=settings)
 
 
-def send(test: TopologyTest, numbers: range) -> None:
+def send(test: InsideTest, numbers: range) -> None:
     """Payments of four terminals under all kinds of record keys, a bad one now and then."""
     for n in numbers:
         value = b"{" if n % 7 == 6 else payment(f"t{n % 4}", float(n), test.now)
@@ -156,7 +158,7 @@ def test_whole_numbers_are_keys_too() -> None:
         Topology("hits").source(Hit, dead_letters="bad").rekey("shop").window(rolling(count=2))
         .features(lambda w: {"n": w.count}).infer(Model("m")).publish(predictions="out")
     )  # fmt: skip
-    with TopologyTest(by_shop, models=lambda columns: columns["n"][:, None]) as test:
+    with InsideTest(by_shop, models=lambda columns: columns["n"][:, None]) as test:
         test.send(Hit(7, test.now), times=3)
         assert [(row["key"], row["window_n"]) for row in test.read("out")] == [("7", 1), ("7", 2), ("7", 2)]
 
@@ -176,7 +178,7 @@ def test_a_crash_in_the_middle_of_either_flow(turns: int, ahead: int) -> None:
                 if turn % 2:
                     test.workers[1 - ahead].turn()
                 test.clock.advance(0.008)
-            test.restart()
+            test.crash()
         test.run()
         assert rekeyed.judge(test.log) == []
 
@@ -198,9 +200,9 @@ def test_a_failing_transaction_of_either_flow(call: str, kind: str) -> None:
 # ---------------------------------------------------------------------- one process
 
 
-def service(test: TopologyTest) -> Service:
+def service(test: InsideTest) -> Service:
     plan = bind(rekeyed.topology(), Settings(), Path(), model=stand_in(rekeyed.score))
-    return service_of(plan, Settings(), clients=_MemoryClients(test.log), clock=test.clock)
+    return service_of(plan, Settings(), clients=MemoryClients(test.log), clock=test.clock)
 
 
 def test_both_flows_stop_in_order() -> None:
@@ -298,7 +300,7 @@ def test_a_key_that_differs_names_the_way_out() -> None:
         Topology("plain").source(Plain, dead_letters="bad").window(rolling(count=2))
         .features(lambda w: {"n": w.count}).infer(Model("m")).publish(predictions="out")
     )  # fmt: skip
-    with TopologyTest(plain, models=lambda columns: columns["n"][:, None]) as test:
+    with InsideTest(plain, models=lambda columns: columns["n"][:, None]) as test:
         test.send_bytes("plain", b"other", json.dumps({"card": "a"}).encode())
         (letter,) = test.read_records("bad")
         assert ".rekey('card') behind .source()" in dict(letter.headers)["streamer.error.detail"]

@@ -14,9 +14,9 @@ from streamer.operators.rekey.send import Forward, PartitionTimes, Told
 from streamer.rows.batch import Batch
 from streamer.rows.records import Records
 from streamer.state.watermarks import NO_TIME, Observed, SourceWatermarks
-from streamer.testing import TopologyTest
 from tests.kit import rekeyed
 from tests.kit.flows import origin
+from tests.kit.inside import InsideTest
 from tests.kit.rekeyed import payment
 
 
@@ -87,7 +87,7 @@ BUGS = (
 
 def some_of_everything() -> None:
     """What the tests above look at, in one run: out of order, silent receivers, a rollback, a restart, a bad number."""
-    with TopologyTest(rekeyed.topology("160s", max_drift="10h"), models=rekeyed.score, partitions=3) as test:
+    with InsideTest(rekeyed.topology("160s", max_drift="10h"), models=rekeyed.score, partitions=3) as test:
         for part in range(3):
             for n in range(12):
                 ts = 1_700_000_000 + 40 * (12 * part + n) - 100 * (n % 3 == 1)
@@ -99,7 +99,7 @@ def some_of_everything() -> None:
             if part == 1:
                 test.workers[0].lost([])
             test.run()
-            test.restart()
+            test.crash()
         test.run()
         letters = {origin(letter): letter for letter in test.log.committed_records(rekeyed.DEAD_LETTERS)}
         ids = {json.loads(record.value or b"")["id"] for record in test.log.committed_records(rekeyed.PREDICTIONS)}
@@ -112,7 +112,7 @@ def some_of_everything() -> None:
         heard_right(test)
 
 
-def settle(test: TopologyTest) -> None:
+def settle(test: InsideTest) -> None:
     """Turn until what a restart left to restore is there."""
     for _ in range(100):
         for worker in test.workers:
@@ -122,7 +122,7 @@ def settle(test: TopologyTest) -> None:
     raise AssertionError("not ready")
 
 
-def heard_right(test: TopologyTest) -> None:
+def heard_right(test: InsideTest) -> None:
     """Each receiver knows all of the source, nobody too early, and told its windows of the slowest."""
     reached: dict[tuple[int, int], int] = {}
     for p in range(3):

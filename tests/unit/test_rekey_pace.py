@@ -4,8 +4,8 @@ import pytest
 
 from streamer import limits
 from streamer.kafka.memory_clients import MemoryConsumer
-from streamer.testing import TopologyTest
 from tests.kit import rekeyed
+from tests.kit.inside import InsideTest
 from tests.kit.rekeyed import payment
 
 ALIGN_S, START_S, STEP_S = 60, 1_700_000_000, 10
@@ -20,16 +20,16 @@ def _small_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "ROWS_PER_BATCH_MAX", POLL)
 
 
-def flow(max_drift: str) -> TopologyTest:
-    return TopologyTest(rekeyed.topology(max_drift=max_drift), models=rekeyed.score, partitions=2)
+def flow(max_drift: str) -> InsideTest:
+    return InsideTest(rekeyed.topology(max_drift=max_drift), models=rekeyed.score, partitions=2)
 
 
-def send(test: TopologyTest, partition: int, numbers: range) -> None:
+def send(test: InsideTest, partition: int, numbers: range) -> None:
     for n in numbers:
         test.log.append(rekeyed.SOURCE, b"c", payment(f"t{n % 3}", float(n), START_S + n * STEP_S), partition)
 
 
-def lead_s(test: TopologyTest) -> float:
+def lead_s(test: InsideTest) -> float:
     """How far ahead of the other a partition was at most while both had something to send, seconds of event time."""
     reached, most = {0: START_S * 1_000_000, 1: START_S * 1_000_000}, 0
     left = {0: test.log.end(rekeyed.SOURCE, 0), 1: test.log.end(rekeyed.SOURCE, 1)}
@@ -43,7 +43,7 @@ def lead_s(test: TopologyTest) -> float:
     return most / 1e6
 
 
-def waiting(test: TopologyTest) -> float:
+def waiting(test: InsideTest) -> float:
     return test.workers[0].metrics.value("streamer_rekey_partitions_waiting")
 
 

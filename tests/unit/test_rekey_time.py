@@ -3,9 +3,9 @@
 import pytest
 
 from streamer import Model, Topology, rolling, tumbling
-from streamer.testing import TopologyTest
 from streamer.topology.rolling import Rolling
 from tests.kit import rekeyed
+from tests.kit.inside import InsideTest
 from tests.kit.rekeyed import Payment, payment
 
 # A silence of a sixteenth of it holds nobody back.
@@ -15,24 +15,24 @@ START_S = 1_700_000_000
 FORGETFUL = rolling(count=9, ttl=f"{TTL_S}s")
 
 
-def flow(window: Rolling = FORGETFUL, partitions: int = 2) -> TopologyTest:
+def flow(window: Rolling = FORGETFUL, partitions: int = 2) -> InsideTest:
     topology = (
         Topology("flow").source(Payment, dead_letters=rekeyed.DEAD_LETTERS).rekey("terminal", max_drift="10h").window(window)
         .features(lambda w: {"n": w.count, "total": w.sum("amount")})
         .infer(Model("stand-in")).publish(predictions=rekeyed.PREDICTIONS)
     )  # fmt: skip
-    return TopologyTest(topology, models=rekeyed.score, partitions=partitions)
+    return InsideTest(topology, models=rekeyed.score, partitions=partitions)
 
 
-def pay(test: TopologyTest, at_s: float, partition: int = 0, terminal: str = "t0") -> None:
+def pay(test: InsideTest, at_s: float, partition: int = 0, terminal: str = "t0") -> None:
     test.log.append(rekeyed.SOURCE, b"c", payment(terminal, 1.0, START_S + at_s), partition)
 
 
-def counts(test: TopologyTest) -> list[int]:
+def counts(test: InsideTest) -> list[int]:
     return [row["window_n"] for row in test.read(rekeyed.PREDICTIONS)]
 
 
-def quiet(test: TopologyTest, seconds: float) -> None:
+def quiet(test: InsideTest, seconds: float) -> None:
     """Nobody sends for so long."""
     test.run()
     test.clock.advance(seconds)
@@ -89,7 +89,7 @@ def test_what_was_said_of_silence_outlives_restarts_and_rollbacks() -> None:
         pay(test, 0)
         quiet(test, IDLE_S + 1)
         test.run()
-        test.restart()
+        test.crash()
         pay(test, 2_000)
         assert counts(test) == [1, 1]
         for worker in test.workers:
@@ -114,7 +114,7 @@ def test_early_results_alone_are_late_by_the_partitions_that_speak() -> None:
         .window(tumbling("60s", idle_timeout="30s"), emit="each").features(lambda w: {"n": w.count})
         .infer(Model("stand-in")).publish(predictions=rekeyed.PREDICTIONS, late_events="late")
     )  # fmt: skip
-    with TopologyTest(topology, models=lambda columns: columns["n"][:, None], partitions=2) as test:
+    with InsideTest(topology, models=lambda columns: columns["n"][:, None], partitions=2) as test:
         pay(test, 0)
         pay(test, 1)
         quiet(test, 31)

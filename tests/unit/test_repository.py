@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from streamer import Event, Model, ModelError, Topology
-from streamer.testing import TopologyTest
+from tests.kit.inside import InsideTest
 from tests.kit.models import write_model
 
 
@@ -27,7 +27,7 @@ def served(models: Path, model: Model) -> tuple[int, str]:
         .infer(model)
         .publish(predictions="predictions")
     )
-    with TopologyTest(topology, models=models) as test:
+    with InsideTest(topology, models=models) as test:
         plan = test.worker.plan
         file = plan.model.file  # type: ignore[union-attr]
         return file.version, file.path.parent.name

@@ -13,9 +13,9 @@ from streamer.changelog import blocks as changelog
 from streamer.changelog.restore import Restore
 from streamer.operators.rekey.receive import RekeyedWindows
 from streamer.operators.rekey.send import Forward, PartitionTimes
-from streamer.testing import TopologyTest
 from tests.kit import rekeyed
 from tests.kit.faulty import FaultTest, short_waits
+from tests.kit.inside import InsideTest
 from tests.kit.rekeyed import payment
 from tests.kit.writer import Writer, restore
 
@@ -42,13 +42,13 @@ def zombie_in_the_chain() -> None:
     assert store.dump() == writer.store.dump()
 
 
-def pay(test: TopologyTest, at_s: float, terminal: str = "t0", partition: int = 0) -> None:
+def pay(test: InsideTest, at_s: float, terminal: str = "t0", partition: int = 0) -> None:
     test.log.append(rekeyed.SOURCE, b"c", payment(terminal, 1.0, START_S + at_s), partition)
 
 
 def time_goes_on_within_a_batch() -> None:
     """Rows of a key between moves of the watermark, all in one poll of the second flow."""
-    with TopologyTest(rekeyed.topology("160s", max_drift="10h"), models=rekeyed.score, partitions=1) as test:
+    with InsideTest(rekeyed.topology("160s", max_drift="10h"), models=rekeyed.score, partitions=1) as test:
         for at_s in (0, 400, 800, 1_200):
             pay(test, at_s)
             pay(test, at_s + 1)
@@ -70,7 +70,7 @@ def log_times_travel() -> None:
         Topology("hits").source(Hit, dead_letters="bad").rekey("shop").window(rolling("10s"))
         .features(lambda w: {"n": w.count}).infer(Model("m")).publish(predictions="out")
     )  # fmt: skip
-    with TopologyTest(by_shop, models=lambda columns: columns["n"][:, None], partitions=1) as test:
+    with InsideTest(by_shop, models=lambda columns: columns["n"][:, None], partitions=1) as test:
         for _ in range(3):
             test.send_bytes("hits", None, json.dumps({"shop": "s"}).encode())
             test.run()
@@ -84,15 +84,15 @@ def long_commits_restore() -> None:
     """A commit that is cut into many messages holds what is known of the source as one that is not."""
     with Patch.context() as patch:
         patch.setattr(changelog, "CHANGELOG_BYTES_MAX", 60)
-        with TopologyTest(rekeyed.topology("160s", max_drift="10h"), models=rekeyed.score, partitions=2) as test:
+        with InsideTest(rekeyed.topology("160s", max_drift="10h"), models=rekeyed.score, partitions=2) as test:
             for n in range(12):
                 pay(test, n, f"t{n % 4}", n % 2)
             test.run()
             lines = known(test)
-            test.restart()
+            test.crash()
             pay(test, 20)
             test.run()
-            test.restart()
+            test.crash()
             pay(test, 21)
             test.run()
             for partition, table in known(test).items():
@@ -100,7 +100,7 @@ def long_commits_restore() -> None:
                 assert (table[1] == lines[partition][1]).all()
 
 
-def known(test: TopologyTest) -> dict[int, Any]:
+def known(test: InsideTest) -> dict[int, Any]:
     """What each partition knows of those of the source."""
     return {partition: store.upstreams.table.copy() for partition, store in test.worker.pipeline.window.stores.items()}
 
@@ -125,7 +125,7 @@ def silence_of_a_lost_transaction() -> None:
             assert [row["window_n"] for row in closed] == [1]
 
 
-def turns(test: TopologyTest, number: int) -> None:
+def turns(test: InsideTest, number: int) -> None:
     """Turn both flows so often."""
     for _ in range(number):
         for worker in test.workers:

@@ -7,9 +7,10 @@ import pytest
 from streamer import Model, hopping, rolling, session, tumbling
 from streamer.cli.state import describe
 from streamer.planning.plan import windows_of
-from streamer.testing import TopologyTest, constant
+from streamer.testing import constant
 from streamer.topology.topology import Topology
 from tests.kit import flows
+from tests.kit.inside import InsideTest
 
 ROLLING = [rolling(count=4), rolling("60s"), rolling("1h", resolution="1m")]
 CLOSING = [tumbling("60s"), hopping("2m", hop="60s"), session(gap="30s")]
@@ -30,7 +31,7 @@ def topology(window: Any) -> Topology:
 @pytest.mark.parametrize("window", [*ROLLING, *CLOSING])
 def test_the_store_is_the_workers_and_tells_its_samples(window: Any) -> None:
     declared = topology(window)
-    with TopologyTest(declared, models=constant(0.5), partitions=1) as test:
+    with InsideTest(declared, models=constant(0.5), partitions=1) as test:
         for value in (1.0, 2.0, 3.0):
             test.send_bytes(flows.SOURCE, b"s", flows.value_of("s", test.now, value))
         test.run()

@@ -4,8 +4,8 @@ import pytest
 
 from streamer.telemetry.ledger import parts_of
 from streamer.telemetry.metrics import TABLE
-from streamer.testing import TopologyTest
 from tests.kit import rekeyed
+from tests.kit.inside import InsideTest
 from tests.kit.stateful import FLOWS, any_score
 
 LABELLED = [metric for metric in TABLE if "step" in metric.labels and metric.kind != "histogram"]
@@ -14,7 +14,7 @@ LABELLED = [metric for metric in TABLE if "step" in metric.labels and metric.kin
 @pytest.mark.parametrize("name", FLOWS)
 def test_names_are_those_of_the_plan(name: str) -> None:
     topology, feed = FLOWS[name]
-    with TopologyTest(topology, models=any_score, partitions=2) as test:
+    with InsideTest(topology, models=any_score, partitions=2) as test:
         for number in range(4):
             feed(test, number)
         test.clock.advance(3600)
@@ -41,7 +41,7 @@ def test_a_dead_letter_counts_at_the_step_that_refused_it_and_for_the_topic_of_i
     def failing(columns: object) -> object:
         raise ValueError("no")
 
-    with TopologyTest(rekeyed.topology(), models=failing, partitions=1) as test:  # type: ignore[arg-type] # it gives no scores
+    with InsideTest(rekeyed.topology(), models=failing, partitions=1) as test:  # type: ignore[arg-type] # it gives no scores
         test.send_bytes(rekeyed.SOURCE, b"c", b"{")
         test.send_bytes(rekeyed.SOURCE, b"c", rekeyed.payment("t", 1.0, test.now))
         test.send_bytes(rekeyed.INTERNAL, b"c", b"{")

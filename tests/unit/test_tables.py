@@ -1,5 +1,6 @@
 """Rows of a table deleted by records without a value: as of the record's timestamp, through crashes and snapshots."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -8,9 +9,10 @@ import pytest
 import zstandard
 
 from streamer import Event, Model, StateError, Topology, Window, as_of, interval
-from streamer.kafka.memory_log import Stored
-from streamer.testing import TopologyTest, constant
+from streamer.kafka.memory_log import Record
+from streamer.testing import constant
 from tests.kit.bases import small_snapshots
+from tests.kit.inside import InsideTest
 
 ORDERS, CARDS, CHECKS, SCORED = "orders", "cards", "checks", "orders.scored"
 CHANGELOG = "ordered-ordered-window-changelog"
@@ -48,31 +50,31 @@ def topology(function: Any = features, **table: Any) -> Topology:
     )  # fmt: skip
 
 
-def flow(function: Any = features, **table: Any) -> TopologyTest:
-    return TopologyTest(topology(function, **table), models=constant(0.5), partitions=1)
+def flow(function: Any = features, **table: Any) -> InsideTest:
+    return InsideTest(topology(function, **table), models=constant(0.5), partitions=1)
 
 
-def card(test: TopologyTest, limit: float, user: str = "u") -> None:
+def card(test: InsideTest, limit: float, user: str = "u") -> None:
     test.send(Card(user, test.now, limit), step="1s")
 
 
-def delete(test: TopologyTest, user: str = "u") -> None:
+def delete(test: InsideTest, user: str = "u") -> None:
     test.send_bytes(CARDS, user.encode(), None)
     test.clock.advance(1)
 
 
-def order(test: TopologyTest, user: str = "u", ago: float = 0.0) -> None:
+def order(test: InsideTest, user: str = "u", ago: float = 0.0) -> None:
     test.send(Order(user, test.now - ago, 1.0), step="1s")
 
 
-def seen(test: TopologyTest) -> list[tuple[float, float]]:
+def seen(test: InsideTest) -> list[tuple[float, float]]:
     """Rows of the table and limit that the orders since saw."""
     test.run()
     test.clock.advance(60)
     return [(row["features"]["cards"], row["features"]["limit"]) for row in test.read(SCORED)]
 
 
-def reasons(letters: list[Stored]) -> list[str]:
+def reasons(letters: Sequence[Record]) -> list[str]:
     return [dict(letter.headers)["streamer.error.reason"] for letter in letters]
 
 
@@ -133,11 +135,11 @@ def test_it_survives_crashes_and_snapshots(based: bool, monkeypatch: pytest.Monk
             order(test, user)
             assert len(seen(test)) == 2
         for _ in range(3):
-            test.restart()
+            test.crash()
             order(test)
             order(test, "w")
             assert seen(test) == [(0, -1)] * 2
-        test.restart()
+        test.crash()
         card(test, 400.0, "v")
         order(test, "v")
         assert seen(test) == [(1, 400)]
@@ -161,7 +163,7 @@ def test_older_versions_refuse_what_they_would_take_for_rows(monkeypatch: pytest
         assert 3 in formats(test)[1]
 
 
-def formats(test: TopologyTest) -> tuple[set[int], set[int]]:
+def formats(test: InsideTest) -> tuple[set[int], set[int]]:
     records = test.log.committed_records(CHANGELOG)
     blocks = {msgspec.msgpack.decode(zstandard.decompress(one.value or b""))[0] for one in records if one.key is None}
     return blocks, {msgspec.msgpack.decode(one.value or b"")[0] for one in records if one.key is not None}
@@ -174,7 +176,7 @@ def test_a_format_of_tomorrow_is_refused_today() -> None:
         record = test.log.committed_records(CHANGELOG)[0]
         fields = msgspec.msgpack.decode(zstandard.decompress(record.value or b""))
         record.value = zstandard.compress(msgspec.msgpack.encode([5, *fields[1:]]))
-        test.restart()
+        test.crash()
         order(test)
         with pytest.raises(StateError, match="has changelog format 5, this version reads 3; run the version that wrote it"):
             test.run()

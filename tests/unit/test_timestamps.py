@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 
 from streamer import Event
-from streamer.testing import TopologyTest
 from streamer.topology.steps import Source
 from tests.kit import flows
+from tests.kit.inside import InsideTest
 from tests.kit.schemas import headers, problems
 
 AHEAD_S = 3600.0
 """As settings have it by default."""
 
 
-def flow() -> TopologyTest:
-    return TopologyTest(flows.topology(), models=flows.score, partitions=1)
+def flow() -> InsideTest:
+    return InsideTest(flows.topology(), models=flows.score, partitions=1)
 
 
 @pytest.mark.parametrize("cuts", [(), (1,), (2,), (1, 2), (3,), (1, 3)])
@@ -53,7 +53,7 @@ def test_a_timestamp_that_cannot_be_true_spoils_no_latency(times: Any, timeless:
 
     plain = flows.topology()
     topology = replace(plain, steps=(replace(plain.need(Source), event=Keyed), *plain.steps[1:]))
-    with TopologyTest(topology, models=flows.score, partitions=1) as test:
+    with InsideTest(topology, models=flows.score, partitions=1) as test:
         if times in ("ahead", "skewed"):
             times = [int(test.now * 1000) + (2_881_116 if times == "ahead" else 700)]
         for created_ms in times:

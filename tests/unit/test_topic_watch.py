@@ -7,10 +7,11 @@ import pytest
 
 from streamer import Event, Model, Topology
 from streamer.errors import TopicError
-from streamer.testing import TopologyTest, constant
+from streamer.testing import constant
 from streamer.worker.topic_watch import TopicWatch
 from tests.kit import flows, rekeyed
 from tests.kit.faulty import FaultTest, short_waits
+from tests.kit.inside import InsideTest
 
 __all__ = ["short_waits"]
 pytestmark = pytest.mark.usefixtures("short_waits")
@@ -86,7 +87,7 @@ class TestWhileRunning:
             )
         committed = test.log.committed(test.worker.plan.group, flows.SOURCE, 0)
         assert committed is not None
-        test.restart()  # and it does not begin again either, since those offsets name the old topic
+        test.crash()  # and it does not begin again either, since those offsets name the old topic
         assert "Of the new topic these offsets were never read" in stopped(test)
 
     @pytest.mark.parametrize("topic", [*OUTPUTS, CHANGELOG])
@@ -152,20 +153,20 @@ class TestBetweenRuns:
             if offsets == "kept":  # unless they are committed again by who was still running
                 group.offsets.update(committed)
             feed(test, 60)
-            test.restart()
+            test.crash()
             assert f"had id {before} and has id {ids(test, flows.SOURCE)}" in stopped(test)
 
     def test_all_topics_of_a_keyed_flow_grown(self, test: FaultTest) -> None:
         for topic in (flows.SOURCE, CHANGELOG):
             test.log.grow_topic(topic, 4)
-        test.restart()
+        test.crash()
         assert f"{flows.SOURCE} had 2 partitions and has 4" in stopped(test)
 
     @pytest.mark.parametrize("topic", OUTPUTS)
     def test_a_new_output_is_taken(self, test: FaultTest, topic: str) -> None:
         test.log.delete_topic(topic)
         test.log.create_topic(topic, 3)
-        test.restart()
+        test.crash()
         feed(test, 10)
         test.run()
         assert len(test.log.committed_records(flows.PREDICTIONS)) == (10 if topic == flows.PREDICTIONS else 50)
@@ -175,7 +176,7 @@ class TestBetweenRuns:
         group.offsets = {
             place: (offset, re.sub(r" (id|of)=\S+", "", text or "")) for place, (offset, text) in group.offsets.items()
         }
-        test.restart()
+        test.crash()
         feed(test, 10)
         test.run()
         assert f"id={ids(test, flows.SOURCE)} of=2" in (group.offsets[flows.SOURCE, 0][1] or "")
@@ -183,7 +184,7 @@ class TestBetweenRuns:
     def test_a_topic_that_is_missing_at_the_start_is_named(self, test: FaultTest) -> None:
         test.log.delete_topic(flows.ANOMALIES)
         with pytest.raises(TopicError, match=flows.ANOMALIES):
-            test.restart()
+            test.crash()
 
 
 class Payment(Event, topic="payments"):
@@ -219,7 +220,7 @@ def test_a_flow_without_windows_takes_partitions_that_are_added_from_their_first
 
 
 def test_a_source_that_is_rekeyed_may_grow() -> None:
-    with TopologyTest(rekeyed.topology(), models=rekeyed.score, partitions=2) as test:
+    with InsideTest(rekeyed.topology(), models=rekeyed.score, partitions=2) as test:
         for n in range(90):
             if n == 30:
                 test.run()

@@ -1,6 +1,7 @@
 """The trace of a record goes along with what comes of it: read, carried through every kind of flow, written."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -9,15 +10,16 @@ import pytest
 
 from streamer import Event, LabelMatch, Model, Topology, as_of, interval, rolling, tumbling
 from streamer.inference.model import Features
-from streamer.kafka.memory_log import Stored
+from streamer.kafka.memory_log import Record, Stored
 from streamer.limits import HEADER_ROOM_BYTES
 from streamer.operators.join.stage import JoinStage
 from streamer.operators.match.stage import MatchStage
 from streamer.operators.match.store import StoredRow
 from streamer.rows.trace import HEADER_BYTES, PARENT_BYTES_MAX, STATE_BYTES_MAX, attach, size_of, trace_of
-from streamer.testing import TopologyTest, constant
+from streamer.testing import constant
 from tests.kit import flows, rekeyed
 from tests.kit.faulty import FaultTest
+from tests.kit.inside import InsideTest
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 IDS = PARENT[2:]
@@ -31,7 +33,7 @@ def traced(number: int, *more: tuple[str, bytes | None]) -> Headers:
     return [("content-type", b"json"), ("traceparent", f"00-{number:032x}-{number:016x}-01".encode()), *more]
 
 
-def number_of(record: Stored) -> int | None:
+def number_of(record: Record) -> int | None:
     """The number of its trace; None where there is none."""
     parents = [value for name, value in record.headers if name == "traceparent"]
     assert len(parents) <= 1
@@ -137,12 +139,12 @@ JOINED = (
 )
 
 
-def by_id(records: list[Stored]) -> dict[str, int | None]:
+def by_id(records: Sequence[Record]) -> dict[str, int | None]:
     """Id -> number of the trace."""
     return {json.loads(record.value or b"")["id"]: number_of(record) for record in records}
 
 
-def feed(test: TopologyTest, rows: int, every: int) -> dict[str, int | None]:
+def feed(test: InsideTest, rows: int, every: int) -> dict[str, int | None]:
     """Readings of one partition, each `every`-th of them with a trace; id -> its number."""
     for n in range(rows):
         headers = traced(n + 1) if n % every == 0 else [("other", b"1")] if n % 2 else None
@@ -153,7 +155,7 @@ def feed(test: TopologyTest, rows: int, every: int) -> dict[str, int | None]:
 @pytest.mark.parametrize("guarantee", ["exactly-once", "at-least-once"])
 @pytest.mark.parametrize("every", [1, 7, 1000])
 def test_predictions_and_anomalies_have_that_of_their_row(every: int, guarantee: str) -> None:
-    with TopologyTest(flows.topology(), models=flows.score, partitions=1, settings={"guarantee": guarantee}) as test:
+    with InsideTest(flows.topology(), models=flows.score, partitions=1, settings={"guarantee": guarantee}) as test:
         expected = feed(test, 50, every)
         predictions = test.read_records(flows.PREDICTIONS)
         anomalies = by_id(test.read_records(flows.ANOMALIES))
@@ -166,7 +168,7 @@ def test_predictions_and_anomalies_have_that_of_their_row(every: int, guarantee:
 
 
 def test_a_state_goes_along_and_what_is_malformed_costs_nothing() -> None:
-    with TopologyTest(flows.topology(), models=flows.score, partitions=1) as test:
+    with InsideTest(flows.topology(), models=flows.score, partitions=1) as test:
         for headers in (traced(1, ("tracestate", STATE)), [("traceparent", b"00-ab-cd-01"), ("tracestate", STATE)], traced(3)):
             test.send(flows.Reading("s", test.now, 1.0), headers=headers)
         first, second, third = test.read_records(flows.PREDICTIONS)
@@ -188,7 +190,7 @@ def test_a_full_producer_gets_the_rest_later() -> None:
 
 def test_one_that_would_make_a_record_too_large_stays_behind() -> None:
     sizes = {flows.PREDICTIONS: 128 + 300}
-    with TopologyTest(flows.topology(), models=flows.score, partitions=1, message_bytes_max=sizes) as test:
+    with InsideTest(flows.topology(), models=flows.score, partitions=1, message_bytes_max=sizes) as test:
         test.send(flows.Reading("s", test.now, 1.0), headers=traced(1))
         test.send(flows.Reading("s" * 8, test.now, 1.0), headers=traced(2, ("tracestate", b"a=" + b"x" * 200)))
         records = test.read_records(flows.PREDICTIONS)
@@ -207,7 +209,7 @@ def test_rows_that_are_refused_leave_the_others_theirs() -> None:
         .infer(Model("m")).publish(predictions=flows.PREDICTIONS)
     )  # fmt: skip
     sizes = {flows.PREDICTIONS: 128 + 500}
-    with TopologyTest(flow, models=score, partitions=1, message_bytes_max=sizes) as test:
+    with InsideTest(flow, models=score, partitions=1, message_bytes_max=sizes) as test:
         for n in range(9):
             key = "s" * 300 if n == 6 else "s"
             value = b"{" if n == 2 else flows.value_of(key, test.now, float(n))
@@ -219,8 +221,8 @@ def test_rows_that_are_refused_leave_the_others_theirs() -> None:
 
 
 # ---------------------------------------------------------------------- through an internal topic
-def rekey_run(headers: bool) -> tuple[TopologyTest, list[Stored]]:
-    test = TopologyTest(rekeyed.topology(), models=rekeyed.score, partitions=2)
+def rekey_run(headers: bool) -> tuple[InsideTest, list[Stored]]:
+    test = InsideTest(rekeyed.topology(), models=rekeyed.score, partitions=2)
     for n in range(6):
         value = rekeyed.payment(f"t{n % 2}", float(n), test.now, card=f"c{n}")
         test.send_bytes(rekeyed.SOURCE, f"c{n}".encode(), value, headers=traced(n + 1) if headers and n != 3 else None)
@@ -257,7 +259,7 @@ def test_a_dead_letter_behind_it_has_it() -> None:
     def failing(columns: Features) -> np.ndarray:
         raise ValueError("no")
 
-    with TopologyTest(rekeyed.topology(), models=failing, partitions=1) as test:
+    with InsideTest(rekeyed.topology(), models=failing, partitions=1) as test:
         test.send_bytes(rekeyed.SOURCE, b"c", rekeyed.payment("t", 1.0, test.now), headers=traced(1))
         test.send_bytes(rekeyed.SOURCE, b"c", rekeyed.payment("t", 1.0, test.now))
         first, second = test.read_records(rekeyed.DEAD_LETTERS)
@@ -273,7 +275,7 @@ def test_a_closed_window_has_none_and_its_events_have_theirs() -> None:
         .window(tumbling("10s", idle_timeout="1m"), emit="both")
         .features(lambda w: {"n": w.count}).infer(Model("m")).publish(predictions=flows.PREDICTIONS, late_events="late")
     )  # fmt: skip
-    with TopologyTest(flow, models=constant(0.0), partitions=1) as test:
+    with InsideTest(flow, models=constant(0.0), partitions=1) as test:
         for n, second in enumerate((1.0, 2.0, 11.0, 3.0, 12.0)):
             test.send_bytes(flows.SOURCE, b"s", flows.value_of("s", second, 1.0), headers=traced(n + 1))
         rows = [(json.loads(record.value or b"")["final"], number_of(record)) for record in test.read_records(flows.PREDICTIONS)]
@@ -291,7 +293,7 @@ def test_behind_an_internal_topic_too() -> None:
         .window(tumbling("10s", idle_timeout="1m"), emit="both").features(lambda w: {"n": w.count})
         .infer(Model("m")).publish(predictions=rekeyed.PREDICTIONS, late_events="late")
     )  # fmt: skip
-    with TopologyTest(flow, models=constant(0.0), partitions=1) as test:
+    with InsideTest(flow, models=constant(0.0), partitions=1) as test:
         for n, second in enumerate((1.0, 2.0, 11.0, 12.0)):
             test.send_bytes(rekeyed.SOURCE, b"c", rekeyed.payment("t", 1.0, second), headers=traced(n + 1))
         records = test.read_records(rekeyed.PREDICTIONS)
@@ -305,12 +307,12 @@ def test_behind_an_internal_topic_too() -> None:
 
 # ---------------------------------------------------------------------- rows that wait
 def test_a_pair_has_that_of_its_prediction() -> None:
-    with TopologyTest(MATCH, partitions=1, settings={"keys_max": 1000}) as test:
+    with InsideTest(MATCH, partitions=1, settings={"keys_max": 1000}) as test:
         at = test.now
         for n, key in enumerate(("a", "b", "c")):
             test.send(Scored(key, at, 0.5), step="0s", headers=traced(n + 1) if key != "b" else None)
         test.run()
-        test.restart()  # what waits is in the changelog
+        test.crash()  # what waits is in the changelog
         for key in ("a", "b"):
             test.send(Label(key, at + 1, True), step="0s", headers=traced(77))
         pairs = {record.key: number_of(record) for record in test.read_records(MATCHED)}
@@ -326,7 +328,7 @@ def test_a_pair_has_that_of_its_prediction() -> None:
 
 def test_what_waits_is_read_by_versions_that_know_no_trace() -> None:
     """And without a trace its bytes are what they were."""
-    with TopologyTest(MATCH, partitions=1, settings={"keys_max": 1000}) as test:
+    with InsideTest(MATCH, partitions=1, settings={"keys_max": 1000}) as test:
         for key, headers in (("a", traced(1)), ("b", None)):
             test.send(Scored(key, test.now, 0.5), step="0s", headers=headers)
         test.run()
@@ -339,7 +341,7 @@ def test_what_waits_is_read_by_versions_that_know_no_trace() -> None:
 
 
 def test_a_trace_refuses_nobody_a_place_to_wait() -> None:
-    with TopologyTest(MATCH, partitions=1, settings={"keys_max": 1000}) as test:
+    with InsideTest(MATCH, partitions=1, settings={"keys_max": 1000}) as test:
         stage = test.worker.pipeline.window
         assert isinstance(stage, MatchStage)
         test.send(Scored("a", test.now, 0.5), step="0s")
@@ -352,7 +354,7 @@ def test_a_trace_refuses_nobody_a_place_to_wait() -> None:
     assert (pair.key, number_of(pair)) == (b"b", None)
 
 
-def joined(test: TopologyTest, rows: int) -> None:
+def joined(test: InsideTest, rows: int) -> None:
     for n in range(rows):
         test.send(flows.Reading("s", test.now, float(n)), step="0s", headers=traced(n + 1) if n != 1 else None)
         test.send(Login("s", test.now, 1.0), step="0s", headers=traced(88))
@@ -361,7 +363,7 @@ def joined(test: TopologyTest, rows: int) -> None:
 
 
 def test_an_event_that_waited_for_another_input_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    with TopologyTest(JOINED, models=constant(0.5), partitions=2, settings={"keys_max": 1000}) as test:
+    with InsideTest(JOINED, models=constant(0.5), partitions=2, settings={"keys_max": 1000}) as test:
         stage = test.worker.pipeline.window
         assert isinstance(stage, JoinStage)
         joined(test, 3)
@@ -376,9 +378,9 @@ def test_an_event_that_waited_for_another_input_has_its_own(monkeypatch: pytest.
 
 
 def test_after_a_crash_what_waited_in_a_join_goes_on_without() -> None:
-    with TopologyTest(JOINED, models=constant(0.5), partitions=2, settings={"keys_max": 1000}) as test:
+    with InsideTest(JOINED, models=constant(0.5), partitions=2, settings={"keys_max": 1000}) as test:
         joined(test, 2)
-        test.restart()
+        test.crash()
         joined(test, 1)
         test.clock.advance(60)
         assert [number_of(record) for record in test.read_records(flows.PREDICTIONS)] == [None, None, 1]

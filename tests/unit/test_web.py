@@ -12,10 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from streamer import limits
 from streamer.errors import SettingsError
 from streamer.settings.settings import HttpAddress
-from streamer.testing import TopologyTest
 from streamer.web.app import build
 from streamer.web.server import serve_in_background
 from tests.kit import flows
+from tests.kit.inside import InsideTest
 from tests.kit.watched import Client, Watched
 
 
@@ -65,7 +65,7 @@ def test_nothing_can_be_written(path: str) -> None:
 
 
 def test_a_real_worker_becomes_ready() -> None:
-    with TopologyTest(flows.topology(), models=flows.score) as test:
+    with InsideTest(flows.topology(), models=flows.score) as test:
         client = Client(build(test.worker))
         assert (client.get("/health/ready").status_code, client.get("/health/live").status_code) == (503, 200)
         test.run()

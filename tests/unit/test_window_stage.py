@@ -11,15 +11,15 @@ from streamer.errors import TopologyError
 from streamer.inference.model import LoadedModel
 from streamer.inference.pool import score as run_model
 from streamer.inference.repository import find
-from streamer.testing import TopologyTest
 from tests.faults.make_model import write_model
 from tests.faults.names import MODEL
 from tests.kit import flows
+from tests.kit.inside import InsideTest
 
 
 @pytest.mark.parametrize("partitions", [1, 2, 5])
 def test_windows_with_two_fields_take_rows_of_several_partitions_in_one_batch(partitions: int) -> None:
-    with TopologyTest(flows.topology(), models=flows.score, partitions=partitions) as test:
+    with InsideTest(flows.topology(), models=flows.score, partitions=partitions) as test:
         for n in range(60):
             key = f"s{n % 7}"
             test.send_bytes(flows.SOURCE, key.encode(), flows.value_of(key, test.now, float(n), n / 8))
@@ -43,7 +43,7 @@ def test_a_function_that_fails_on_a_real_batch_stops_the_service_with_a_reason()
 
     plain = Topology("picky").source(flows.Reading, dead_letters="r").features(picky)
     picky_flow = plain.infer(Model("m")).publish(predictions="p")
-    with TopologyTest(picky_flow, models=lambda columns: columns["n"][:, None], partitions=1) as test:
+    with InsideTest(picky_flow, models=lambda columns: columns["n"][:, None], partitions=1) as test:
         for n in range(3):
             test.send_bytes(flows.SOURCE, b"a", flows.value_of("a", test.now, n))
         with pytest.raises(TopologyError, match=r"3 rows, .*/0/0..2 \(ZeroDivisionError: three is too many\)"):
