@@ -48,6 +48,12 @@ def test_an_unknown_command_is_told() -> None:
     assert "No such command 'walk'" in result.output
 
 
+def test_the_brokers_say_how_many_copies_unless_told() -> None:
+    for given, said in (((), " replication=default "), (("--replication", "3"), " replication=3 ")):
+        lines = streamer("topics", "plan", TOPOLOGY, *given).output.splitlines()
+        assert [said in line for line in lines if line.startswith("topic ")] == [True] * 5
+
+
 @pytest.mark.parametrize("old", RENAMED)
 def test_an_old_command_says_the_new_one(old: str) -> None:
     result = streamer(old, "start")

@@ -2,12 +2,18 @@
 
 from streamer.clock import ManualClock
 from streamer.kafka.memory_log import MemoryLog
+from streamer.settings.settings import Settings
 from streamer.testing import TopologyTest
 from streamer.worker.worker import Worker
 
 
 class InsideTest(TopologyTest):
-    """Shows the log, the clock and the workers, which tests of topologies have no business with."""
+    """Shows settings, log, clock and workers, which tests of topologies have no business with."""
+
+    @property
+    def settings(self) -> Settings:
+        """What the workers were given."""
+        return self._settings
 
     @property
     def log(self) -> MemoryLog:

@@ -16,8 +16,8 @@ from tests.kit import flows
 from tests.kit.inside import InsideTest
 
 
-def flow(**settings: object) -> TopologyTest:
-    return TopologyTest(flows.topology(), models=flows.score, settings=settings)
+def flow(**settings: object) -> InsideTest:
+    return InsideTest(flows.topology(), models=flows.score, settings=settings)
 
 
 @pytest.mark.parametrize("step", ["2s", timedelta(seconds=2)])
@@ -40,8 +40,8 @@ def test_settings_are_what_stands_in_a_file(given: object, monkeypatch: pytest.M
     with flow(commit_interval=given, inference={"threads": 2}) as test:
         test.send(flows.Reading("s1", test.now, 5.0))
         assert len(test.read(flows.PREDICTIONS)) == 1
-        assert (test._settings.commit_interval, test._settings.inference.threads) == (0.05, 2)
-        assert test._settings.guarantee == "exactly-once"
+        assert (test.settings.commit_interval, test.settings.inference.threads) == (0.05, 2)
+        assert test.settings.guarantee == "exactly-once"
 
 
 @pytest.mark.parametrize(
