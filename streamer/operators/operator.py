@@ -45,6 +45,25 @@ class Releasing(Protocol):
         """Those whose time has come, while there is room for them."""
 
 
+class Stateless(Protocol):
+    """What looks at each row alone and keeps nothing: it stands between decode and the window stage."""
+
+    @property
+    def kind(self) -> str:
+        """Names it, with a number behind."""
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Event fields that it reads."""
+
+    @property
+    def told(self) -> str:
+        """What it does, in words."""
+
+    def __call__(self, batch: Batch) -> None:
+        """Do it to the rows that were decoded."""
+
+
 class Keyed(Protocol):
     """What is kept per partition and advances with its rows: the window stage and its like."""
 

@@ -1,12 +1,12 @@
 """`Pipeline`: records in, encoded records out, and no Kafka between. Who runs it reads, sends and commits."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from streamer.clock import Clock
 from streamer.operators.flag.stage import Flag
-from streamer.operators.operator import Keyed, Releasing, Scoring
+from streamer.operators.operator import Keyed, Releasing, Scoring, Stateless
 from streamer.rows.batch import Batch
 from streamer.rows.outgoing import Outgoing
 from streamer.rows.records import Records
@@ -24,6 +24,7 @@ class Pipeline:
 
     Attributes:
         decode: records become columns, bad ones dead letters.
+        stateless: steps that keep nothing, by name, in order: all that was decoded goes through them before state sees it.
         window: keyed state advances, windows become features; holds a store per partition.
         timed: gives rows that time brings about; None where only records do.
         infer: holds batches while they are scored.
@@ -36,6 +37,7 @@ class Pipeline:
     """
 
     decode: Callable[[Records], Batch]
+    stateless: Mapping[str, Stateless] = field(default_factory=dict)
     window: Keyed
     timed: Releasing | None
     infer: Scoring
@@ -56,6 +58,9 @@ class Pipeline:
         """
         batch, laps = self.decode(records), self.laps
         batch.stamps.polled, batch.stamps.decoded = polled, laps.lap("decode")
+        for name, step in self.stateless.items():
+            step(batch)
+            batch.stamps.stateless += (laps.lap(name),)
         self.window(batch)
         batch.stamps.windowed = laps.lap("window")
         self.infer.submit(batch)

@@ -55,7 +55,7 @@ class Histogram:
 def parts_of(steps: Steps) -> tuple[str, ...]:
     """From event time to commit, in the order in which a row passes them; `queue` is the way to the model."""
     scored = ("queue", steps.infer) if steps.scores else ()
-    return (*BEFORE, "decode", steps.window, *scored, "encode", "produce", "commit")
+    return (*BEFORE, "decode", *steps.stateless, steps.window, *scored, "encode", "produce", "commit")
 
 
 class Ledger:
@@ -117,7 +117,9 @@ class Ledger:
     def _enter(self, batch: Batch, committed: float) -> None:
         stamps, rows = batch.stamps, len(batch)
         scored = (stamps.run_started, stamps.run_ended) if self._steps.scores else ()
-        passed = (stamps.polled, stamps.decoded, stamps.windowed, *scored, stamps.encoded, stamps.produced, committed)
+        between = stamps.stateless or (stamps.decoded,) * len(self._steps.stateless)
+        began, ended = (stamps.polled, stamps.decoded, *between, stamps.windowed), (stamps.encoded, stamps.produced, committed)
+        passed = (*began, *scored, *ended)
         for part, start, end in zip(list(self.parts)[len(BEFORE) :], passed, passed[1:], strict=False):
             self.parts[part].add(end - start, rows)
 
