@@ -29,11 +29,12 @@ if TYPE_CHECKING:
     from streamer.topology.rolling import rolling
     from streamer.topology.steps import Model
     from streamer.topology.topology import Topology
-    from streamer.topology.view import Column, Window, WindowView
+    from streamer.topology.view import Column, Events, Window, WindowView
 
 __all__ = [
     "Column",
     "Event",
+    "Events",
     "FencedError",
     "LabelMatch",
     "LostOffsetsError",
@@ -60,6 +61,7 @@ __all__ = [
 _HOMES = {
     "Column": "streamer.topology.view",
     "Event": "streamer.topology.event",
+    "Events": "streamer.topology.view",
     "FencedError": "streamer.errors",
     "LabelMatch": "streamer.topology.label_match",
     "WindowView": "streamer.topology.view",

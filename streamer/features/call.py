@@ -1,8 +1,10 @@
-"""The user's feature function on the windows of a batch; where it fails, the row it fails on."""
+"""The user's functions on the rows of a batch; where one fails, the row it fails on."""
 
 import inspect
 import traceback
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,8 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamer.rows.batch import Batch
-    from streamer.topology.steps import FeatureFunction
-    from streamer.topology.view import Window
+    from streamer.topology.steps import FeatureFunction, FilterFunction
+    from streamer.topology.view import Events, Window
 
 _log = get_logger(__name__)
 
@@ -28,18 +30,49 @@ def features_of(function: "FeatureFunction", window: "Window", batch: "Batch") -
         TopologyError: it failed, or gave columns of another length; names the rows, and the one that it fails on.
     """
     try:
-        return _called(function, window, len(batch))
+        return _features(function, window, len(batch))
     except Exception as error:
+        blamed = _blame(partial(_features, function), window, batch)
         what = (
-            f"{_line(function, error)}: the feature function failed on a batch of {len(batch)} rows, {_range(batch)} "
-            f"({type(error).__name__}: {error}); {_blame(function, window, batch)}. It must accept any number of rows, any count "
-            "of samples, and constant values"
+            f"{_line(function, error)}: the feature function failed on a batch of {_told(batch, error)}; {blamed}. "
+            "It must accept any number of rows, any count of samples, and constant values"
         )
         _log.error("features_failed", problem=what, exc_info=error)
         raise TopologyError(what) from error
 
 
-def _called(function: "FeatureFunction", window: "Window", rows: int) -> "dict[str, NDArray[np.float32]]":
+def kept_of(function: "FilterFunction", events: "Events", batch: "Batch") -> "NDArray[np.bool_]":
+    """Call the function of a filter on the events of a batch: (rows,) whether each goes on.
+
+    Raises:
+        TopologyError: it failed, or gave something else; names the rows, and the one that it fails on.
+    """
+    try:
+        return kept(function, events, len(batch))
+    except Exception as error:
+        blamed = _blame(partial(kept, function), events, batch)
+        what = (
+            f"{_line(function, error)}: the filter failed on a batch of {_told(batch, error)}; {blamed}. "
+            "It must accept any number of rows, and any values"
+        )
+        _log.error("filter_failed", problem=what, exc_info=error)
+        raise TopologyError(what) from error
+
+
+def kept(function: "FilterFunction", events: "Events", rows: int) -> "NDArray[np.bool_]":
+    """Call the function of a filter on so many events, and raise what it raises.
+
+    Raises:
+        ValueError: what it gives is not a bool for each row.
+    """
+    with np.errstate(all="ignore"):
+        answer = np.asarray(function(events))
+    if answer.shape != (rows,) or answer.dtype != np.bool_:
+        raise ValueError(f"a filter gives one bool a row; for {rows} rows it gave shape {answer.shape} of type {answer.dtype}")
+    return answer
+
+
+def _features(function: "FeatureFunction", window: "Window", rows: int) -> "dict[str, NDArray[np.float32]]":
     with np.errstate(all="ignore"):
         columns = function(window)
         features = {name: np.asarray(column, np.float32) for name, column in columns.items()}
@@ -49,7 +82,11 @@ def _called(function: "FeatureFunction", window: "Window", rows: int) -> "dict[s
     return features
 
 
-def _line(function: "FeatureFunction", error: Exception) -> str:
+def _told(batch: "Batch", error: Exception) -> str:
+    return f"{len(batch)} rows, {_range(batch)} ({type(error).__name__}: {error})"
+
+
+def _line(function: Callable[[Any], object], error: Exception) -> str:
     """File and line of the function at which it failed, or where it begins."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     if code is None:
@@ -69,27 +106,27 @@ def _range(batch: "Batch") -> str:
     return ", ".join(places[:_PLACES_SHOWN]) + (f" and {more} partitions more" if more > 0 else "")
 
 
-def _blame(function: "FeatureFunction", window: "Window", batch: "Batch") -> str:
+def _blame(call: Callable[[Any, int], object], view: "Window | Events", batch: "Batch") -> str:
     """The row that it fails on, found by halving."""
     low, high = 0, len(batch)
     while high - low > 1:
         middle = (low + high) // 2
-        if _fails(function, window, low, middle):
+        if _fails(call, view, low, middle):
             high = middle
-        elif _fails(function, window, middle, high):
+        elif _fails(call, view, middle, high):
             low = middle
         else:
             return f"it takes each half of the rows {low} to {high - 1} of them alone, and not both together"
-    if not _fails(function, window, low, high):
+    if not _fails(call, view, low, high):
         return "tried again it took them"
     origin = batch.origin
     row = f"{origin.topic}/{origin.partitions[low]}/{origin.offsets[low]}, key {batch.keys[low]!r}"
     return f"it fails on {what} at {row}" if (what := batch.payload.name(low)) else f"it fails on {row}"
 
 
-def _fails(function: "FeatureFunction", window: "Window", start: int, end: int) -> bool:
+def _fails(call: Callable[[Any, int], object], view: "Window | Events", start: int, end: int) -> bool:
     try:
-        _called(function, window.only(slice(start, end)), end - start)
+        call(view.only(slice(start, end)), end - start)
     except Exception:  # noqa: BLE001 - whatever it is, this is about where
         return True
     return False

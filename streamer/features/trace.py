@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamer.topology.closing import Closing
+from streamer.topology.event import column_dtypes
+from streamer.topology.examples import example_of
 from streamer.topology.rolling import Rolling
-from streamer.topology.view import Aggregate, Column, Requested, Window, WindowView
+from streamer.topology.view import Aggregate, Column, Events, Requested, Window, WindowView
 from streamer.units import Duration
 
 if TYPE_CHECKING:
@@ -69,6 +72,25 @@ class TracingView(WindowView):
             raise KeyError(f"{what} needs every sample, and a window with resolution= keeps summaries; use max_samples= instead")
 
 
+class TracingEvents(Events):
+    """Stands in for two events of a class and notes which fields a filter asks for."""
+
+    def __init__(self, event: "type[Event]") -> None:
+        self._event, self._asked = event, dict[str, NDArray[Any]]()
+        super().__init__(self._asked)
+
+    @property
+    def asked(self) -> frozenset[str]:
+        """Fields that were asked for so far."""
+        return frozenset(self._asked)
+
+    def event(self, name: str) -> NDArray[Any]:
+        """Note that the field is wanted."""
+        _known(name, self._event.__struct_fields__, {})
+        self._asked[name] = _two(name, column_dtypes(self._event), partial(example_of, self._event))
+        return self._asked[name]
+
+
 class TracingWindow(Window):
     """Stands in for a window of two rows and notes what a feature function asks for; `window` is None without one."""
 
@@ -106,9 +128,13 @@ class TracingWindow(Window):
     def event(self, name: str) -> NDArray[Any]:
         """Note that the event's own field is wanted."""
         _known(name, self._fields, self._declared)
-        whole = np.fromiter([self._example_of(name)] * 2, object) if name not in self._dtypes else np.ones(2, self._dtypes[name])
-        self._events[name] = whole
+        self._events[name] = _two(name, self._dtypes, self._example_of)
         return self._events[name]
+
+
+def _two(name: str, dtypes: Mapping[str, np.dtype[Any]], example_of: Callable[[str], Any]) -> NDArray[Any]:
+    """A field of two events: ones, or a small value of its type twice."""
+    return np.fromiter([example_of(name)] * 2, object) if name not in dtypes else np.ones(2, dtypes[name])
 
 
 def _known(name: str, allowed: tuple[str, ...], declared: Mapping[str, str]) -> str:

@@ -16,7 +16,7 @@ from streamer.operators.infer.stage import Infer
 from streamer.operators.join.plan import JoinInput
 from streamer.operators.match.plan import MatchPlan
 from streamer.operators.match.stage import MatchStage
-from streamer.operators.operator import Inputs, Keyed, Scoring
+from streamer.operators.operator import Inputs, Keyed, Scoring, Stateless
 from streamer.operators.rekey.plan import RekeyPlan
 from streamer.operators.rekey.receive import Receive
 from streamer.operators.rekey.send import Forward, PartitionTimes, Unscored
@@ -105,12 +105,14 @@ def assembled(plan: Flow, around: Surroundings) -> Assembled:
 def _pipeline(
     plan: Flow, around: Surroundings, *,
     decode: "Callable[[Records], Batch]", window: Keyed, infer: Scoring, flag: Flag, sink: Sink,
+    stateless: "Sequence[Stateless]" = (),
 ) -> Pipeline:  # fmt: skip
     """Stages as one, in the surroundings that are the same for all of them."""
     timed = window.releasing(around.inputs, around.clock, around.metrics)
     laps = Laps(around.metrics, plan.steps, around.clock)
     return Pipeline(
-        decode=decode, window=window, timed=timed, infer=infer, flag=flag, sink=sink, laps=laps, clock=around.clock,
+        decode=decode, stateless=dict(zip(plan.steps.stateless, stateless, strict=True)), window=window, timed=timed, infer=infer,
+        flag=flag, sink=sink, laps=laps, clock=around.clock,
         dead_letters_of=plan.topics.dead_letters_of, late_events=plan.topics.late_events,
     )  # fmt: skip
 
@@ -139,6 +141,7 @@ def _scoring(plan: Plan, around: Surroundings) -> Assembled:
         plan,
         around,
         decode=_decode(plan, around),
+        stateless=plan.stateless,
         window=window_of(plan, around.settings),
         infer=Infer(Pool(model, around.settings.inference.threads, around.clock)),
         flag=Flag(plan.threshold, model.score_column),

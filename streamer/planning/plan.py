@@ -22,11 +22,13 @@ from streamer.operators.explained import Explained, fields_of, listed
 from streamer.operators.join.plan import Joins, check_joins, never_null, tracers_of
 from streamer.operators.join.spec import JoinSpec
 from streamer.operators.match.plan import MatchPlan, bind_match
+from streamer.operators.operator import Stateless
 from streamer.operators.rekey.plan import RekeyPlan, front_of, rekeyed_by
 from streamer.operators.rolling.store import RollingSpec
 from streamer.planning.shapes import SHAPES
+from streamer.planning.stateless import stateless_of
 from streamer.settings.settings import Settings
-from streamer.telemetry.steps import Steps
+from streamer.telemetry.steps import Steps, numbered
 from streamer.topology.closing import Closing, Emission
 from streamer.topology.event import Event, Format, column_dtypes, declared_types, nullable_fields
 from streamer.topology.event_key import check_key, key_field
@@ -73,6 +75,7 @@ class Plan:
         emit: of windows that close, when there is a result.
         joins: further inputs, if there are any.
         rekey: the flow that gives the events their key, if they have another one at the source.
+        stateless: steps in front of the windows that keep nothing.
     """
 
     name: str
@@ -93,6 +96,7 @@ class Plan:
     emit: Emission = "on_close"
     joins: Joins | None = None
     rekey: RekeyPlan | None = None
+    stateless: tuple[Stateless, ...] = ()
     forwards: ClassVar[bool] = False
 
     @property
@@ -113,7 +117,8 @@ class Plan:
     @property
     def steps(self) -> Steps:
         """What its operators are called."""
-        return Steps("features" if self.store is None else f"{self.store.kind}-1", "infer-1", "flag-1")
+        own = numbered(step.kind for step in self.stateless)
+        return Steps("features" if self.store is None else f"{self.store.kind}-1", "infer-1", "flag-1", stateless=own)
 
     def explain(self) -> Explained:
         """What it does, in words."""
@@ -122,6 +127,7 @@ class Plan:
         features = (f"{name} float32{list(shape) if shape else ''}" for name, shape in self.feature_shapes.items())
         takes = (f"{name}{shown(shape)}" for name, shape in model.signature.inputs.items())
         steps = [("decode", f"takes {listed(self.columns)}")]
+        steps += [(name, step.told) for name, step in zip(named.stateless, self.stateless, strict=True)]
         if self.store is not None:
             kept = f"{self.store.told}; {self.store.bytes_per_key:,} bytes a key, kept in {topics.changelog}"
             steps.append((named.window, kept))
@@ -162,6 +168,7 @@ def bind(
     if windowed and key is None:
         raise TopologyError(f"{windowed.where}: windows are kept per key; give the event class a key, class R(..., key='field')")
     _check_event(source.event, source.format, source.where)
+    stateless = stateless_of(topology, source.event)
     tracers = tracers_of(joined)
     needs, shapes = _trace(features, source.event, windowed, tracers)
     check_closing(windowed, publish, rekey, joined, needs=needs, features=features)
@@ -172,7 +179,7 @@ def bind(
     model = model or _load(infer, models, settings)
     _check_model(model, shapes, features, infer, clock or SystemClock())
     group = settings.group or topology.name
-    columns = sorted(needs.window_fields() | needs.events)
+    columns = sorted(needs.window_fields() | needs.events.union(*(step.columns for step in stateless)))
     topics = topics_of(topology, group)
     return Plan(
         name=topology.name,
@@ -192,6 +199,7 @@ def bind(
         publish_features=publish.features,
         emit=windowed.emit if windowed else "on_close",
         joins=joins,
+        stateless=stateless,
         rekey=front_of(topology.name, group, source, rekey, windowed=windowed, topics=topics) if rekey and windowed else None,
     )
 

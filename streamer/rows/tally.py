@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Tally:
     """Counts what came in and what came of it.
 
@@ -15,6 +15,7 @@ class Tally:
         folded: inputs that entered state and are no rows any more.
         joined: the same of an input beside the source, so that nothing else becomes of them.
         silent: inputs that hold a watermark and no event, or one that was there before.
+        filtered: inputs that a filter let go no further.
     """
 
     inputs: int = 0
@@ -22,6 +23,7 @@ class Tally:
     folded: int = 0
     joined: int = 0
     silent: int = 0
+    filtered: int = 0
 
     @property
     def weight(self) -> int:
@@ -31,4 +33,4 @@ class Tally:
     @property
     def gone(self) -> int:
         """Inputs that are neither rows nor letters any more."""
-        return self.folded + self.joined + self.silent
+        return self.folded + self.joined + self.silent + self.filtered

@@ -27,9 +27,10 @@ class Metric(NamedTuple):
 
 TABLE = (
     Metric("streamer_records_total", "counter", ("outcome",),
-           "Committed records by outcome: predicted, folded (into windows that close), late, dead, joined (of another "
-           "input, kept for events to see), matched and unmatched (predictions that left with a label or without) or rekeyed "
-           "(to the internal topic, input again). A rising share of dead: see streamer_dead_letters_total."),
+           "Committed records by outcome: predicted, filtered (a filter let them go no further), folded (into windows that "
+           "close), late, dead, joined (of another input, kept for events to see), matched and unmatched (predictions that left "
+           "with a label or without) or rekeyed (to the internal topic, input again). A rising share of dead: see "
+           "streamer_dead_letters_total."),
     Metric("streamer_anomalies_total", "counter", ("step",), "Committed predictions that were flagged."),
     Metric("streamer_dead_letters_total", "counter", ("topic", "step", "reason"),
            "Committed dead letters by the topic of their record and the step that refused it; streamer tail shows them."),

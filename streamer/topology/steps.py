@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from streamer.errors import TopologyError, line_of_caller
@@ -13,12 +14,13 @@ from streamer.topology.closing import Closing, Emission
 from streamer.topology.event import Event, Format
 from streamer.topology.joins import Join
 from streamer.topology.rolling import Rolling
-from streamer.topology.view import Window
+from streamer.topology.view import Events, Window
 
 NAME_RULE = "names of topologies and topics are 1 to 249 letters, digits, '.', '_' or '-' (they become names in Kafka)"
 _NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 FeatureFunction = Callable[[Window], Mapping[str, NDArray[Any]]]
+FilterFunction = Callable[[Events], NDArray[np.bool_]]
 
 
 def is_topic(name: object) -> bool:
@@ -65,6 +67,15 @@ class Source(Step):
     format: Format
     dead_letters: str
     said: ClassVar[str] = "source"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter(Step):
+    """`.filter()`: which events go on."""
+
+    function: FilterFunction
+    said: ClassVar[str] = "filter"
+    repeats: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,9 +225,9 @@ class Declaration:
             before = self.order.index(type(earlier))
             if before > place or (before == place and not step.repeats):
                 names = " -> ".join(kind.said for kind in self.order)
-                several = [f"but several {kind.said}s" for kind in self.order if kind.repeats]
+                several = " and ".join(f"{kind.said}s" for kind in self.order if kind.repeats)
                 raise TopologyError(
                     f"{step.where}: .{step.said}() comes after .{earlier.said}() ({earlier.where}); "
-                    f"the order is {names}, {', '.join(['each once', *several])}"
+                    f"the order is {names}, each once{f', but several {several}' if several else ''}"
                 )
         return replace(self, steps=(*self.steps, step))

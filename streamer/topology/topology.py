@@ -15,6 +15,8 @@ from streamer.topology.steps import (
     Declaration,
     FeatureFunction,
     Features,
+    Filter,
+    FilterFunction,
     Flag,
     Infer,
     Joined,
@@ -47,7 +49,7 @@ class Topology(Declaration):
         )
     """
 
-    order: ClassVar[tuple[type[Step], ...]] = (Source, Rekey, Joined, Windowed, Features, Infer, Flag, Publish)
+    order: ClassVar[tuple[type[Step], ...]] = (Source, Filter, Rekey, Joined, Windowed, Features, Infer, Flag, Publish)
 
     @knows_old_names
     def source(
@@ -72,6 +74,21 @@ class Topology(Declaration):
         known = known_format(format, where)
         return self._add(Source(event=event, topic=found, format=known, dead_letters=dead_letters, where=where))
 
+    def filter(self, function: FilterFunction) -> "Topology":
+        """Let only events go on for which the function gives True: a columnar numpy function `(Events) -> bools`, one a row.
+
+        The others have no prediction and are in no window; they are counted as `filtered`. Null is NaN, and what is compared
+        with it is False. There may be several, one behind the other.
+
+        Raises:
+            TopologyError: it is no function; the message starts with the line.
+        """
+        where = line_of_caller()
+        if not callable(function):
+            raise TopologyError(f"{where}: .filter() takes a function of events, not {function!r}")
+        self._apart("filter", where, Rekey, Joined)
+        return self._add(Filter(function=function, where=where))
+
     @knows_old_names
     def rekey(self, field: str, *, max_drift: Duration = "1m") -> "Topology":
         """Give the events another key: all that follows is kept per value of `field`, whatever their record key is.
@@ -91,6 +108,7 @@ class Topology(Declaration):
             drift_us = parse_duration_us(max_drift)
         except ValueError as error:
             raise TopologyError(f"{where}: max_drift: {error}") from error
+        self._apart("rekey", where, Filter)
         return self._add(Rekey(field=field, max_drift_us=drift_us, where=where))
 
     @knows_old_names
@@ -123,7 +141,16 @@ class Topology(Declaration):
             join=join, topic=topic_of(join.event, topic, f"{where}: .join()"), format=known_format(format, where),
             dead_letters=dead_letters, out_of_order_us=disorder_us, idle_timeout_s=idle_s, where=where,
         )  # fmt: skip
+        self._apart("join", where, Filter)
         return self._add(joined)
+
+    def _apart(self, said: str, where: str, *others: type[Step]) -> None:
+        for step in self.steps:
+            if isinstance(step, others):
+                raise TopologyError(
+                    f"{where}: .{said}() does not go with .{step.said}() ({step.where}) yet: event time does not pass with rows "
+                    "that leave, and others wait for it there; filter the events where they are produced"
+                )
 
     def window(self, window: Rolling | Closing, *, emit: Emission | None = None) -> "Topology":
         """Keep samples per key.

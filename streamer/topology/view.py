@@ -45,6 +45,21 @@ class Requested:
         }
 
 
+class Events:
+    """The events of one batch, one row per event, in their order: what a filter sees."""
+
+    def __init__(self, events: Mapping[str, NDArray[Any]]) -> None:
+        self._events = events
+
+    def only(self, rows: slice) -> "Events":
+        """The same of some rows."""
+        return Events({name: column[rows] for name, column in self._events.items()})
+
+    def event(self, name: str) -> NDArray[Any]:
+        """A field, shape (rows,): float64, int64 or bool as it is declared, NaN for null; object for anything else."""
+        return self._events[name]
+
+
 class WindowView:
     """One look-back of the windows of a batch, one row per event, in the order of the events.
 

@@ -89,7 +89,7 @@ class Bookkeeper:
             for letter in batch.dead:
                 step = self._steps.at(letter.stage) or letter.stage
                 metrics.add("streamer_dead_letters_total", 1, letter.topic, step, letter.reason)
-        self._alarm.note(self._clock.monotonic(), rows + dead, dead)
+        self._alarm.note(self._clock.monotonic(), rows + dead + _filtered(done), dead)
 
     def _rekeyed(self, _done: Committed, rows: int, _closed: int) -> None:
         """Latency is booked where the row ends, as the part `rekey`."""
@@ -100,6 +100,7 @@ class Bookkeeper:
         metrics, model, steps = self._metrics, plan.model.file, self._steps
         metrics.ledger.record(done.batches, done.at, plan.deadline_s)
         metrics.add("streamer_records_total", rows - closed, "predicted")
+        metrics.add("streamer_records_total", _filtered(done), "filtered")
         metrics.add("streamer_records_total", sum(batch.tally.folded for batch in done.batches), "folded")
         metrics.add("streamer_records_total", sum(len(batch.payload.late) for batch in done.batches), "late")
         if plan.closes:
@@ -140,3 +141,7 @@ class Bookkeeper:
         metrics.set("streamer_deadline_missed_total", metrics.ledger.deadline_missed)
         metrics.set("streamer_timestamps_unusable_total", metrics.ledger.unbelieved)
         self._lag.show(source.lag())
+
+
+def _filtered(done: Committed) -> int:
+    return sum(batch.tally.filtered for batch in done.batches)

@@ -32,6 +32,15 @@ def windowed(window: Rolling | Closing) -> Topology:
     )  # fmt: skip
 
 
+def chosen() -> Topology:
+    """A flow with two filters in front of a window."""
+    return (
+        Topology("t").source(Reading, dead_letters="bad")
+        .filter(lambda e: e.event("value") % 3 != 0).filter(lambda e: e.event("sensor") != "s4").window(rolling(count=3))
+        .features(lambda w: {"mean": w.mean("value"), "n": w.count}).infer(Model("m")).publish(predictions="out")
+    )  # fmt: skip
+
+
 def readings(test: InsideTest, number: int) -> None:
     """Rows of five sensors, out of order."""
     for n in range(12):
@@ -76,6 +85,8 @@ FLOWS: dict[str, tuple[Declaration, Feed]] = {
     "labelled": (labelled.FLOW, labels),
     "rekeyed": (rekeyed.topology("160s"), payments),
 }
+# Filters keep nothing, so what is forged, or restored, is that of the window alone.
+FILTERED: tuple[Declaration, Feed] = (chosen(), readings)
 
 
 def any_score(columns: Any) -> Any:

@@ -52,8 +52,23 @@ def stateless(run: Run) -> None:
 
 def count(run: Run) -> None:
     """The last three readings of each sensor."""
+    last_three(run, list(rows(run.log, flows.SOURCE)))
+
+
+def filtered(run: Run) -> None:
+    """The same of the readings that come through, and the others counted."""
+    every = list(rows(run.log, flows.SOURCE))
+    some = [(place, row) for place, row in every if row["load"] != 2 and row["value"] % 5 != 1]
+    assert 0 < len(some) < len(every)
+    last_three(run, some)
+    (worker,) = run.workers
+    assert worker.metrics.value("streamer_records_total", "filtered") == len(every) - len(some)
+
+
+def last_three(run: Run, readings: list[tuple[str, Row]]) -> None:
+    """Each of these readings with the two before it of its sensor, and none but these."""
     found, samples, wanted = by_id(run.log, flows.PREDICTIONS), defaultdict[str, list[Row]](list), dict[str, Row]()
-    for place, row in rows(run.log, flows.SOURCE):
+    for place, row in readings:
         window = samples[row["sensor"]] = [*samples[row["sensor"]], row][-3:]
         values = [one["value"] for one in window]
         low = min(one["load"] for one in window)
@@ -128,6 +143,7 @@ def rekeyed_(run: Run) -> None:
 ORACLES: dict[str, Callable[[Run], None]] = {
     "stateless": stateless,
     "count": count,
+    "filtered": filtered,
     "tumbling": closing(tumbling("10s", grace="5s"), early=False, final=True),
     "hopping": closing(hopping("20s", hop="5s", grace="5s"), early=True, final=True),
     "session": closing(session(gap="7s", grace="5s"), early=True, final=True),

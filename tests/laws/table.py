@@ -104,6 +104,17 @@ def stateless() -> Flow:
     return Flow(operators=("infer", "flag"), topology=topology, feed=readings, outputs=OF_READINGS)
 
 
+def filtered() -> Flow:
+    """A flow around a window that only some readings come to."""
+    topology = (
+        Topology("filtered").source(flows.Reading, dead_letters=flows.DEAD_LETTERS)
+        .filter(lambda e: e.event("load") != 2.0).filter(lambda e: e.event("value") % 5 != 1)
+        .window(rolling(count=3)).features(features).infer(Model("m")).flag(above=flows.THRESHOLD)
+        .publish(predictions=flows.PREDICTIONS, anomalies=flows.ANOMALIES, features=True)
+    )  # fmt: skip
+    return Flow(operators=("filter", "rolling", "infer", "flag"), topology=topology, feed=readings, outputs=OF_READINGS)
+
+
 # ---------------------------------------------------------------------- several inputs
 
 USERS = "uvwxyz"
@@ -234,6 +245,7 @@ def rekey(window: Rolling | Closing, *, partitions: int) -> Flow:
 IDLE = f"{IDLE_S}s"
 FLOWS: dict[str, Flow] = {
     "stateless": stateless(),
+    "filtered": filtered(),
     "count": reading("count", rolling(count=3)),
     "time": reading("time", rolling("20s", max_samples=4)),
     "forgetful": reading("forgetful", rolling(count=3, ttl="15s")),

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 from confluent_kafka import Producer
+from numpy.typing import NDArray
 
 from streamer.errors import StreamerError
+from streamer.features.call import kept_of
 from streamer.kafka.refusals import DeliveryReport
 from streamer.operators.closing.store import ClosingStore
 from streamer.operators.rolling.stage import WindowStage
@@ -15,6 +17,8 @@ from streamer.rows.batch import Batch
 from streamer.rows.outgoing import Outgoing
 from streamer.stages.produce import produce
 from streamer.state.delta import Delta
+from streamer.topology.steps import FilterFunction
+from streamer.topology.view import Events
 from streamer.worker.worker import Worker
 from tests.kit.bugs import (
     a_tick_lost_at_a_revoke,
@@ -44,6 +48,15 @@ def the_last_row_stands_for_its_batch(patch: Patch) -> None:
         batch.features = {name: np.full_like(column, column[-1]) for name, column in batch.features.items() if len(column)}
 
     patch.setattr(WindowStage, "__call__", blurred)
+
+
+def the_first_row_speaks_for_its_batch(patch: Patch) -> None:
+    """A filter asks of the first row of a batch only, and takes its answer for all."""
+
+    def asked_once(function: FilterFunction, events: Events, batch: Batch) -> NDArray[np.bool_]:
+        return np.full(len(batch), kept_of(function, events, batch)[0])
+
+    patch.setattr("streamer.operators.filter.stage.kept_of", asked_once)
 
 
 def ticks_not_logged(patch: Patch) -> None:
@@ -102,6 +115,7 @@ def silence_at_a_revoke(name: str, seed: int) -> None:
 
 BITES: list[tuple[Law, Bug, str]] = [
     (laws.cut, the_last_row_stands_for_its_batch, "count"),
+    (laws.cut, the_first_row_speaks_for_its_batch, "filtered"),
     (laws.dump_and_load, deadlines_not_rebuilt, "tumbling"),
     (laws.replay, ticks_not_logged, "tumbling"),
     (laws.crash, outputs_outside_the_transaction, "stateless"),

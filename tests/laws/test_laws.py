@@ -30,9 +30,9 @@ def test_every_operator_is_under_the_laws() -> None:
 
 
 def test_a_new_operator_is_told_what_to_add() -> None:
-    (said,) = missing(["rolling", "filter"])
+    (said,) = missing(["rolling", "dedupe"])
     assert said == (
-        "streamer/operators/filter/ is under no law: give FLOWS in tests/laws/table.py a Flow with operators=('filter',)"
+        "streamer/operators/dedupe/ is under no law: give FLOWS in tests/laws/table.py a Flow with operators=('dedupe',)"
     )
 
 

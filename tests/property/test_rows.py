@@ -195,10 +195,10 @@ def test_a_refusal_keeps_the_account(refused: list[bool]) -> None:
 def test_every_way_out_is_on_the_account() -> None:
     made = batch(PAYLOADS[Windows](ROWS))
     found = [made.balanced]  # letters that no record has become
-    made.tally = Tally(inputs=2 + 3 + 4 + 5 + 6, emitted=ROWS, folded=4, joined=5, silent=6)
+    made.tally = Tally(inputs=2 + 3 + 4 + 5 + 6 + 7, emitted=ROWS, folded=4, joined=5, silent=6, filtered=7)
     found += [made.balanced]
     assert found == [False, True]
-    assert made.weight == 20 + ROWS
+    assert made.weight == 27 + ROWS
 
 
 def test_rows_that_nobody_polled_are_none_of_the_input() -> None:

@@ -6,14 +6,15 @@ from streamer.telemetry.ledger import parts_of
 from streamer.telemetry.metrics import TABLE
 from tests.kit import rekeyed
 from tests.kit.inside import InsideTest
-from tests.kit.stateful import FLOWS, any_score
+from tests.kit.stateful import FILTERED, FLOWS, any_score
 
 LABELLED = [metric for metric in TABLE if "step" in metric.labels and metric.kind != "histogram"]
+EVERY = FLOWS | {"filtered": FILTERED}
 
 
-@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize("name", EVERY)
 def test_names_are_those_of_the_plan(name: str) -> None:
-    topology, feed = FLOWS[name]
+    topology, feed = EVERY[name]
     with InsideTest(topology, models=any_score, partitions=2) as test:
         for number in range(4):
             feed(test, number)
@@ -29,7 +30,7 @@ def test_names_are_those_of_the_plan(name: str) -> None:
             ]
             found = {labels[metric.labels.index("step")] for metric in LABELLED for labels in metrics.by_label(metric.name)}
             assert found <= set(steps.way)
-            assert {"consume", "decode", steps.window, "produce", "commit"} <= found
+            assert {"consume", "decode", *steps.stateless, steps.window, "produce", "commit"} <= found
             assert list(metrics.ledger.parts) == list(parts_of(steps))
         ledger = test.worker.metrics.ledger
     assert ledger.end_to_end["event"].rows > 0

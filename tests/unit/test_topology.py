@@ -170,7 +170,7 @@ MISTAKES = {
         changed(FEATURES, f"{FEATURES}{TWO_LINES}{WINDOW}").replace(f"    {WINDOW}\n", "", 1),
         ".window() comes after .features()",
     ),
-    "two windows": (changed(WINDOW, f"{WINDOW}{TWO_LINES}{WINDOW}"), "source -> rekey -> join -> window -> "),
+    "two windows": (changed(WINDOW, f"{WINDOW}{TWO_LINES}{WINDOW}"), "source -> filter -> rekey -> join -> window -> "),
     "source last": (changed(PUBLISH, f"{PUBLISH}{TWO_LINES}{SOURCE}"), ".source() comes after .source() (flow.py:12)"),
     "no source": (removed(SOURCE, PUBLISH), "the topology has no .source() step"),
     "no features": (removed(FEATURES, PUBLISH), "the topology has no .features() step"),

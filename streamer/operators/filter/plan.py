@@ -1,0 +1,23 @@
+"""A filter: its function tried, before there is an event."""
+
+from streamer.errors import TopologyError
+from streamer.features.call import kept
+from streamer.features.trace import TracingEvents
+from streamer.operators.filter.stage import FilterStage
+from streamer.topology.event import Event
+from streamer.topology.steps import Filter
+
+
+def bind_filter(step: Filter, event: type[Event]) -> FilterStage:
+    """Call the function on two events, and note which fields it reads.
+
+    Raises:
+        TopologyError: it failed, or gave something else than a bool for each; the message starts with the line.
+    """
+    events = TracingEvents(event)
+    try:
+        kept(step.function, events, 2)
+    except Exception as error:
+        reason = error.args[0] if isinstance(error, KeyError) and error.args else f"{type(error).__name__}: {error}"
+        raise TopologyError(f"{step.where}: the filter failed on two trial events: {reason}") from error
+    return FilterStage(step.function, events.asked)
