@@ -48,18 +48,12 @@ class TracingView(WindowView):
     def _aggregate(self, name: str, aggregate: Aggregate) -> Column:
         (self._need_each_sample if aggregate == "distinct" else self._need_samples)(f"{aggregate}({name!r})")
         self.needs.aggregates.add((_known(name, self._numeric, self._declared), aggregate))
-        return self._of_values(name)
+        return np.ones(2)
 
     def _values(self, name: str) -> Column:
         self._need_samples(f"count({name!r})")
         if _known(name, self._numeric, self._declared) in self.needs.nullable:
             self.needs.aggregates.add((name, "values"))
-        return self._of_values(name)
-
-    def _of_values(self, name: str) -> Column:
-        if self._in_panes and name in self.needs.nullable:
-            why = f"the field {name!r} may be null, and a window with resolution= keeps no missing values"
-            raise KeyError(f"{why}; use max_samples= instead, or give the field a default")
         return np.ones(2)
 
     def _need_samples(self, what: str) -> None:

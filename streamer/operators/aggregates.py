@@ -18,8 +18,8 @@ from streamer.topology.view import Requested
 
 # What a column is asked for, as bits, so that a pass nobody reads is not made.
 NEED_SUM, NEED_STD, NEED_RANGE, NEED_MATRIX, NEED_FIRST, NEED_ORDER = 1, 2, 4, 8, 16, 32
-# Not every sample has a value.
-NEED_GAPS = 64
+# Not every sample has a value; then the newest one that has is asked for too, which else is the event's own.
+NEED_GAPS, NEED_LAST = 64, 128
 # Rows of the aggregate block; the quantiles of a column stand below.
 SUM, MEAN, STD, MIN, MAX, FIRST, DISTINCT = 0, 1, 2, 3, 4, 5, 6
 AGGREGATE_ROWS = 7
@@ -151,6 +151,14 @@ def in_order(samples: Float64s, n: int, quantiles: Float64s, scratch: Float64s, 
 
 
 @njit
+def no_values(out: Float64Cube, column: int, row: int) -> None:
+    """NEED_GAPS, where no sample has a value: there are none, and all else is NaN."""
+    for a in range(out.shape[1]):
+        out[column, a, row] = np.nan
+    out[column, out.shape[1] + VALUES, row] = 0.0
+
+
+@njit
 def with_gaps(
     samples: Float64s, n: int, need: Uint8, quantiles: Float64s, scratch: Float64s, out: Float64Cube, column: int, row: int
 ) -> tuple[int, int]:
@@ -167,13 +175,11 @@ def with_gaps(
             first, last = j if values == 0 else first, j
             scratch[values] = samples[j]
             values += 1
+    if values == 0:
+        no_values(out, column, row)
+        return first, last
     rows = out.shape[1]
     out[column, rows + VALUES, row] = values
-    if values == 0:
-        for a in range(rows):
-            if a != rows + VALUES:
-                out[column, a, row] = np.nan
-        return first, last
     out[column, FIRST, row], out[column, rows + LAST, row] = scratch[0], scratch[values - 1]
     aggregate(scratch, values, need, out, column, row)
     if need & NEED_ORDER:
@@ -189,7 +195,8 @@ def request_bits(name: str, needs: Requested) -> int:
     bits |= NEED_RANGE if wanted & {"min", "max"} else 0
     bits |= NEED_FIRST if wanted & {"first", "delta", "rate"} else 0
     bits |= NEED_ORDER if "distinct" in wanted or any(f == name for f, _ in needs.quantiles) else 0
-    bits |= NEED_GAPS if name in needs.nullable else 0
+    if name in needs.nullable:
+        bits |= NEED_GAPS | (NEED_LAST if wanted & {"last", "delta", "rate"} else 0)
     return bits | (NEED_MATRIX if name in needs.matrices else 0)
 
 

@@ -1,4 +1,7 @@
-"""Windows of panes against an oracle that keeps every sample, in exact arithmetic; and against themselves."""
+"""Windows of panes against an oracle that keeps every sample, in exact arithmetic; and against themselves.
+
+Where a field may be null, a sample without a value takes its place, and what is asked is of those that have one.
+"""
 
 import math
 from collections.abc import Sequence
@@ -24,8 +27,9 @@ Floats = NDArray[np.float64]
 ANSWERED = ("sum", "mean", "std", "min", "max", "first", "last", "delta", "rate")
 
 
-def needs(looks: int) -> Requested:
-    every = [Requested({(f, a) for f in FIELDS for a in ANSWERED}) for _ in range(looks)]
+def needs(looks: int, nullable: frozenset[str]) -> Requested:
+    asked = {(f, a) for f in FIELDS for a in ANSWERED} | {(f, "values") for f in nullable}
+    every = [Requested(set(asked), nullable=nullable) for _ in range(looks)]
     every[0].further = every[1:]
     return every[0]
 
@@ -33,8 +37,8 @@ def needs(looks: int) -> Requested:
 class Flow:
     """A window stage of one partition that remembers what a feature function saw, look-back by look-back."""
 
-    def __init__(self, window: Rolling) -> None:
-        self.window, asked = window, needs(len(window.looks))
+    def __init__(self, window: Rolling, nullable: str = "") -> None:
+        self.window, asked = window, needs(len(window.looks), frozenset(nullable))
         self.seen: list[list[dict[str, Floats]]] = []
         self.stage = WindowStage(spec=PaneSpec.of(window, asked), needs=asked, features=self.look, keys_max=10_000)
         self.stage.open(0)
@@ -46,7 +50,10 @@ class Flow:
     def look(self, w: Window) -> dict[str, Floats]:
         looks = [w] if len(self.window.names) == 1 else [w.over(name) for name in self.window.names]
         self.seen.append(
-            [{"n": look.count} | {f"{a}({f})": getattr(look, a)(f) for f in FIELDS for a in ANSWERED} for look in looks]
+            [
+                {"n": look.count} | {f"{a}({f})": getattr(look, a)(f) for f in FIELDS for a in ("count", *ANSWERED)}
+                for look in looks
+            ]
         )
         return {"n": looks[0].count}
 
@@ -94,10 +101,17 @@ class Oracle:
 
 def check(columns: dict[str, Floats], row: int, samples: list[tuple[int, float, float]], own: Row) -> None:
     assert columns["n"][row] == len(samples)
-    oldest = min(samples, key=lambda s: s[0])  # the first of several, in log order
     for place, name in enumerate(FIELDS):
         seen = {aggregate: columns[f"{aggregate}({name})"][row] for aggregate in ANSWERED}
-        numbers, first, last = [s[1:][place] for s in samples], oldest[1:][place], own[2:][place]
+        given = [(time, of[place]) for time, *of in samples if not math.isnan(of[place])]
+        assert columns[f"count({name})"][row] == len(given)
+        if not given:
+            assert all(map(math.isnan, seen.values())), name
+            continue
+        first_at, first = min(given, key=lambda s: s[0])  # the first of several, in log order
+        # The event's own value; where it has none, the newest that is seen, and of several the last in log order.
+        last_at, last = (own[1], own[2:][place]) if own[2:][place] == own[2:][place] else max(given[::-1], key=lambda s: s[0])
+        numbers = [number for _, number in given]
         n, largest = len(numbers), max(map(abs, numbers))
         total, mean, std = exact(numbers)
         slack = n * (4 * EPSILON * largest + 5e-324)
@@ -107,12 +121,14 @@ def check(columns: dict[str, Floats], row: int, samples: list[tuple[int, float, 
             assert abs(seen["std"] - std) <= math.hypot(std, slack) - std + 16 * n * EPSILON * std + 1e-160
         assert (seen["min"], seen["max"], seen["first"], seen["last"]) == (min(numbers), max(numbers), first, last)
         assert seen["delta"] == last - first
-        seconds = (own[1] - oldest[0]) / 1e6
+        seconds = (last_at - first_at) / 1e6
         assert seen["rate"] == ((last - first) / seconds if seconds > 0 else 0.0)
 
 
 times = st.integers(0, 40).map(lambda n: n * SECOND // 2)
 rows_ = st.lists(st.tuples(keys, times, numbers_, numbers_), min_size=1, max_size=60)
+maybe_ = st.one_of(st.just(math.nan), numbers_)
+spotty_ = st.lists(st.tuples(keys, times, maybe_, numbers_), min_size=1, max_size=60)
 
 
 @settings(max_examples=200)
@@ -127,11 +143,27 @@ def test_panes_equal_the_oracle_however_they_are_cut(rows: list[Row], counts: li
             check(columns, row, samples, rows[row])
 
 
+@settings(max_examples=200)
+@given(
+    rows=spotty_, counts=st.lists(st.integers(1, 8), min_size=1, max_size=3, unique=True), seconds=st.integers(1, 3), cuts=cuts_
+)  # fmt: skip
+def test_panes_pass_over_what_is_missing(rows: list[Row], counts: list[int], seconds: int, cuts: list[int]) -> None:
+    window = rolling(*(f"{count * seconds}s" for count in counts), resolution=f"{seconds}s")
+    flow, oracle = Flow(window, "a"), Oracle(seconds * SECOND, max(counts))
+    flow.feed_cut(rows, cuts)
+    for look, count in enumerate(counts):
+        columns = flow.columns(look)
+        for row, samples in enumerate(oracle.windows(rows, count)):
+            check(columns, row, samples, rows[row])
+
+
+@pytest.mark.parametrize("nullable", ["", "a"])
 @settings(max_examples=100)
-@given(rows=rows_, cuts=cuts_)
-def test_batches_show_nowhere_and_a_restore_is_the_live_state(rows: list[Row], cuts: list[int]) -> None:
+@given(rows=spotty_, cuts=cuts_)
+def test_batches_show_nowhere_and_a_restore_is_the_live_state(nullable: str, rows: list[Row], cuts: list[int]) -> None:
     window = rolling("8s", "2s", resolution="1s")
-    whole, cut, replayed, loaded = Flow(window), Flow(window), Flow(window), Flow(window)
+    rows = rows if nullable else [(key, time, 0.5 if math.isnan(a) else a, b) for key, time, a, b in rows]
+    whole, cut, replayed, loaded = (Flow(window, nullable) for _ in range(4))
     whole.feed(rows)
     batches = cut.feed_cut(rows, cuts)
     for look in range(2):
@@ -184,6 +216,24 @@ def test_only_what_is_asked_is_kept() -> None:
     assert spec.fingerprint != other.fingerprint
     held = spec.open(10).samples(b"nobody")
     assert held is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "bits", "parts"),
+    [
+        ({"values"}, 64, 1),
+        ({"mean"}, 64 + 1, 1 + 3),
+        ({"min", "first"}, 64 + 4 + 16, 1 + 2 + 2),
+        ({"last"}, 64 + 128, 1 + 2),
+        ({"rate", "std"}, 64 + 128 + 16 + 2, 1 + 2 + 2 + 5),
+    ],
+    ids=str,
+)
+def test_of_a_field_that_may_be_null_it_keeps_how_many_have_a_value(asked: set[str], bits: int, parts: int) -> None:
+    spec = PaneSpec.of(rolling("4s", resolution="1s"), Requested({("a", one) for one in asked}, nullable=frozenset("ab")))
+    assert spec.fingerprint == f"panes/4/1000000/a:{bits}"
+    arrays = spec.open(10).arrays
+    assert (arrays["parts"].shape, arrays["first_t"].shape) == ((10, parts, 4), (10, 0))
 
 
 def test_a_key_shows_its_panes() -> None:

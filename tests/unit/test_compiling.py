@@ -24,19 +24,20 @@ class Reading(Event, topic="r", key="k", time="ts"):
     ts: float
     v: float
     n: str = "b"
+    u: float | None = 1.0
 
 class Other(Reading, topic="o", key="k", time="ts"):
     pass
 
 kind = sys.argv[1]
-windows = {"panes": rolling("1h", resolution="1m"), "closing": tumbling("5s")}
+windows = {"panes": rolling("1h", resolution="1m"), "gaps": rolling("1h", resolution="1m"), "closing": tumbling("5s")}
 flow = Topology("t").source(Reading, dead_letters="d")
 if kind == "joined":
     flow = flow.join(interval(Other, before="10s"), dead_letters="od")
 if kind == "rekeyed":
     flow = flow.rekey("n")
 flow = flow.window(windows.get(kind, rolling("10s")))
-see = (lambda w: {"m": w.of(Other).mean("v")}) if kind == "joined" else lambda w: {"m": w.mean("v")}
+see = (lambda w: {"m": w.of(Other).mean("v")}) if kind == "joined" else lambda w: {"m": w.mean("u" if kind == "gaps" else "v")}
 flow = flow.features(see).infer(Model("m")).publish(predictions="p", late_events="late" if kind == "closing" else None)
 with TopologyTest(flow, models=constant(1.0), partitions=1) as test:
     before = len(made)
@@ -65,7 +66,7 @@ def python(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("windows", ["time", "panes", "closing", "joined", "rekeyed"])
+@pytest.mark.parametrize("windows", ["time", "panes", "gaps", "closing", "joined", "rekeyed"])
 def test_nothing_is_left_to_compile_when_the_first_rows_come(windows: str) -> None:
     before, _, after = python(FIRST_ROWS, windows).stdout.strip().partition(" ")
     assert int(before) > 10
@@ -82,6 +83,7 @@ def test_a_flow_does_not_wait_for_kernels_of_others() -> None:
     assert "streamer.operators.rolling.kernels" in loaded
     assert {
         "streamer.operators.rolling.pane_kernels",
+        "streamer.operators.rolling.pane_gap_kernels",
         "streamer.operators.closing.kernels",
         "streamer.operators.join.kernels",
     } & set(loaded) == set()

@@ -145,14 +145,12 @@ def test_what_is_no_number_is_not_missing(text: str) -> None:
 @pytest.mark.parametrize(
     ("topology", "wanted"),
     [
-        (lambda: flow(rolling("1d", resolution="1h"), lambda w: {"m": w.mean("vib")}),
-         "the field 'vib' may be null, and a window with resolution= keeps no missing values; use max_samples= instead"),
-        (lambda: flow(rolling("1d", resolution="1h"), lambda w: {"m": w.count("vib")}), "the field 'vib' may be null"),
+        (lambda: flow(rolling("1d", resolution="1h"), lambda w: {"n": w.distinct("vib")}), "distinct('vib') needs every sample"),
         (lambda: joined(lambda w: {"v": w.event("vib")}), "the field 'vib' is float | None, and only float, int and bool can be"),
         (lambda: joined(lambda w: {"t": w.of(Plan).last("target")}), "the field 'target' is float | None, and only float"),
         (lambda: flow(rolling(count=2), lambda w: {"n": w.count("id")}), "the field 'id' is str, and only float"),
     ],
-    ids=["panes", "panes count", "join", "joined", "text"],
+    ids=["panes", "join", "joined", "text"],
 )  # fmt: skip
 def test_what_keeps_no_missing_values_says_so_at_start(topology: Any, wanted: str) -> None:
     with pytest.raises(TopologyError, match=re.escape(wanted)):
@@ -162,6 +160,37 @@ def test_what_keeps_no_missing_values_says_so_at_start(topology: Any, wanted: st
 def joined(features: Any) -> Topology:
     source = Topology("t").source(Machine, dead_letters="dead").join(as_of(Plan), dead_letters="plans.dead")
     return source.features(features).infer(Model("m")).publish(predictions="scored")
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_panes_pass_over_what_is_missing(restarts: bool) -> None:
+    names = ("n", "vibs", "mean", "std", "low", "first", "last", "delta", "rate", "load", "own")
+
+    def features(w: Window) -> dict[str, Any]:
+        columns = (
+            w.count, w.count("vib"), w.mean("vib"), w.std("vib"), w.min("vib"), w.first("vib"), w.last("vib"), w.delta("vib"),
+            w.rate("vib"), w.sum("load"), w.event("vib"),
+        )  # fmt: skip
+        return dict(zip(names, columns, strict=True))
+
+    with TopologyTest(flow(rolling("1h", resolution="10m"), features), models=constant(1.0), partitions=1) as test:
+        for second, numbers in enumerate((*SENT, {"load": 5.0})):
+            send(test, numbers | {"ts": 1_200_000.0 + 2 * second})
+            if restarts:
+                test.run()
+                test.restart()
+        rows = values(test.read("scored"), "features")
+        assert test.read_records("dead") == []
+    assert rows == [
+        dict(zip(names, row, strict=True))
+        for row in [
+            (1, 0, None, None, None, None, None, None, None, 1, None),
+            (2, 1, 3, 0, 3, 3, 3, 0, 0, 3, 3),
+            (3, 1, 3, 0, 3, 3, 3, 0, 0, 6, None),
+            (4, 2, 4, 1, 3, 3, 5, 2, 0.5, 10, 5),
+            (5, 2, 4, 1, 3, 3, 5, 2, 0.5, 15, None),
+        ]
+    ]
 
 
 def test_a_count_is_a_column_and_what_is_computed_from_it_an_ordinary_one() -> None:

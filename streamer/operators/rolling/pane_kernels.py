@@ -32,7 +32,10 @@ from streamer.state.compiled import Bytes, Float64Cube, Float64Matrix, Float64s,
 # What a pane keeps of a field, as far as it is asked for; MIDDLE is (EXCESS + LOST) / n. An empty cell holds what changes
 # nothing, so that reading passes over it without a question.
 BASE, EXCESS, LOST, SQUARES, MIDDLE, LOW, HIGH, OLDEST = 0, 1, 2, 3, 4, 5, 6, 7
-PARTS = 8
+# The same where samples may be without a value: how many have one, when the oldest of these was, and the newest and when. Times
+# are microseconds after the beginning of the pane, exact as float64.
+GIVEN, OLDEST_AT, NEWEST, NEWEST_AT = 8, 9, 10, 11
+PARTS = 12
 
 
 class Panes(NamedTuple):
@@ -53,7 +56,7 @@ class Panes(NamedTuple):
     parts: Float64Cube
 
 
-class _Cells(NamedTuple):
+class Cells(NamedTuple):
     """So many cells from `start` on, with so many samples in all."""
 
     start: int
@@ -62,7 +65,7 @@ class _Cells(NamedTuple):
 
 
 @njit
-def _add(value: float, fresh: bool, first: bool, n: float, at: Int64s, cell: int, parts: Float64Matrix) -> None:  # noqa: FBT001 - numba
+def add(value: float, fresh: bool, first: bool, n: float, at: Int64s, cell: int, parts: Float64Matrix) -> None:  # noqa: FBT001 - numba
     """Add a value to a pane, the n-th; `first` when it is the earliest in event time so far."""
     if at[BASE] >= 0:
         if fresh:
@@ -83,7 +86,7 @@ def _add(value: float, fresh: bool, first: bool, n: float, at: Int64s, cell: int
 
 
 @njit
-def _count(n: Float64s, begin: int, end: int) -> float:
+def count_in(n: Float64s, begin: int, end: int) -> float:
     """Samples in the cells from `begin` to `end`."""
     a = b = c = d = 0.0
     whole = end - (end - begin) % 4
@@ -143,8 +146,8 @@ def _range(parts: Float64Matrix, at: Int64s, begin: int, end: int) -> tuple[floa
 
 
 @njit
-def _combine(
-    cells: _Cells, n: Float64s, parts: Float64Matrix, at: Int64s, need: Uint8, block: Float64Cube, column: int, row: int
+def combine(
+    cells: Cells, n: Float64s, parts: Float64Matrix, at: Int64s, need: Uint8, block: Float64Cube, column: int, row: int
 ) -> None:
     """What cells, of which the first has samples, come to for one field.
 
@@ -171,7 +174,7 @@ def _combine(
 
 
 @njit
-def _alone(values: Float64Matrix, i: int, look: int, row: int, needs: Bytes, block: Float64Cube) -> None:
+def alone(values: Float64Matrix, i: int, look: int, row: int, needs: Bytes, block: Float64Cube) -> None:
     """The window of one sample, column i of `values`."""
     fields = values.shape[0]
     for f in range(fields):
@@ -186,7 +189,7 @@ def _alone(values: Float64Matrix, i: int, look: int, row: int, needs: Bytes, blo
 
 
 @njit
-def _admit(pane: int, ends: Int64s, slot: Int32, n: Float64s, parts: Float64Matrix, at: Int64Matrix) -> bool:
+def admit(pane: int, ends: Int64s, slot: Int32, n: Float64s, parts: Float64Matrix, at: Int64Matrix) -> bool:
     """Make room for a pane: the cells of newer ones are emptied first. False when it is older than all that are kept."""
     panes = n.shape[0]
     for later in range(max(ends[slot], pane - panes + 1), pane + 1):
@@ -217,7 +220,7 @@ def roll_panes(
     fields, panes = at.shape[0], n.shape[1]
     for i in range(slots.shape[0]):
         slot, pane = slots[i], times[i] // resolution
-        stored = _admit(pane, ends, slot, n[slot], parts[slot], at)
+        stored = admit(pane, ends, slot, n[slot], parts[slot], at)
         if stored:
             cell = pane % panes
             fresh = n[slot, cell] == 0
@@ -228,24 +231,24 @@ def roll_panes(
                     first_t[slot, cell] = times[i]
             n[slot, cell] += 1
             for f in range(fields):
-                _add(values[f, i], fresh, first, n[slot, cell], at[f], cell, parts[slot])
+                add(values[f, i], fresh, first, n[slot, cell], at[f], cell, parts[slot])
         if rows.shape[0] == 0:
             continue
         row = rows[i]
         for look in range(looks.shape[0]):
             if not stored:  # its pane is gone: it stands alone
                 counts[look, row], span_us[look, row] = 1, 0
-                _alone(values, i, look, row, needs, block)
+                alone(values, i, look, row, needs, block)
                 continue
             # Panes that have left are gone for late rows too, whether or not their cells are taken already.
             oldest = max(pane - looks[look] + 1, ends[slot] - panes, 0)
             while n[slot, oldest % panes] == 0:
                 oldest += 1
             start, cells = oldest % panes, pane + 1 - oldest
-            count = _count(n[slot], start, min(start + cells, panes)) + _count(n[slot], 0, max(start + cells - panes, 0))
+            count = count_in(n[slot], start, min(start + cells, panes)) + count_in(n[slot], 0, max(start + cells - panes, 0))
             counts[look, row] = count
             if first_t.shape[1]:
                 span_us[look, row] = times[i] - first_t[slot, start]
             for f in range(fields):
                 column = look * fields + f
-                _combine(_Cells(start, cells, count), n[slot], parts[slot], at[f], needs[column], block, column, row)
+                combine(Cells(start, cells, count), n[slot], parts[slot], at[f], needs[column], block, column, row)

@@ -1,6 +1,6 @@
 """Windows that keep summaries of slices of event time, panes, in place of samples: long look-backs in little memory."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +20,17 @@ _PARTS_OF = {
     aggregates.NEED_STD: (pane_kernels.BASE, pane_kernels.EXCESS, pane_kernels.LOST, pane_kernels.SQUARES, pane_kernels.MIDDLE),
     aggregates.NEED_RANGE: (pane_kernels.LOW, pane_kernels.HIGH),
     aggregates.NEED_FIRST: (pane_kernels.OLDEST,),
+    aggregates.NEED_GAPS: (pane_kernels.GIVEN,),
+    aggregates.NEED_LAST: (pane_kernels.NEWEST, pane_kernels.NEWEST_AT),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaneSpec(RollingSpec):
     """Shape of a store of panes; only those parts of a field are kept that one of the look-backs asks for."""
+
+    def __post_init__(self) -> None:
+        _kernel_of(self)  # compiled now, and not as the first partition comes
 
     @property
     def bits(self) -> tuple[int, ...]:
@@ -35,8 +40,8 @@ class PaneSpec(RollingSpec):
 
     @property
     def keeps_first(self) -> bool:
-        """Whether somebody asks for the oldest sample of a window."""
-        return any(bits & aggregates.NEED_FIRST for bits in self.bits)
+        """Whether somebody asks for the oldest sample of a window; where samples may be without a value, a field has its own."""
+        return any(bits & aggregates.NEED_FIRST and not bits & aggregates.NEED_GAPS for bits in self.bits)
 
     def places(self) -> NDArray[np.int64]:
         """Where the parts of each field stand: (fields, PARTS), -1 for those that nobody asks for."""
@@ -44,6 +49,8 @@ class PaneSpec(RollingSpec):
         for f, bits in enumerate(self.bits):
             for need, parts in _PARTS_OF.items():
                 at[f, parts if bits & need else ()] = 0
+            if bits & aggregates.NEED_GAPS:
+                at[f, pane_kernels.OLDEST_AT] = at[f, pane_kernels.OLDEST]
         kept = at == 0
         at[kept] = np.arange(np.count_nonzero(kept))
         return at
@@ -79,6 +86,7 @@ class PaneStore(RollingStore):
         super().__init__(spec, keys_max)
         self._panes = self._looks // spec.window.resolution_us
         self._places = spec.places()
+        self._kernel = _kernel_of(spec)
 
     def _empty_arrays(self) -> dict[str, NDArray[Any]]:
         spec, capacity, panes = self.spec, min(FIRST_CAPACITY, self.keys_max), self.spec.window.samples
@@ -97,7 +105,7 @@ class PaneStore(RollingStore):
     def _roll(self, operations: Operations, rows: NDArray[np.int64], answers: aggregates.Answers) -> int:
         end, n, first_t, parts = (self.arrays[name] for name in ("end", "n", "first_t", "parts"))
         kept = pane_kernels.Panes(self.spec.window.resolution_us, end, n, first_t, parts)
-        pane_kernels.roll_panes(operations, rows, self._panes, kept, self._places, self.asked, answers)
+        self._kernel(operations, rows, self._panes, kept, self._places, self.asked, answers)
         return 0
 
     @property
@@ -114,3 +122,12 @@ class PaneStore(RollingStore):
         counts = self.arrays["n"][slot][panes % len(panes)]
         held = counts > 0
         return panes[held] * self.spec.window.resolution_us, counts[held][None]
+
+
+def _kernel_of(spec: PaneSpec) -> Callable[..., None]:
+    """The compiled kernel for panes of this shape."""
+    if not spec.gaps:
+        return pane_kernels.roll_panes
+    from streamer.operators.rolling.pane_gap_kernels import roll_panes_with_gaps  # noqa: PLC0415 - compiled where it is needed
+
+    return roll_panes_with_gaps
