@@ -19,7 +19,7 @@ from streamer.operators.checks import check_memory, check_time
 from streamer.operators.closing.plan import check_closing
 from streamer.operators.closing.spec import ClosingSpec
 from streamer.operators.explained import Explained, fields_of, listed
-from streamer.operators.join.plan import Joins, check_joins, never_null, tracers_of
+from streamer.operators.join.plan import Joins, check_joins, tracers_of
 from streamer.operators.join.spec import JoinSpec
 from streamer.operators.match.plan import MatchPlan, bind_match
 from streamer.operators.operator import Stateless
@@ -244,7 +244,6 @@ def _trace(
     # Rows that wait for another input are state, and only numbers are kept there.
     numbers, nullable, fields = column_dtypes(event), nullable_fields(event), event.__struct_fields__
     if tracers:
-        numbers, nullable = never_null(event), frozenset()
         fields = tuple(numbers)
     kept, declared = windowed.window if windowed else None, declared_types(event)
     example = partial(example_of, event)

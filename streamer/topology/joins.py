@@ -7,9 +7,9 @@ from streamer.errors import TopologyError, line_of_caller
 from streamer.topology.event import Event
 from streamer.units import Duration, parse_duration_us, parse_samples, span_name
 
-# Microseconds further apart than any two event times.
-# Stands for a field of a table where no field of it is read.
+# Stands for a field of a table where no field of it is read, or one may be null: NaN in it says that the row is deleted.
 UNREAD = "-"
+# Microseconds further apart than any two event times.
 FAR = 1 << 61
 
 

@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -19,8 +19,8 @@ from streamer.operators.join.store import JoinStore
 from streamer.rows.batch import Batch
 from streamer.rows.tally import Tally
 from streamer.state.delta import Delta
-from streamer.topology.event import column_dtypes
-from streamer.topology.joins import FAR, Join
+from streamer.topology.event import column_dtypes, nullable_fields
+from streamer.topology.joins import FAR, UNREAD, Join
 from streamer.topology.steps import Joined, Source, Windowed
 
 SECOND = 1_000_000
@@ -47,14 +47,40 @@ class C(Event, topic="c", key="k", time="t"):
     y: float
 
 
-def looks(w: Window) -> dict[str, Any]:
-    own, b, c = w, w.of(B), w.of(C)
+class SpottyA(Event, topic="a", key="k", time="t"):
+    k: str
+    t: float
+    x: float | None
+
+
+class SpottyB(Event, topic="b", key="k", time="t"):
+    k: str
+    t: float
+    y: float | None
+    z: float
+
+
+class SpottyC(Event, topic="c", key="k", time="t"):
+    k: str
+    t: float
+    y: float | None
+
+
+EVENTS: tuple[type[Event], ...] = (A, B, C)
+SPOTTY: tuple[type[Event], ...] = (SpottyA, SpottyB, SpottyC)
+"""The same events where a number may be null; `z` is always there."""
+
+
+def looks(w: Window, second: type[Event], third: type[Event]) -> dict[str, Any]:
+    own, b, c = w, w.of(second), w.of(third)
     return {
         "n": own.count, "sum": own.sum("x"), "first": own.first("x"), "delta": own.delta("x"), "x": own.event("x"),
+        "values": own.count("x"), "rate": own.rate("x"),
         "b.n": b.count, "b.sum": b.sum("y"), "b.last": b.last("y"), "b.first": b.first("z"), "b.max": b.max("z"),
-        "b.median": b.quantile("y", 0.5), "b.matrix": b["y"],
+        "b.median": b.quantile("y", 0.5), "b.matrix": b["y"], "b.values": b.count("y"),
         **{f"c{name}.{kind}": getattr(c.over(name), kind)("y") for name in SPANS for kind in ("sum", "last", "std", "delta")},
         **{f"c{name}.n": c.over(name).count for name in SPANS},
+        **{f"c{name}.values": c.over(name).count("y") for name in SPANS},
     }  # fmt: skip
 
 
@@ -64,12 +90,16 @@ DELAY_S = 4
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One record: topic, key, event time in microseconds, number; NaN where a row of a table is deleted."""
+    """One record: topic, key, event time in microseconds, number; NaN where a row of a table is deleted.
+
+    Where the number is `missing`, it stands in fields alone that are never null.
+    """
 
     topic: str
     key: str
     time: int
     number: float
+    missing: bool = False
 
 
 @dataclass(slots=True)
@@ -79,6 +109,7 @@ class Flow:
     second: Join
     late_s: int = LATE_S
     window: Any = None
+    events: tuple[type[Event], ...] = EVENTS
     seen: dict[int, dict[str, Any]] = field(default_factory=dict)
     order: list[int] = field(default_factory=list)
     deltas: list[Delta] = field(default_factory=list)
@@ -88,34 +119,35 @@ class Flow:
     _offsets: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def __post_init__(self) -> None:
-        third = lagged(C, *SPANS, delay=f"{DELAY_S}s", max_samples=8)
+        first, second, last = self.events
+        third = lagged(last, *SPANS, delay=f"{DELAY_S}s", max_samples=8)
         joined = [
             Joined(
                 join=join, topic=join.event.__event__.topic, format="json", dead_letters="dead",
                 out_of_order_us=self.late_s * SECOND, idle_timeout_s=1.0, where="",
             )
-            for join in (self.second, third)
+            for join in (replace(self.second, event=second), third)
         ]  # fmt: skip
         tracers = tracers_of(joined)
         windowed = Windowed(window=self.window or rolling("10s", max_samples=8), where="")
-        tracing = TracingWindow(column_dtypes(A), ("x", "t"), windowed.window, tracers)
-        looks(tracing)
-        joins = Joins.of(
-            Source(event=A, topic="a", format="json", dead_letters="dead", where=""), windowed, tracing.needs, joined, tracers
-        )
+        nullable = nullable_fields(first)
+        tracing = TracingWindow(column_dtypes(first), ("x", "t"), windowed.window, tracers, nullable=nullable)
+        looks(tracing, second, last)
+        source = Source(event=first, topic="a", format="json", dead_letters="dead", where="")
+        joins = Joins.of(source, windowed, tracing.needs, joined, tracers)
         self.stage = JoinStage(
             spec=joins.spec,
             needs=tracing.needs,
             features=self.look,
             keys_max=100,
-            event=A,
-            events=(B, C),
+            event=first,
+            events=(second, last),
             idle_timeout_s=joins.idle_timeout_s,
         )
         self.stage.open(0)
 
     def look(self, w: Window) -> dict[str, Any]:
-        self._last = {name: np.array(column) for name, column in looks(w).items()}
+        self._last = {name: np.array(column) for name, column in looks(w, *self.events[1:]).items()}
         return {"n": w.count}
 
     def feed(self, rows: Sequence[Row]) -> None:
@@ -128,7 +160,8 @@ class Flow:
         n, start = len(rows), self._offsets[topic]
         self._offsets[topic] += n
         numbers = np.array([row.number for row in rows])
-        columns = {"x": numbers} if topic == "a" else {"y": numbers, "z": -numbers}
+        given = np.array([math.nan if row.missing else row.number for row in rows])
+        columns = {"x": given} if topic == "a" else {"y": given, "z": -numbers, UNREAD: 0.0 * numbers}
         batch = Batch(
             topic=topic, owed={0: start + n}, polled_us=0, tally=Tally(inputs=n),
             keys=[row.key.encode() for row in rows], partitions=np.zeros(n, np.int32), offsets=np.arange(start, start + n),
@@ -171,28 +204,35 @@ def expected(rows: Sequence[Row], flow: Flow) -> dict[int, dict[str, Any]]:
     for offset, row in enumerate(source):
         earlier = [other for n, other in enumerate(source) if (other.time, n) <= (row.time, offset) and other.key == row.key]
         kept = sorted(earlier, key=lambda other: other.time)[-8:]
-        own = [other.number for other in kept if other.time > row.time - 10 * SECOND]
-        out[offset] = {"n": len(own), "sum": math.fsum(own), "first": own[0], "delta": row.number - own[0], "x": row.number}
+        own = summary([other for other in kept if other.time > row.time - 10 * SECOND])
+        out[offset] = {name: own[name] for name in ("n", "values", "sum", "first", "delta", "rate")}
+        out[offset] |= {"x": math.nan if row.missing else row.number}
         (sight,) = flow.second.sights
         near = visible(rows, "b", row.key, row.time + sight.end_us, flow.second.samples)
         near = [other for other in near if other.time >= row.time + sight.begin_us][-(sight.newest_only or 10**6) :]
         near = [other for other in near if not math.isnan(other.number)]
-        out[offset] |= {f"b.{name}": value for name, value in summary([other.number for other in near]).items()}
+        out[offset] |= {f"b.{name}": value for name, value in summary(near).items()}
         opposite = [-other.number for other in near]
         out[offset] |= {"b.first": opposite[0] if near else math.nan, "b.max": max(opposite, default=math.nan)}
         known = visible(rows, "c", row.key, row.time - DELAY_S * SECOND, 8)
         for name in SPANS:
             begin = row.time - (DELAY_S + int(name[:-1])) * SECOND
-            numbers = [other.number for other in known if other.time > begin]
-            out[offset] |= {f"c{name}.{kind}": value for kind, value in summary(numbers).items()}
+            within = [other for other in known if other.time > begin]
+            out[offset] |= {f"c{name}.{kind}": value for kind, value in summary(within).items()}
     return out
 
 
-def summary(numbers: list[float]) -> dict[str, Any]:
-    nothing = math.nan
+def summary(rows: Sequence[Row]) -> dict[str, Any]:
+    """What is seen of some rows: of the numbers there are, and NaN of none; only the sum of no rows is 0."""
+    given = [row for row in rows if not row.missing]
+    numbers, nothing = [row.number for row in given], math.nan
+    seconds = (given[-1].time - given[0].time) / SECOND if given else 0
     return {
-        "n": len(numbers),
-        "sum": math.fsum(numbers),
+        "n": len(rows),
+        "values": len(numbers),
+        "sum": math.fsum(numbers) if numbers or not rows else nothing,
+        "first": numbers[0] if numbers else nothing,
+        "rate": nothing if not numbers else (numbers[-1] - numbers[0]) / seconds if seconds > 0 else 0.0,
         "last": numbers[-1] if numbers else nothing,
         "delta": numbers[-1] - numbers[0] if numbers else nothing,
         "std": float(np.std(numbers)) if numbers else nothing,
@@ -224,8 +264,10 @@ joins = st.sampled_from(
 )
 
 
-def run(rows: Sequence[Row], join: Join, cuts: Sequence[int], late_s: int = LATE_S) -> Flow:
-    flow = Flow(join, late_s)
+def run(
+    rows: Sequence[Row], join: Join, cuts: Sequence[int], late_s: int = LATE_S, events: tuple[type[Event], ...] = EVENTS
+) -> Flow:
+    flow = Flow(join, late_s, events=events)
     edges = [0, *sorted(cut % (len(rows) + 1) for cut in cuts), len(rows)]
     for start, end in pairwise(edges):
         flow.feed(rows[start:end])

@@ -14,8 +14,10 @@ from streamer.state.bytes_column import BytesColumn
 from streamer.state.delta import Delta, merge
 from streamer.topology.joins import Join
 from tests.kit.join_oracle import (
+    EVENTS,
     LATE_S,
     SECOND,
+    SPOTTY,
     START_S,
     B,
     Flow,
@@ -72,6 +74,34 @@ def test_a_deleted_row_is_seen_by_nobody_and_survives_a_replay_and_a_dump(rows: 
         replayed.apply(delta)
     loaded.load(flow.store.dump())
     assert replayed.dump() == loaded.dump() == flow.store.dump()
+
+
+@st.composite
+def spotty(draw: st.DrawFn) -> list[Row]:
+    """Some rows of a table deleted, and some of all inputs without their number."""
+    rows = draw(tables())
+    missing = draw(st.sets(st.integers(0, max(0, len(rows) - 1))))
+    return [replace(row, missing=n in missing) for n, row in enumerate(rows)]
+
+
+@settings(max_examples=250, deadline=None)
+@given(spotty(), joins, cuts_)
+def test_a_row_without_a_number_is_seen_and_passed_over(rows: list[Row], join: Join, cuts: list[int]) -> None:
+    if not join.table:
+        rows = [replace(row, number=1.0) if math.isnan(row.number) else row for row in rows]
+    flow = run(rows, join, cuts, events=SPOTTY)
+    agree(flow.seen, expected(rows, flow))
+    replayed, loaded = new_store(flow), new_store(flow)
+    for delta in flow.deltas:
+        replayed.apply(delta)
+    loaded.load(flow.store.dump())
+    assert replayed.dump() == loaded.dump() == flow.store.dump()
+
+
+def test_only_a_field_that_may_be_null_marks_the_state_of_a_join() -> None:
+    plain, marked = (Flow(as_of(B), events=events).stage.spec.fingerprint for events in (EVENTS, SPOTTY))
+    assert plain == "join/5000000/x: a/8/0/-9999999/x; b/1/0/2305843009213693952/y,z; c/8/-4000000/-23999999/y"
+    assert marked == "join/5000000/x?: a/8/0/-9999999/x?; b/1/0/2305843009213693952/-,y?,z; c/8/-4000000/-23999999/y?"
 
 
 def new_store(flow: Flow) -> JoinStore:

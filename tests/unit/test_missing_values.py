@@ -37,6 +37,7 @@ class Plan(Event, topic="plans", key="id", time="ts"):
     id: str
     ts: float
     target: float | None
+    why: str | None = None
 
 
 NAMES = ("n", "vibs", "mean", "std", "last", "delta", "distinct", "median", "load", "own", "part", "running")
@@ -145,21 +146,20 @@ def test_what_is_no_number_is_not_missing(text: str) -> None:
 @pytest.mark.parametrize(
     ("topology", "wanted"),
     [
-        (lambda: flow(rolling("1d", resolution="1h"), lambda w: {"n": w.distinct("vib")}), "distinct('vib') needs every sample"),
-        (lambda: joined(lambda w: {"v": w.event("vib")}), "the field 'vib' is float | None, and only float, int and bool can be"),
-        (lambda: joined(lambda w: {"t": w.of(Plan).last("target")}), "the field 'target' is float | None, and only float"),
         (lambda: flow(rolling(count=2), lambda w: {"n": w.count("id")}), "the field 'id' is str, and only float"),
+        (lambda: flow(rolling("1d", resolution="1h"), lambda w: {"n": w.distinct("vib")}), "distinct('vib') needs every sample"),
+        (lambda: joined(lambda w: {"n": w.of(Plan).count("why")}), "the field 'why' is str | None, and only float"),
     ],
-    ids=["panes", "join", "joined", "text"],
+    ids=["text", "panes", "joined"],
 )  # fmt: skip
-def test_what_keeps_no_missing_values_says_so_at_start(topology: Any, wanted: str) -> None:
+def test_what_cannot_be_asked_says_so_at_start(topology: Any, wanted: str) -> None:
     with pytest.raises(TopologyError, match=re.escape(wanted)):
         plan_of(topology(), Settings(), Path(), model=stand_in(constant(1.0)))
 
 
 def joined(features: Any) -> Topology:
     source = Topology("t").source(Machine, dead_letters="dead").join(as_of(Plan), dead_letters="plans.dead")
-    return source.features(features).infer(Model("m")).publish(predictions="scored")
+    return source.features(features).infer(Model("m")).publish(predictions="scored", features=True)
 
 
 @pytest.mark.parametrize("restarts", [False, True])
@@ -190,6 +190,33 @@ def test_panes_pass_over_what_is_missing(restarts: bool) -> None:
             (4, 2, 4, 1, 3, 3, 5, 2, 0.5, 10, 5),
             (5, 2, 4, 1, 3, 3, 5, 2, 0.5, 15, None),
         ]
+    ]
+
+
+def test_a_row_of_a_table_without_a_number_is_there_and_a_deleted_one_is_not() -> None:
+    def features(w: Window) -> dict[str, Any]:
+        plans = w.of(Plan)
+        return {"n": plans.count, "targets": plans.count("target"), "target": plans.last("target"), "own": w.event("vib")}
+
+    with TopologyTest(joined(features), models=constant(1.0), partitions=1) as test:
+        send(test, {"vib": None})
+        test.clock.advance(10.0)
+        for target in (b"null", b"2.5", None):
+            value = None if target is None else b'{"id":"m","ts":%f,"target":%s}' % (test.now, target)
+            test.send_bytes("plans", b"m", value)
+            test.run()
+            test.restart()
+            test.clock.advance(10.0)
+            send(test, {"vib": 1.0})
+            test.clock.advance(10.0)
+        rows = values(test.read("scored"), "features")
+        assert test.read_records("dead") == test.read_records("plans.dead") == []
+    # In JSON, NaN is null.
+    assert rows == [
+        {"n": 0, "targets": 0, "target": None, "own": None},
+        {"n": 1, "targets": 0, "target": None, "own": 1},
+        {"n": 1, "targets": 1, "target": 2.5, "own": 1},
+        {"n": 0, "targets": 0, "target": None, "own": 1},
     ]
 
 

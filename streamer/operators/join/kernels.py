@@ -5,7 +5,8 @@ at u - shift[s], the first moment of the source's time from which on a row may s
 own time, after the samples that come out then. Out of its queue a sample enters the ring of its key, and a row of the source
 looks at the rings. So what a row sees depends on event times alone, and not on which input was read first.
 
-A row of a table that was deleted lines up as any other, with NaN in place of its fields: no sample else is NaN.
+A row of a table that was deleted lines up as any other, with NaN in place of its fields. Where these may be without a value,
+NaN too, one that never is stands before them.
 
 Stream 0 is the source. Its rows enter a ring too, if they have a window of their own, each before it looks.
 """
@@ -14,7 +15,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamer.operators.aggregates import FIRST, NEED_MATRIX, NEED_ORDER, SUM, Answers, Ask, aggregate, in_order
+from streamer.operators.aggregates import (
+    FIRST,
+    NEED_GAPS,
+    NEED_MATRIX,
+    NEED_ORDER,
+    SPAN,
+    SUM,
+    VALUES,
+    Answers,
+    Ask,
+    aggregate,
+    in_order,
+    with_gaps,
+)
 from streamer.operators.join.rows import HIDDEN, OFFSET, STREAM
 from streamer.operators.rings import Operations
 from streamer.state.compiled import (
@@ -221,6 +235,8 @@ def _look(
         if n == 0:
             for a in range(block.shape[1]):
                 block[column + f, a, number] = 0.0 if a == SUM else np.nan
+            if needs[column + f] & NEED_GAPS:
+                block[column + f, block.shape[1] + VALUES, number] = 0.0
             continue
         scratch[0] = row.sample[f]
         for j in range(0 if alone else n):
@@ -232,6 +248,11 @@ def _look(
             width = matrix.shape[2]
             for j in range(n):
                 matrix[places[column + f], number, width - n + j] = scratch[j]
+        if need & NEED_GAPS:
+            older, newer = with_gaps(scratch, n, need, quantiles[column + f], scratch, block, column + f, number)
+            between = times[t_base + (start + first + newer) % size] - times[t_base + (start + first + older) % size]
+            block[column + f, block.shape[1] + SPAN, number] = 0 if alone else between
+            continue
         aggregate(scratch, n, need, block, column + f, number)
         if need & NEED_ORDER:
             in_order(scratch, n, quantiles[column + f], scratch, block, column + f, number)

@@ -2,9 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from streamer.errors import TopologyError
 from streamer.features.trace import TracingWindow
@@ -92,17 +89,13 @@ def check_joins(source: Source, windowed: Windowed | None, joined: Sequence[Join
         raise TopologyError(f"{windowed.where}: ttl= does not go with .join(): rows of a silent key may wait for other inputs")
 
 
-def never_null(event: type[Event]) -> dict[str, np.dtype[Any]]:
-    """Numbers that may stand in a row that waits, with the dtype of their column: NaN there is a row of a table that is gone."""
-    return {name: dtype for name, dtype in column_dtypes(event).items() if name not in nullable_fields(event)}
-
-
 def tracers_of(joined: Sequence[Joined]) -> dict[type[Event], TracingWindow]:
     """What stands in for the joined streams when the feature function is tried."""
     found = {}
     for step in joined:
-        join, numbers = step.join, never_null(step.join.event)
+        join, event = step.join, step.join.event
+        numbers, nullable, declared = column_dtypes(event), nullable_fields(event), declared_types(event)
         widths = tuple(sight.newest_only or join.samples for sight in join.sights)
         rolling = Rolling(join.samples, tuple(s.name for s in join.sights), widths)
-        found[join.event] = TracingWindow(numbers, tuple(numbers), rolling, declared=declared_types(join.event))
+        found[event] = TracingWindow(numbers, tuple(numbers), rolling, declared=declared, nullable=nullable)
     return found

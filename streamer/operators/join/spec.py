@@ -1,13 +1,13 @@
 """Shape of the state of a join: streams, what is kept of each, and which looks answer what a feature function asks."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.operators.aggregates import NEED_MATRIX, request_bits
+from streamer.operators.aggregates import NEED_GAPS, NEED_MATRIX, request_bits
 from streamer.operators.explained import listed
 from streamer.operators.join.rows import HIDDEN, OFFSET
 from streamer.state.bounds import Damaged, check_names, within
@@ -18,6 +18,11 @@ from streamer.topology.rolling import Rolling
 from streamer.topology.view import Requested
 
 
+def marked(fields: Sequence[str], nullable: frozenset[str]) -> str:
+    """Fields, with a question mark behind those that samples may be without: to who knows no such ones, NaN is a deleted row."""
+    return ",".join(name + ("?" if name in nullable else "") for name in fields)
+
+
 @dataclass(frozen=True, slots=True)
 class Stream:
     """One input: the source (the first of them) or another.
@@ -25,6 +30,7 @@ class Stream:
     Attributes:
         topic: where it comes from.
         fields: kept in its ring.
+        nullable: fields of its events that may be null, kept or not.
         samples: most of them kept for a key; 0 for a source without a window.
         sights: the looks at it.
         needs: what each of them is asked, in the same order.
@@ -35,24 +41,38 @@ class Stream:
     samples: int
     sights: tuple[JoinWindow, ...]
     needs: tuple[Requested, ...]
+    nullable: frozenset[str] = field(default=frozenset(), kw_only=True)
 
     @staticmethod
     def source(topic: str, window: Rolling | None, needs: Requested) -> "Stream":
         """The source with its own window."""
         if window is None:
-            return Stream(topic, (), 0, (), ())
+            return Stream(topic, (), 0, (), (), nullable=needs.nullable)
         sights = tuple(
             JoinWindow(name, 1 - look, 0) if window.by_time else JoinWindow(name, -FAR, 0, newest_only=look)
             for name, look in zip(window.names, window.looks, strict=True)
         )
-        return Stream(topic, tuple(sorted(needs.window_fields())), window.samples, sights, (needs, *needs.further))
+        fields = tuple(sorted(needs.window_fields()))
+        return Stream(topic, fields, window.samples, sights, (needs, *needs.further), nullable=needs.nullable)
 
     @staticmethod
     def joined(topic: str, join: Join, needs: Requested) -> "Stream":
         """Another stream."""
-        # Of a table something is kept even where nothing is read but whether there is a row.
-        fields = tuple(sorted(needs.window_fields())) or ((UNREAD,) if join.table else ())
-        return Stream(topic, fields, join.samples, join.sights, (needs, *needs.further))
+        fields = tuple(sorted(needs.window_fields()))
+        # The first field of a table tells whether there is a row: one that is always there, even where nothing else is read.
+        if join.table and (not fields or not needs.nullable.isdisjoint(fields)):
+            fields = (UNREAD, *fields)
+        return Stream(topic, fields, join.samples, join.sights, (needs, *needs.further), nullable=needs.nullable)
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """The fields that events have."""
+        return tuple(name for name in self.fields if name != UNREAD)
+
+    @property
+    def marked(self) -> str:
+        """The fields, as a fingerprint says them."""
+        return marked(self.fields, self.nullable)
 
     @property
     def lead_us(self) -> int:
@@ -71,7 +91,7 @@ class JoinSpec:
 
     Attributes:
         streams: the source first.
-        columns: fields of the source's rows that wait with them; numbers.
+        columns: fields of the source's rows that wait with them; numbers, NaN where one that may be null has no value.
         out_of_order_us: how far out of order rows may be.
     """
 
@@ -93,7 +113,7 @@ class JoinSpec:
     @property
     def told(self) -> str:
         """What is kept of a key, in words."""
-        return "; ".join(f"up to {s.samples:,} of {s.topic} with {listed(s.fields)}" for s in self.streams if s.samples)
+        return "; ".join(f"up to {s.samples:,} of {s.topic} with {listed(s.read or s.fields)}" for s in self.streams if s.samples)
 
     @property
     def ahead_us(self) -> int:
@@ -103,8 +123,8 @@ class JoinSpec:
     @property
     def fingerprint(self) -> str:
         """Changes exactly when a changelog written for another shape cannot be read as this one."""
-        streams = "; ".join(f"{s.topic}/{s.samples}/{s.lead_us}/{s.lookback_us}/{','.join(s.fields)}" for s in self.streams)
-        return f"join/{self.out_of_order_us}/{','.join(self.columns)}: {streams}"
+        streams = "; ".join(f"{s.topic}/{s.samples}/{s.lead_us}/{s.lookback_us}/{s.marked}" for s in self.streams)
+        return f"join/{self.out_of_order_us}/{marked(self.columns, self.streams[0].nullable)}: {streams}"
 
     def check(self, delta: Delta) -> None:
         """Whether operations may be of a store of this shape, whatever it holds.
@@ -182,6 +202,11 @@ class Lookbacks:
         places = np.where(wide, np.cumsum(wide) - 1, -1).astype(np.int64)
         table = np.array(rows, np.int64).reshape(len(rows), 5)
         return Lookbacks(table, np.array(bits, np.uint8), quantiles, places, first)
+
+    @property
+    def gaps(self) -> bool:
+        """Whether samples may be without a value."""
+        return bool((self.needs & NEED_GAPS).any())
 
     @property
     def matrices(self) -> int:

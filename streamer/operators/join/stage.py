@@ -224,7 +224,9 @@ class JoinStage(PerPartition["JoinStore"]):
             looks[sight.name] = WindowView(
                 released.count[look].astype(np.float64),
                 {
-                    (name, kind): column_of(kind, block[name], newest.get(name, block[name][-1]), released.span_us[look])
+                    (name, kind): column_of(
+                        kind, block[name], newest.get(name, block[name][-1]), released.span_us[look], gaps=name in needs.nullable
+                    )
                     for name, kind in needs.aggregates
                 },
                 {name: released.matrix[self._looks.places[at[name]]][:, -stream.samples :] for name in needs.matrices},

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.operators.aggregates import AGGREGATE_ROWS, Answers, Ask
+from streamer.operators.aggregates import AGGREGATE_ROWS, GAP_ROWS, Answers, Ask
 from streamer.operators.join import kernels as joining
 from streamer.operators.join.rows import HIDDEN, OFFSET
 from streamer.operators.join.spec import JoinSpec, Lookbacks
@@ -30,7 +30,7 @@ class Released:
     Attributes:
         times, slots, values: (rows,), (rows,) and (rows, offset, timestamp and columns).
         count, span_us: (looks, rows).
-        aggregates: (columns, AGGREGATE_ROWS + q + 1, rows); the newest sample last.
+        aggregates: (columns, AGGREGATE_ROWS + q + 1, rows), GAP_ROWS in place of 1 where there are gaps; the newest sample last.
         matrix: (matrices, rows, samples).
     """
 
@@ -46,13 +46,14 @@ class Released:
     def room(spec: JoinSpec, looks: Lookbacks, rows: int) -> "Released":
         """Room for so many rows."""
         samples = max(stream.samples for stream in spec.streams) if looks.matrices else 0
+        last = GAP_ROWS if looks.gaps else 1
         return Released(
             times=np.zeros(rows, np.int64),
             slots=np.zeros(rows, np.int32),
             values=np.zeros((rows, HIDDEN - OFFSET + len(spec.columns))),
             count=np.zeros((len(looks.table), rows), np.int64),
             span_us=np.zeros((len(looks.table), rows), np.int64),
-            aggregates=np.zeros((len(looks.needs), AGGREGATE_ROWS + looks.quantiles.shape[1] + 1, rows)),
+            aggregates=np.zeros((len(looks.needs), AGGREGATE_ROWS + looks.quantiles.shape[1] + last, rows)),
             matrix=np.full((looks.matrices, rows, samples), np.nan),
         )
 
