@@ -76,6 +76,21 @@ def last_three(run: Run, readings: list[tuple[str, Row]]) -> None:
     assert {place: row["features"] for place, row in found.items()} == wanted
 
 
+NO_LOADS = dict.fromkeys(("low", "first", "last", "total"), -1)
+
+
+def gaps(run: Run) -> None:
+    """The last two readings of each sensor, and those of them with a load."""
+    found, samples, wanted = by_id(run.log, flows.PREDICTIONS), defaultdict[str, list[Row]](list), dict[str, Row]()
+    for place, row in rows(run.log, flows.SOURCE):
+        window = samples[row["sensor"]] = [*samples[row["sensor"]], row][-2:]
+        loads = [one["load"] for one in window if one["load"] is not None]
+        shown = {"low": min(loads), "first": loads[0], "last": loads[-1], "total": sum(loads)} if loads else NO_LOADS
+        wanted[place] = {"n": len(window), "loads": len(loads)} | shown
+    assert {place: row["features"] for place, row in found.items()} == wanted
+    assert {0, 1, 2} == {row["loads"] for row in wanted.values()}
+
+
 def closing(window: Closing, *, early: bool, final: bool) -> Callable[[Run], None]:
     """The windows of each key that close, with early results or without, and who came late."""
 
@@ -144,6 +159,7 @@ ORACLES: dict[str, Callable[[Run], None]] = {
     "stateless": stateless,
     "count": count,
     "filtered": filtered,
+    "gaps": gaps,
     "tumbling": closing(tumbling("10s", grace="5s"), early=False, final=True),
     "hopping": closing(hopping("20s", hop="5s", grace="5s"), early=True, final=True),
     "session": closing(session(gap="7s", grace="5s"), early=True, final=True),

@@ -1,12 +1,13 @@
 """The flows that the laws are held against: for each folder of `streamer/operators/` one or more, and what feeds them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from streamer import Event, LabelMatch, Model, Topology, Window, as_of, hopping, interval, lagged, rolling, session, tumbling
 from streamer import operators as package
@@ -94,6 +95,44 @@ def reading(name: str, window: Rolling | Closing, emit: Emission = "both") -> Fl
 OF_READINGS = (flows.PREDICTIONS, flows.ANOMALIES, flows.DEAD_LETTERS)
 
 
+class Spotty(Event, topic=flows.SOURCE, key="sensor", time="ts"):
+    """A reading that may be without a number."""
+
+    sensor: str
+    ts: float
+    value: float
+    load: float | None
+
+
+def spotty(random: Random) -> list[Sent]:
+    """The same readings, every third without a load."""
+    fed = readings(random)
+    return [sent if n % 3 else without("load", sent) for n, sent in enumerate(fed)]
+
+
+def without(name: str, sent: Sent) -> Sent:
+    """The same with null in a field, if it is a JSON object."""
+    if sent.value in (None, b"{"):
+        return sent
+    return replace(sent, value=msgspec.json.encode(msgspec.json.decode(sent.value or b"") | {name: None}))
+
+
+def looks_at_loads(w: Window) -> dict[str, Any]:
+    """What shows how many loads there are in a window, and which: -1 for none."""
+    found = {"low": w.min("load"), "first": w.first("load"), "last": w.last("load"), "total": w.sum("load")}
+    return {"n": w.count, "loads": w.count("load")} | {name: np.nan_to_num(load, nan=-1.0) for name, load in found.items()}
+
+
+def gaps(name: str, window: Rolling) -> Flow:
+    """A flow whose samples may be without a value, and of which some windows have none."""
+    topology = (
+        Topology(name).source(Spotty, dead_letters=flows.DEAD_LETTERS).window(window).features(looks_at_loads)
+        .infer(Model("m")).flag(above=flows.THRESHOLD)
+        .publish(predictions=flows.PREDICTIONS, anomalies=flows.ANOMALIES, features=True)
+    )  # fmt: skip
+    return Flow(operators=("rolling", "infer", "flag"), topology=topology, feed=spotty, outputs=OF_READINGS)
+
+
 def stateless() -> Flow:
     """A flow that keeps nothing."""
     topology = (
@@ -145,7 +184,20 @@ def meetings(random: Random) -> list[Sent]:
     return sent + [event(joined.Payment(user, ts, 1.0)) for user in random.sample(USERS, len(USERS))]
 
 
-def join(name: str, *streams: Any) -> Flow:
+class SpottyCard(Event, topic=joined.CARDS, key="user", time="ts"):
+    """A card that may be without a limit, which is not one that is deleted."""
+
+    user: str
+    ts: float
+    limit: float | None
+
+
+def spotty_meetings(random: Random) -> list[Sent]:
+    """The same, every other card without a limit."""
+    return [without("limit", sent) if sent.topic == joined.CARDS and n % 2 else sent for n, sent in enumerate(meetings(random))]
+
+
+def join(name: str, *streams: Any, fed: Feed = meetings) -> Flow:
     """A flow of payments that see other streams."""
     seen = {stream.event for stream in streams}
 
@@ -155,6 +207,9 @@ def join(name: str, *streams: Any) -> Flow:
             found |= {"logins": w.of(joined.Login).count, "risk": w.of(joined.Login).sum("risk")}
         if joined.Card in seen:
             found |= {"cards": w.of(joined.Card).count, "limit": w.of(joined.Card).sum("limit")}
+        if SpottyCard in seen:
+            cards = w.of(SpottyCard)
+            found |= {"cards": cards.count, "limits": cards.count("limit"), "limit": np.nan_to_num(cards.last("limit"), nan=-1.0)}
         if joined.Label in seen:
             found |= {"frauds": w.of(joined.Label).over("1d").sum("fraud"), "labels": w.of(joined.Label).over("7d").count}
         return found
@@ -171,7 +226,7 @@ def join(name: str, *streams: Any) -> Flow:
     inputs = {joined.PAID, *(stream.event.__event__.topic for stream in streams)}
 
     def feed(random: Random) -> list[Sent]:
-        return [one for one in meetings(random) if one.topic in inputs]
+        return [one for one in fed(random) if one.topic in inputs]
 
     return Flow(
         operators=("join", "infer", "flag"), topology=topology, feed=feed, outputs=(joined.SCORED, *rejected), steady=False
@@ -247,15 +302,18 @@ FLOWS: dict[str, Flow] = {
     "stateless": stateless(),
     "filtered": filtered(),
     "count": reading("count", rolling(count=3)),
+    "gaps": gaps("gaps", rolling(count=2)),
     "time": reading("time", rolling("20s", max_samples=4)),
     "forgetful": reading("forgetful", rolling(count=3, ttl="15s")),
     "panes": reading("panes", rolling("20s", resolution="5s")),
+    "gaps in panes": gaps("gaps-in-panes", rolling("20s", resolution="5s")),
     "tumbling": reading("tumbling", tumbling("10s", grace="5s", idle_timeout=IDLE), "on_close"),
     "hopping": reading("hopping", hopping("20s", hop="5s", grace="5s", idle_timeout=IDLE), "both"),
     "session": reading("session", session(gap="7s", grace="5s", idle_timeout=IDLE), "both"),
     "early": reading("early", tumbling("10s", grace="5s"), "each"),
     "interval": join("interval", interval(joined.Login, before="10m", after="30s")),
     "as-of": join("as-of", as_of(joined.Card)),
+    "gaps in a table": join("gaps-in-a-table", as_of(SpottyCard), fed=spotty_meetings),
     "lagged": join("lagged", lagged(joined.Label, "1d", "7d", delay="7d"), as_of(joined.Card)),
     "match": match(),
     "rekeyed": rekey(rolling(count=3, ttl="160s"), partitions=1),
