@@ -9,11 +9,10 @@ the median of the ratios pair by pair; the smallest and the largest stand beside
 
 import argparse
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,11 +23,11 @@ from load.drain import drain_service
 from load.events import Readings, preload
 from load.log import Log
 from load.machine import Noise, commit
+from load.older import older
 from load.openloop import Schedule, judge, run
 from load.restore import come_back, feed_one_each, work_through
 from load.service import WIDE, Flow, Service
 from load.stats import rotated
-from load.system import ROOT
 from streamer.dev_broker import DevBroker
 
 Figures = Mapping[str, float]
@@ -60,19 +59,6 @@ def open_loop(bed: Bed, flow: Flow) -> Figures:
     if judged["void"]:
         raise RuntimeError(judged["void"])
     return {name: judged[name] for name in ("p50_ms", "p99_ms")}
-
-
-@contextmanager
-def older(revision: str) -> Iterator[Path]:
-    """The tree of a commit, beside this one for the length of a `with` block; it uses this environment's packages."""
-    with tempfile.TemporaryDirectory(prefix="load-older-") as folder:
-        tree = Path(folder) / "tree"
-        git = ["git", "-C", str(ROOT), "worktree"]
-        subprocess.run([*git, "add", "--detach", "--quiet", str(tree), revision], check=True)
-        try:
-            yield tree
-        finally:
-            subprocess.run([*git, "remove", "--force", str(tree)], check=True)
 
 
 def in_turns(measure: Measure, bed: Bed, flows: Flows, pairs: int) -> Iterator[tuple[int, str, Figures]]:
