@@ -35,6 +35,7 @@ lint: $(VENV)/.dev ## Run ruff (rules and format) and mypy --strict
 
 torture: $(VENV)/.dev ## Seeded faults under load, every result checked; SEEDS=2, FLOW=stateless, FAULT=late-end,drop
 	@$(if $(FLOW)$(FAULT)$(ARGS),,$(BIN)/python -m pytest -m again)
+	@$(if $(FLOW)$(FAULT)$(ARGS),,$(BIN)/python -m tests.faults.rolling_update)
 	@$(BIN)/python -m tests.faults.torture --seeds $(or $(SEEDS),1) $(if $(FLOW),--flow $(FLOW)) $(if $(FAULT),--faults $(FAULT)) $(ARGS)
 
 soak: $(VENV)/.dev ## Flows on a real broker for MINUTES=60, disturbed, checked, and weighed for what they hold

@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from tests.faults.processes import Crew
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A partition whose state is restored: when, up to which commit of it, and how many samples were read for that."""
+
+    at: str
+    partition: int
+    commit: int
+    rows: int
+
+
 @dataclass(slots=True)
 class Story:
     """A worker's life up to now, from its log.
@@ -23,7 +33,7 @@ class Story:
         restoring: those of them that it does not read yet.
         taken: partitions in the order in which they were assigned, call by call; empty calls left out.
         given: the same for those revoked or lost.
-        started: how often a partition's first row could be read.
+        starts: each time that a partition's first row could be read.
         undone: causes of its rollbacks, in order; "lost" where the group gave its partitions away.
         address: where it serves metrics, if it does.
     """
@@ -32,9 +42,14 @@ class Story:
     restoring: set[int] = field(default_factory=set)
     taken: list[list[int]] = field(default_factory=list)
     given: list[list[int]] = field(default_factory=list)
-    started: int = 0
+    starts: list[Start] = field(default_factory=list)
     undone: list[str] = field(default_factory=list)
     address: str = ""
+
+    @property
+    def started(self) -> int:
+        """How often a partition's first row could be read."""
+        return len(self.starts)
 
     def add(self, line: dict[str, Any]) -> None:
         """Take one line of the log into account."""
@@ -50,7 +65,7 @@ class Story:
             if event == "partitions_lost":
                 self.undone.append("lost")
         elif event == "partition_started":
-            self.started += 1
+            self.starts.append(Start(line["timestamp"], line["partition"], line["commit"], line["restored_rows"]))
             self.restoring.discard(line["partition"])
         elif event == "rolling_back":
             self.undone.append(line["cause"])

@@ -92,6 +92,7 @@ class Crew:
     Attributes:
         http: where workers serve metrics; port 0 takes a free one.
         through: address by which workers reach the broker, where it is not that of everybody else.
+        root: the tree whose service and topology workers run.
         static: whether each worker is a static member of the group, named by its slot.
     """
 
@@ -103,6 +104,7 @@ class Crew:
     http: str = "off"
     static: bool = False
     through: str = ""
+    root: Path = ROOT
     workers: dict[int, Child] = field(default_factory=dict)
     _all: list[Child] = field(default_factory=list)
     _guards: list[Guard] = field(default_factory=list)
@@ -117,7 +119,8 @@ class Crew:
         flags += ["--models", str(self.folder / "models"), "--http", self.http]
         member = {"KAFKA_GROUP_INSTANCE_ID": f"replica-{slot}"} if self.static else {}
         with stops_held():
-            child = self._start(f"worker-{slot}", [*self.worker_command, "run", TOPOLOGIES[self.names.flow], *flags], member)
+            command = [*self.worker_command, "run", TOPOLOGIES[self.names.flow], *flags]
+            child = self._start(f"worker-{slot}", command, member, self.root)
         self.workers[slot] = child
         return child
 
@@ -132,12 +135,12 @@ class Crew:
         name = "-".join([module, *(a for a in arguments[:1] if not a.startswith("-"))])
         return self._start(name, [sys.executable, "-m", f"tests.faults.{module}", *arguments, *shared])
 
-    def _start(self, name: str, command: list[str], extra: Mapping[str, str] | None = None) -> Child:
+    def _start(self, name: str, command: list[str], extra: Mapping[str, str] | None = None, root: Path = ROOT) -> Child:
         log = self.folder / f"{len(self._all):02d}-{name}.log"
         environment = {**os.environ, **self.worker_environment, **(extra or {}), PREFIX_VARIABLE: self.names.prefix}
         environment |= {SOURCE_VARIABLE: self.names.source, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
         with log.open("wb") as out:
-            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(command, cwd=root, env=environment, stdout=out, stderr=subprocess.STDOUT)
         self._guards.append(Guard(process.pid))
         child = Child(name, process, log)
         self._all.append(child)

@@ -9,19 +9,20 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from tests.faults.cluster import wait_for
-from tests.faults.evidence import is_stopped, story
+from tests.faults.evidence import Start, is_stopped, story
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+START = {"event": "partition_started", "timestamp": "2026-11-29T20:15:00.000001Z", "commit": 7, "restored_rows": 40}
 LINES = [
     {"event": "partitions_assigned", "partitions": [0, 1]},
-    {"event": "partition_started", "partition": 0},
+    {**START, "partition": 0},
     {"event": "listening", "host": "127.0.0.1", "port": 81},
-    {"event": "partition_started", "partition": 1},
+    {**START, "partition": 1},
     {"event": "partitions_assigned", "partitions": []},
     {"event": "rolling_back", "cause": "commit", "partitions": [0, 1]},
-    {"event": "partition_started", "partition": 0},
+    {**START, "partition": 0},
     {"event": "partitions_revoked", "partitions": [0]},
 ]
 
@@ -32,6 +33,7 @@ def test_a_story_follows_the_log_and_ignores_what_is_no_line_of_it(tmp_path: Pat
     told = story(log)
     assert (told.owned, told.restoring, told.started) == ({1}, {1}, 3)
     assert (told.taken, told.given, told.undone) == ([[0, 1]], [[0]], ["commit"])
+    assert told.starts[1] == Start("2026-11-29T20:15:00.000001Z", 1, 7, 40)
     assert told.address == "127.0.0.1:81"
 
 
