@@ -21,7 +21,7 @@ import numpy as np
 from confluent_kafka import TopicPartition
 
 from streamer import Event, LabelMatch, Model, Topology, Window, as_of, interval, limits, rolling, tumbling
-from streamer.testing import TopologyTest
+from tests.kit.inside import InsideTest
 
 NAME, START_S, STEP_S, PARTITIONS = "golden", 1_700_000_000, 2, 2
 # Records by step: what the older version read, and what comes behind it; time stands still in the middle of both.
@@ -121,7 +121,7 @@ class Golden:
     feed: Callable[[int], list[Sent]]
     limits: Mapping[str, int] = field(default_factory=dict)
 
-    def run(self, test: TopologyTest, steps: range, *, turn: bool = True) -> None:
+    def run(self, test: InsideTest, steps: range, *, turn: bool = True) -> None:
         """Send what belongs to these steps; without turns it only lies in the log afterwards."""
         for n in steps:
             at_us = (START_S + STEP_S * n + SILENCE_S * sum(n >= silent for silent in SILENT)) * 1_000_000
@@ -131,10 +131,10 @@ class Golden:
             if turn and n % REST == REST - 1:
                 test.run()
 
-    def test(self) -> TopologyTest:
+    def test(self) -> InsideTest:
         """The flow on an empty log."""
         given: dict[str, Any] = {} if self.feed is labels else {"models": score}
-        return TopologyTest(self.topology, **given, partitions=PARTITIONS, start=START_S - 10)
+        return InsideTest(self.topology, **given, partitions=PARTITIONS, start=START_S - 10)
 
 
 def source() -> Topology:
@@ -178,7 +178,7 @@ FLOWS = {
 }
 
 
-def kept(test: TopologyTest) -> dict[str, Any]:
+def kept(test: InsideTest) -> dict[str, Any]:
     """What the service keeps for itself in the log: its topics, and what its groups committed."""
     log: Any = test.log
     own = {topic: parts for topic, parts in log._topics.items() if topic.startswith(f"{NAME}-") and any(parts)}
@@ -205,7 +205,7 @@ def data(text: str | None) -> bytes | None:
     return None if text is None else b64decode(text)
 
 
-def put(test: TopologyTest, recorded: dict[str, Any]) -> None:
+def put(test: InsideTest, recorded: dict[str, Any]) -> None:
     """Let the log hold what was recorded, beside what lies in it."""
     test.clock.advance((recorded["now_us"] - test.clock.wall_us()) / 1e6)
     for topic, parts in recorded["topics"].items():
@@ -243,6 +243,8 @@ def record(tree: Path) -> None:
 
     kit = tree / "tests" / "kit"
     kit.mkdir(exist_ok=True)
+    if not (kit / "inside.py").exists():  # it all lay open there
+        (kit / "inside.py").write_text("from streamer.testing import TopologyTest as InsideTest\n")
     (kit / "golden.py").write_text(words_of(tree).file(Path(__file__).read_text()))
     command = [sys.executable, "-m", "tests.kit.golden", "--write", str(RECORDING)]
     subprocess.run(command, cwd=tree, env={**os.environ, "PYTHONPATH": str(tree)}, check=True)

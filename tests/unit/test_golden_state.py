@@ -17,9 +17,9 @@ import zstandard
 from streamer import limits
 from streamer.changelog.snapshot import CHUNK, MANIFEST
 from streamer.state.keyed_store import Dump
-from streamer.testing import TopologyTest
 from tests.kit import golden
 from tests.kit.golden import AFTER, BEFORE, FLOWS, OUTPUTS, data, kept, put, written
+from tests.kit.inside import InsideTest
 
 any_flow = pytest.mark.parametrize("name", FLOWS)
 RECORDED = written()
@@ -37,14 +37,14 @@ class Outcome:
 
 
 @contextmanager
-def running(name: str, patch: pytest.MonkeyPatch) -> Iterator[TopologyTest]:
+def running(name: str, patch: pytest.MonkeyPatch) -> Iterator[InsideTest]:
     for limit, value in FLOWS[name].limits.items():
         patch.setattr(limits, limit, value)
     with FLOWS[name].test() as test:
         yield test
 
 
-def second_part(name: str, test: TopologyTest) -> Outcome:
+def second_part(name: str, test: InsideTest) -> Outcome:
     """Go on until nothing waits any more."""
     seen = {topic: len(test.log.committed_records(topic)) for topic in OUTPUTS}
     FLOWS[name].run(test, AFTER)
@@ -74,7 +74,7 @@ def test_what_an_older_version_left_is_taken_up(name: str, monkeypatch: pytest.M
     with running(name, monkeypatch) as test:
         FLOWS[name].run(test, BEFORE, turn=False)
         put(test, RECORDED[name])
-        test.restart()
+        test.crash()
         after = second_part(name, test)
     assert {topic for topic, _ in after.results} >= {"out"}
     assert after == alone

@@ -173,7 +173,7 @@ def test_panes_pass_over_what_is_missing(restarts: bool) -> None:
         )  # fmt: skip
         return dict(zip(names, columns, strict=True))
 
-    with TopologyTest(flow(rolling("1h", resolution="10m"), features), models=constant(1.0), partitions=1) as test:
+    with InsideTest(flow(rolling("1h", resolution="10m"), features), models=constant(1.0), partitions=1) as test:
         for second, numbers in enumerate((*SENT, {"load": 5.0})):
             send(test, numbers | {"ts": 1_200_000.0 + 2 * second})
             if restarts:
@@ -198,7 +198,7 @@ def test_a_row_of_a_table_without_a_number_is_there_and_a_deleted_one_is_not() -
         plans = w.of(Plan)
         return {"n": plans.count, "targets": plans.count("target"), "target": plans.last("target"), "own": w.event("vib")}
 
-    with TopologyTest(joined(features), models=constant(1.0), partitions=1) as test:
+    with InsideTest(joined(features), models=constant(1.0), partitions=1) as test:
         send(test, {"vib": None})
         test.clock.advance(10.0)
         for target in (b"null", b"2.5", None):
