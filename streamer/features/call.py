@@ -23,14 +23,14 @@ _log = get_logger(__name__)
 _PLACES_SHOWN = 4
 
 
-def features_of(function: "FeatureFunction", window: "Window", batch: "Batch") -> "dict[str, NDArray[np.float32]]":
-    """Call the user's function on the windows of the rows of a batch.
+def add_features(function: "FeatureFunction", window: "Window", batch: "Batch") -> None:
+    """Call the user's function on the windows of the rows of a batch, and put what it gives into the batch.
 
     Raises:
         TopologyError: it failed, or gave columns of another length; names the rows, and the one that it fails on.
     """
     try:
-        return _features(function, window, len(batch))
+        batch.features, batch.whole_features = _features(function, window, len(batch))
     except Exception as error:
         blamed = _blame(partial(_features, function), window, batch)
         what = (
@@ -72,14 +72,22 @@ def kept(function: "FilterFunction", events: "Events", rows: int) -> "NDArray[np
     return answer
 
 
-def _features(function: "FeatureFunction", window: "Window", rows: int) -> "dict[str, NDArray[np.float32]]":
+def _features(
+    function: "FeatureFunction", window: "Window", rows: int
+) -> "tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.integer[Any]]]]":
+    """What the function gives, as float32, and the whole numbers among it as they are; the latter copied, as the former are."""
     with np.errstate(all="ignore"):
-        columns = function(window)
+        columns = {name: np.asarray(column) for name, column in function(window).items()}
         features = {name: np.asarray(column, np.float32) for name, column in columns.items()}
     for name, column in features.items():
         if column.shape[:1] != (rows,):
             raise ValueError(f"feature {name!r} has shape {column.shape} for {rows} events")
-    return features
+    return features, {name: _whole(column) for name, column in columns.items() if column.dtype.kind in "iu" and column.ndim == 1}
+
+
+def _whole(column: "NDArray[Any]") -> "NDArray[np.integer[Any]]":
+    """int64, unless it may be larger than that."""
+    return column.astype(np.uint64 if column.dtype == np.uint64 else np.int64)
 
 
 def _told(batch: "Batch", error: Exception) -> str:

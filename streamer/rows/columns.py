@@ -28,7 +28,8 @@ class Columns(PerRow):
         traces: of each row; empty where none has one.
         received: where the rows came from, for those of an internal topic.
         counts: (rows,) samples in the window.
-        features: feature name -> (rows,) or (rows, width) column.
+        features: feature name -> (rows,) or (rows, width) column, as the model takes it.
+        whole_features: those that the function gave as whole numbers -> (rows,) int64 or uint64, exact, to be published.
         scores: (rows, columns) float32 model output.
         flags: (rows,) bool.
     """
@@ -45,6 +46,7 @@ class Columns(PerRow):
     received: Origin | None = None
     counts: NDArray[np.int64] = field(default_factory=lambda: _NO_COUNTS)
     features: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    whole_features: dict[str, NDArray[np.integer[Any]]] = field(default_factory=dict)
     scores: NDArray[np.float32] = field(default_factory=lambda: _NO_SCORES)
     flags: NDArray[np.bool_] = field(default_factory=lambda: _NO_FLAGS)
 

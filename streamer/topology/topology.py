@@ -211,7 +211,7 @@ class Topology(Declaration):
     def publish(
         self, *, predictions: str, anomalies: str | None = None, features: bool = False, late_events: str | None = None
     ) -> "Topology":
-        """Name the output topics; with `features` every prediction carries the model's inputs.
+        """Name the output topics; with `features` every prediction carries the model's inputs, whole numbers exactly.
 
         Args:
             predictions: topic of all results.

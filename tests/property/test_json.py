@@ -156,6 +156,8 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 nasty = st.sampled_from(['"', "\\", "\n", "\x00\x1f\x7f", "é\u2028", "𝄞", "a" * 60, ""])
 key_bytes = st.one_of(st.none(), st.binary(max_size=12), st.builds(str.encode, st.one_of(texts, nasty)))
 whole = st.integers(0, INT64_MAX)
+# Features: as floats, and as whole numbers with a sign and without.
+any_whole = {np.int64: st.integers(-INT64_MAX - 1, INT64_MAX), np.uint64: st.integers(0, 2**64 - 1)}
 
 
 @st.composite
@@ -174,6 +176,9 @@ def batches(draw: st.DrawFn) -> tuple[Batch, tuple[str, ...]]:
         timestamps_ms=numbers(st.integers(-(2**40), 2**45) | st.integers(POLLED_US // 1000 - 10**9, POLLED_US // 1000 + 1)),
     )  # fmt: skip
     made.counts = np.array(numbers(whole), np.int64)
+    for name in names:
+        if kind := draw(st.sampled_from([None, *any_whole])):
+            made.whole_features[name] = np.array(numbers(any_whole[kind]), kind)
     return made, names
 
 
@@ -206,8 +211,11 @@ def test_a_record_reads_back_as_its_row(made: tuple[Batch, tuple[str, ...]], top
             assert [np.float32(score) for score in read.pop("scores")] == rows.scores[row].tolist()
         if publishes and names:
             assert list(read["features"]) == list(names)
-            got = [np.float32(value) for value in read.pop("features").values()]
-            assert got == [rows.features[feature][row] for feature in names]
+            got, exact = read.pop("features"), rows.whole_features
+            assert {name: got[name] for name in exact} == {name: column[row].item() for name, column in exact.items()}
+            assert all(type(got[name]) is int for name in exact)
+            floats = [name for name in names if name not in exact]
+            assert [np.float32(got[name]) for name in floats] == [rows.features[name][row] for name in floats]
         assert read == {}
 
 
@@ -221,13 +229,14 @@ def test_the_room_is_always_enough(made: tuple[Batch, tuple[str, ...]], extreme:
         rows.keys = [b"\x01" * 40] * n
         rows.scores = np.full_like(rows.scores, -1.2345678e-38)
         rows.features = {name: np.full(n, -1.1754944e-38, np.float32) for name in names}
+        rows.whole_features = {name: np.full(n, -INT64_MAX - 1) for name in rows.whole_features}
         rows.offsets = rows.counts = np.full(n, INT64_MAX)
         longest = Spans(np.full(n, -INT64_MAX), np.full(n, -INT64_MAX), np.ones(n, np.bool_))
         rows.payload = Windows(spans=longest, closed_at_first=n)
     encoder = Encoder(TOPIC, served(), with_features=True, names=names)
     keys, ends = encode._keys(rows.keys)
-    features = np.stack([rows.features[name] for name in names], axis=1) if names else np.empty((len(rows), 0), np.float32)
-    numbers = rows.scores.shape[1] + features.shape[1] + 1
+    features = encoder._features(rows)
+    numbers = rows.scores.shape[1] + features.floats.shape[1] + 1
     promised = json_kernel.room(len(rows), len(encoder._texts.constants), len(keys), numbers)
     out = np.full(promised + 8192, CANARY, np.uint8)
     latency, spans = np.full(len(rows), -INT64_MAX) if extreme else rows.timestamps_ms, rows.payload.spans

@@ -71,6 +71,7 @@ def batch(payload: Payload, n: int = ROWS, *, received: bool = True) -> Batch:
         columns={"x": numbers(n, float), "y": numbers(n, object)}, values=names(n, "v"), messages=[None] * n,
         traces=[(("traceparent", b"00"),)] * n,
         received=origin(n) if received else None, counts=numbers(n), features={"f": numbers(n, np.float32).reshape(n, 1)},
+        whole_features={"n": numbers(n)},
         scores=numbers(n, np.float32).reshape(n, 1), flags=numbers(n) % 2 == 0, payload=payload,
     )  # fmt: skip
 
@@ -164,7 +165,7 @@ def test_a_take_leaves_what_it_is_taken_from() -> None:
 @pytest.mark.parametrize("received", [False, True])
 def test_a_batch_that_is_padded_is_longer_in_every_column(received: bool) -> None:
     made = batch(PLAIN, received=received)
-    made.counts, made.features = np.empty(0, np.int64), {}
+    made.counts, made.features, made.whole_features = np.empty(0, np.int64), {}, {}
     made.scores, made.flags = np.empty((0, 1), np.float32), np.empty(0, np.bool_)
     before = {path: list(column) for path, column in sequences(made) if len(column) == ROWS}
     made.pad(np.array([2, 1], np.int32))

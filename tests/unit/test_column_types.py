@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from streamer import Event, Model, Topology, Window, as_of, rolling, tumbling
+from streamer import Event, LabelMatch, Model, Topology, Window, as_of, rolling, tumbling
 from streamer.testing import constant, values
 from streamer.topology.event import column_dtypes, nullable_fields
 from streamer.topology.rolling import Rolling
@@ -141,3 +141,96 @@ def test_what_waits_in_a_join_comes_back_as_it_was_declared() -> None:
         assert values(test.read("scored"), "features") == [{"left": 3, "paid": 0, "limit": 3}]
         assert reasons(test) == [("number_out_of_range", LARGE)]
         assert reasons(test, "limits.dead") == [("number_out_of_range", LARGE.replace("id", "limit", 1))]
+
+
+# ---------------------------------------------------------------------- what is published
+
+LARGE_ONES = [EXACT_MAX + 1, 2**63 - 1, -(2**63), 2**24 + 1, -5, 0]
+
+
+def of_all_kinds(w: Window) -> dict[str, Any]:
+    ids = w.event("id")
+    return {
+        "id": ids, "listed": ids.tolist(), "unsigned": ids.astype(np.uint64), "short": (ids % 1_000).astype(np.int16),
+        "above": ids > 5, "rounded": ids.astype(np.float64), "pair": np.stack([ids, ids], axis=1),
+    }  # fmt: skip
+
+
+def of_one(number: int) -> dict[str, Any]:
+    return {
+        "id": number, "listed": number, "unsigned": number % 2**64, "short": number % 1_000,
+        "above": int(number > 5), "rounded": np.float32(number),
+    }  # fmt: skip
+
+
+def as_float32(columns: Any) -> Any:
+    """A model that gets float32, be a feature whole numbers or not."""
+    assert {column.dtype for column in columns.values()} == {np.dtype(np.float32)}
+    assert np.array_equal(columns["id"], columns["rounded"])
+    return np.ones((len(columns["id"]), 1))
+
+
+@pytest.mark.parametrize("window", [None, rolling(count=4), tumbling("1m", grace="1s")])
+@pytest.mark.parametrize("publishes", [True, False])
+def test_a_feature_of_whole_numbers_is_published_as_the_function_gave_it(window: Any, publishes: bool) -> None:
+    closing = window is not None and not isinstance(window, Rolling)
+    early: dict[str, Any] = {"emit": "each"} if closing else {}
+    late: dict[str, Any] = {"late_events": "late"} if closing else {}
+    topology = Topology("t").source(Order, dead_letters="dead")
+    if window is not None:
+        topology = topology.window(window, **early)
+    topology = topology.features(of_all_kinds).infer(Model("m")).flag(above=0.5)
+    topology = topology.publish(predictions="scored", anomalies="flagged", features=publishes, **late)
+    with TopologyTest(topology, models=as_float32, partitions=1) as test:
+        for number in LARGE_ONES:
+            test.send_bytes("orders", b"u", order(number))
+        predictions, anomalies = test.read("scored"), test.read("flagged")
+        assert reasons(test) == []
+    for rows in (predictions, anomalies) if publishes else (anomalies,):
+        found = values(rows, "features")
+        for row in found:
+            assert [name for name, value in row.items() if type(value) is int][:4] == ["id", "listed", "unsigned", "short"]
+            row["rounded"] = np.float32(row["rounded"])
+        assert found == [of_one(number) for number in LARGE_ONES]
+
+
+def test_exact_features_stay_with_their_rows_when_others_go() -> None:
+    """A row without a score is a dead letter; what is published of its neighbours is theirs."""
+
+    def model(columns: Any) -> Any:
+        return np.where(columns["low"] == 2, np.nan, 1.0)
+
+    topology = scored(
+        Topology("t").source(Order, dead_letters="dead").features(lambda w: {"id": w.event("id"), "low": w.event("id") % 10})
+    )
+    numbers = [EXACT_MAX + each for each in range(1, 25)]
+    with TopologyTest(topology, models=model, partitions=1) as test:
+        for number in numbers:
+            test.send_bytes("orders", b"u", order(number))
+        left = [number for number in numbers if number % 10 != 2]
+        assert values(values(test.read("scored"), "features"), "id") == left
+        assert [reason for reason, _ in reasons(test)] == ["score_not_finite"] * (len(numbers) - len(left))
+
+
+class Chargeback(Event, topic="chargebacks", key="user", time="ts"):
+    """A label with a number of its own."""
+
+    user: str
+    ts: float
+    case: int
+
+
+def test_whole_numbers_of_64_bits_are_exact_wherever_a_record_is_passed_on() -> None:
+    number, now = 2**63 - 1, 1_700_000_000
+    label = json.dumps({"user": "u", "ts": now, "case": number - 1}).encode()
+    matched = LabelMatch("m").predictions(Order, dead_letters="dead").labels(Chargeback, within="1d", dead_letters="gone")
+    with TopologyTest(matched.publish(matched="pairs", unmatched="alone"), partitions=1) as test:
+        test.send_bytes("orders", b"u", order(number))
+        test.send_bytes("chargebacks", b"u", label)
+        (pair,) = test.read("pairs")
+    assert (pair["id"], pair["label"]) == (str(number), {"case": number - 1})
+    by_id = scored(Topology("t").source(Order, dead_letters="dead").rekey("id").window(rolling(count=2)).features(modulo))
+    with TopologyTest(by_id, models=constant(1.0), partitions=1) as test:
+        test.send_bytes("orders", b"u", order(number))
+        (row,) = test.read("scored")
+    assert (row["key"], row["features"]["low"]) == (str(number), number % 1_000)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.clock import Clock
-from streamer.features.call import features_of
+from streamer.features.call import add_features
 from streamer.operators.aggregates import column_of
 from streamer.operators.closing.idle import Idle
 from streamer.operators.closing.spec import ClosingSpec
@@ -171,7 +171,7 @@ class CloseStage(PerPartition["ClosingStore"]):
         batch.counts = results.count[0]
         events = {name: batch.columns[name] for name in self.needs.events}
         window = Window({"window": self._look(results, newest)}, events)
-        batch.features = features_of(self.features, window, batch)
+        add_features(self.features, window, batch)
 
     def _look(self, results: Results, newest: NDArray[np.float64]) -> WindowView:
         spec, needs = self.spec, self.needs

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.clock import Clock
-from streamer.features.call import features_of
+from streamer.features.call import add_features
 from streamer.limits import JOIN_ROWS_AHEAD_MAX, JOIN_ROWS_WAITING_MAX, JOIN_TRACES_WAITING_MAX, ROWS_PER_BATCH_MAX
 from streamer.operators.aggregates import AGGREGATE_ROWS, column_of
 from streamer.operators.inputs import InputCoordinator
@@ -203,7 +203,7 @@ class JoinStage(PerPartition["JoinStore"]):
             batch.traces = [traces.pop(offset, NO_TRACE) for offset in batch.offsets.tolist()]
         batch.counts = released.count[: len(own.sights)].max(axis=0) if own.sights else np.zeros(rows, np.int64)
         if rows:
-            batch.features = features_of(self.features, self._view(batch, released), batch)
+            add_features(self.features, self._view(batch, released), batch)
         return batch
 
     def _view(self, batch: Batch, released: "Released") -> Window:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.clock import Clock
-from streamer.features.call import features_of
+from streamer.features.call import add_features
 from streamer.operators.aggregates import column_of
 from streamer.operators.operator import Inputs
 from streamer.operators.rolling.store import RollingSpec, RollingStore
@@ -48,7 +48,7 @@ class WindowStage(PerPartition[RollingStore]):
         results = self._advance(batch, ticks) if self.spec else None
         batch.counts = results.count[self.spec.window.widest] if self.spec and results else np.zeros(len(batch), np.int64)
         if len(batch):
-            batch.features = features_of(self.features, self._view(batch, results), batch)
+            add_features(self.features, self._view(batch, results), batch)
 
     def _advance(self, batch: Batch, ticks: Ticks) -> Results:
         assert self.spec is not None

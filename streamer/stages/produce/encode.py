@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -16,9 +16,10 @@ from streamer.limits import DEAD_LETTER_BYTES_MAX, DEAD_LETTER_HEADERS_BYTES_MAX
 from streamer.rows.batch import Batch
 from streamer.rows.dead_letter import DeadLetter
 from streamer.rows.served import Served
-from streamer.stages.produce.json_kernel import Rows, Texts, Windows, room, write_predictions
+from streamer.stages.produce.json_kernel import FLOAT, SIGNED, UNSIGNED, Features, Rows, Texts, Windows, room, write_predictions
 
 _DRIVERS = 3
+_NO_KINDS, _NO_WHOLES = np.empty(0, np.uint8), np.empty((0, 0), np.int64)
 
 
 @dataclass(slots=True)
@@ -59,9 +60,9 @@ class Encoder:
         if rows == 0:
             return []
         key_bytes, key_ends = _keys(batch.keys)
-        features = self._matrix(batch) if self.with_features else np.empty((rows, 0), np.float32)
+        features = self._features(batch)
         scores, origin, spans = np.ascontiguousarray(batch.scores), batch.origin, batch.payload.spans
-        numbers = scores.shape[1] + features.shape[1] + 1
+        numbers = scores.shape[1] + features.floats.shape[1] + 1
         out = np.empty(room(rows, len(self._texts.constants), len(key_bytes), numbers), np.uint8)
         lines = Rows(
             origin.partitions, origin.offsets, key_bytes, key_ends, batch.times_us, scores, batch.flags, batch.counts,
@@ -78,15 +79,25 @@ class Encoder:
 
     def anomaly(self, batch: Batch, row: int, prediction: bytes) -> bytes:
         """The prediction of a flagged row with the features that drove it, `schemas/anomaly.v1.json`."""
-        values = {name: float(batch.features[name][row]) for name in self.names}
+        wholes = batch.whole_features
+        values = {name: int(wholes[name][row]) if name in wholes else float(batch.features[name][row]) for name in self.names}
         more: dict[str, Any] = {} if self.with_features else {"features": values}
         more["drivers"] = self._drivers(values)
         return prediction[:-1] + b"," + orjson.dumps(more)[1:]
 
-    def _matrix(self, batch: Batch) -> NDArray[np.float32]:
-        return np.stack([batch.features[name] for name in self.names], axis=1)
+    def _features(self, batch: Batch) -> Features:
+        """What is published of the features: whole numbers as the function gave them, others as the model got them."""
+        names = self.names if self.with_features else ()
+        if not names:
+            return Features(np.empty((len(batch), 0), np.float32), _NO_KINDS, _NO_WHOLES)
+        floats, kinds = np.stack([batch.features[name] for name in names], axis=1), np.full(len(names), FLOAT, np.uint8)
+        given = [(place, batch.whole_features[name]) for place, name in enumerate(names) if name in batch.whole_features]
+        wholes = np.zeros((len(names), len(batch)), np.int64) if given else _NO_WHOLES
+        for place, column in given:
+            kinds[place], wholes[place] = UNSIGNED if column.dtype == np.uint64 else SIGNED, column.view(np.int64)
+        return Features(floats, kinds, wholes)
 
-    def _drivers(self, values: dict[str, float]) -> list[dict[str, Any]]:
+    def _drivers(self, values: Mapping[str, float]) -> list[dict[str, Any]]:
         """The features furthest from usual, in units of their spread at training; none when the model does not say."""
         usual = self.served.usual
         deviations = [

@@ -9,12 +9,15 @@ from typing import NamedTuple
 import numpy as np
 
 from streamer.stages.produce.shortest import shortest
-from streamer.state.compiled import Bools, Bytes, Float32Matrix, Float32s, Int32s, Int64s, njit
+from streamer.state.compiled import Bools, Bytes, Float32Matrix, Float32s, Int32s, Int64Matrix, Int64s, Uint8, njit
 
 # As people write numbers: up to so many places, and whole numbers of so many digits; others have an exponent.
 _PLACES_MAX = 12
 _WHOLE_DIGITS_MAX = 16
 _DIGITS_MAX = 26
+
+# What a feature is written from.
+FLOAT, SIGNED, UNSIGNED = 0, 1, 2
 
 
 class Texts(NamedTuple):
@@ -30,6 +33,20 @@ class Texts(NamedTuple):
     cuts: Int64s
 
 
+class Features(NamedTuple):
+    """Features of one number.
+
+    Attributes:
+        floats: (rows, features), or (rows, 0).
+        kinds: (features,) FLOAT, or of whole numbers SIGNED or UNSIGNED.
+        wholes: (features, rows) whole numbers, the bits of one without a sign as they are; (0, 0) where there are none.
+    """
+
+    floats: Float32Matrix
+    kinds: Bytes
+    wholes: Int64Matrix
+
+
 class Rows(NamedTuple):
     """Rows to write.
 
@@ -38,7 +55,7 @@ class Rows(NamedTuple):
         keys, key_ends: key bytes end to end, and where each ends; an end of -1 - e marks a null key ending at e.
         scores: (rows, columns); all are listed when there are several.
         flags: (rows,).
-        features: (rows, features), or (rows, 0).
+        features: published with them.
     """
 
     partitions: Int32s
@@ -50,7 +67,7 @@ class Rows(NamedTuple):
     flags: Bools
     counts: Int64s
     latency_us: Int64s
-    features: Float32Matrix
+    features: Features
 
 
 class Windows(NamedTuple):
@@ -89,6 +106,18 @@ def write_int(out: Bytes, at: int, value: np.int64) -> int:
         out[j] = 48 + np.uint8(rest - shorter * ten)
         rest = shorter
     return at + digits
+
+
+@njit
+def _write_whole(out: Bytes, at: int, bits: np.int64, kind: Uint8) -> int:
+    """A whole number of either kind; one without a sign may be beyond int64."""
+    if kind == SIGNED or bits >= 0:
+        return write_int(out, at, bits)
+    value, ten = np.uint64(bits), np.uint64(10)
+    tens = value // ten
+    at = write_int(out, at, np.int64(tens))
+    out[at] = 48 + np.uint8(value - tens * ten)
+    return at + 1
 
 
 @njit
@@ -231,6 +260,7 @@ def write_predictions(out: Bytes, texts: Texts, rows: Rows, column: int, windows
     """
     constants, cuts = texts
     partitions, offsets, keys, key_ends, times_us, scores, flags, counts, latency_us, features = rows
+    floats, kinds, wholes = features
     starts_us, ends_us, final = windows
     at, key_start = 0, 0
     many = scores.shape[1] > 1
@@ -269,9 +299,9 @@ def write_predictions(out: Bytes, texts: Texts, rows: Rows, column: int, windows
         if closing:
             at = _write_span(out, at, texts, starts_us[i], ends_us[i])
             at = _write_bool(out, at, final[i])
-        for j in range(features.shape[1]):
+        for j in range(floats.shape[1]):
             at = _copy(out, at, constants, cuts[10 + j], cuts[11 + j])
-            at = write_float(out, at, features[i, j])
+            at = write_float(out, at, floats[i, j]) if kinds[j] == FLOAT else _write_whole(out, at, wholes[j, i], kinds[j])
         last = cuts.shape[0] - 1
         at = _copy(out, at, constants, cuts[last - 1], cuts[last])
         out[at] = 10
