@@ -86,7 +86,10 @@ class TracingEvents(Events):
 
 
 class TracingWindow(Window):
-    """Stands in for a window of two rows and notes what a feature function asks for; `window` is None without one."""
+    """Stands in for a window of two rows and notes what a feature function asks for.
+
+    `window` is None without one; `seen` is the class of another stream, where it stands in for what is seen of that.
+    """
 
     def __init__(
         self,
@@ -98,9 +101,10 @@ class TracingWindow(Window):
         declared: Mapping[str, str] | None = None,
         example_of: Callable[[str], Any] = lambda _: "",
         nullable: frozenset[str] = frozenset(),
+        seen: str = "",
     ) -> None:
         self._dtypes, self._fields, self._window, self._declared = numeric, tuple(fields), window, declared or {}
-        self._example_of = example_of
+        self._example_of, self._seen = example_of, seen
         self._tracers: dict[str | int, TracingView] = {}
         for name, look in zip(window.names, window.looks, strict=True) if window else [(0, 0)]:
             samples, in_panes = (min(look, window.samples), window.resolution_us > 0) if window else (0, False)
@@ -120,7 +124,10 @@ class TracingWindow(Window):
         return super().over(look)
 
     def event(self, name: str) -> NDArray[Any]:
-        """Note that the event's own field is wanted."""
+        """Note that the event's own field is wanted; what it sees of another stream is none of its own."""
+        if self._seen:
+            why = f"an event sees no {self._seen}, one or several, and none is its own"
+            raise KeyError(f"w.of({self._seen}).event({name!r}): {why}; of the newest it is w.of({self._seen}).last({name!r})")
         _known(name, self._fields, self._declared)
         self._events[name] = _two(name, self._dtypes, self._example_of)
         return self._events[name]

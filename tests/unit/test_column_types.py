@@ -1,14 +1,19 @@
 """Columns are of the dtype that their field is declared with: whole numbers stay exact wherever nothing rounds them."""
 
 import json
+import re
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
 from typing import Annotated, Any, Optional
+from uuid import UUID
 
 import msgspec
 import numpy as np
 import pytest
 
-from streamer import Event, LabelMatch, Model, Topology, Window, as_of, rolling, tumbling
-from streamer.testing import constant, values
+from streamer import Event, LabelMatch, Model, Topology, TopologyError, Window, as_of, interval, lagged, rolling, tumbling
+from streamer.testing import TopologyTest, constant, values
 from streamer.topology.event import column_dtypes, nullable_fields
 from streamer.topology.rolling import Rolling
 from tests.kit.inside import InsideTest
@@ -234,3 +239,102 @@ def test_whole_numbers_of_64_bits_are_exact_wherever_a_record_is_passed_on() -> 
         test.send_bytes("orders", b"u", order(number))
         (row,) = test.read("scored")
     assert (row["key"], row["features"]["low"]) == (str(number), number % 1_000)
+
+
+# ---------------------------------------------------------------------- at the trial call as at run time
+
+
+class Kind(Enum):
+    """Of a thing."""
+
+    SMALL = "small"
+
+
+class Part(msgspec.Struct):
+    """Within a thing."""
+
+    number: int
+    weight: float | None
+    names: list[str] = []
+
+
+class Thing(Event, topic="things", key="user", time="ts"):
+    """A field of every kind that a column may be of."""
+
+    user: str
+    ts: float
+    number: int
+    maybe: int | None
+    share: float | None
+    good: bool
+    doubt: bool | None
+    raw: bytes
+    when: datetime
+    local: Annotated[datetime, msgspec.Meta(tz=False)]
+    day: date
+    hour: time
+    lasts: timedelta
+    price: Decimal
+    name: UUID
+    kind: Kind
+    part: Part
+    listed: list[float]
+    vector: Annotated[list[float], msgspec.Meta(min_length=3, max_length=3)]
+    pair: tuple[int, str]
+    some: tuple[float, ...]
+    tags: set[str]
+    table: dict[str, int]
+    word: str | None
+    code: Annotated[bytes, msgspec.Meta(min_length=4)]
+
+
+A_THING = {
+    "user": "u", "ts": 1_700_000_000, "number": 2**63 - 1, "maybe": EXACT_MAX, "share": None, "good": True, "doubt": None,
+    "raw": "AAEC", "when": "2026-01-01T00:00:00Z", "local": "2026-01-01T00:00:00", "day": "2026-01-01", "hour": "01:02:03",
+    "lasts": "PT1.5S", "price": "1.10", "name": "12345678-1234-5678-1234-567812345678", "kind": "small",
+    "part": {"number": EXACT_MAX + 1, "weight": None}, "listed": [1.5], "vector": [1, 2, 3], "pair": [1, "a"], "some": [1.0],
+    "tags": ["a"], "table": {"a": EXACT_MAX + 1}, "word": "é", "code": "AAECAw==",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("window", [None, rolling(count=2)])
+def test_a_column_is_at_the_trial_call_what_it_is_at_run_time(window: Any) -> None:
+    seen: list[dict[str, tuple[Any, ...]]] = []
+
+    def features(w: Window) -> dict[str, Any]:
+        columns = {name: w.event(name) for name in Thing.__struct_fields__}
+        seen.append({name: (column.dtype, column.shape[1:], type(column[0])) for name, column in columns.items()})
+        assert np.array(columns["vector"].tolist()).shape == (len(columns["vector"]), 3)
+        if len(seen) == 2:
+            assert (columns["number"][0], columns["maybe"][0]) == (2**63 - 1, EXACT_MAX)
+            assert np.isnan([columns["share"][0], columns["doubt"][0]]).all()
+            assert (columns["part"][0].number, columns["table"][0]) == (EXACT_MAX + 1, {"a": EXACT_MAX + 1})
+        return {"vector": np.array(columns["vector"].tolist())}
+
+    topology = Topology("t").source(Thing, dead_letters="dead")
+    topology = scored((topology.window(window) if window else topology).features(features))
+    with TopologyTest(topology, models=constant(1.0), partitions=1) as test:
+        test.send_bytes("things", b"u", json.dumps(A_THING).encode())
+        test.send_bytes("things", b"u", json.dumps({**A_THING, "vector": [1, 2]}).encode())
+        assert [reason for reason, _ in reasons(test)] == ["wrong_type"]
+        assert len(test.read("scored")) == 1
+    assert len(seen) == 2
+    assert seen[0] == seen[1]
+    kinds = {name: str(dtype) for name, (dtype, _, _) in seen[0].items() if dtype.kind != "O"}
+    assert kinds == {
+        "ts": "float64", "number": "int64", "maybe": "float64", "share": "float64", "good": "bool", "doubt": "float64",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("join", [as_of(Limit), interval(Limit, before="1m"), lagged(Limit, "1h", delay="1m")])
+def test_what_is_seen_of_another_stream_is_no_event_and_that_is_said_at_start(join: Any) -> None:
+    topology = scored(
+        Topology("t").source(Order, dead_letters="dead").join(join, dead_letters="limits.dead")
+        .features(lambda w: {"left": w.of(Limit).event("limit") - w.event("id")})
+    )  # fmt: skip
+    said = (
+        "w.of(Limit).event('limit'): an event sees no Limit, one or several, and none is its own; "
+        "of the newest it is w.of(Limit).last('limit')"
+    )
+    with pytest.raises(TopologyError, match=rf"test_column_types\.py:\d+: .*{re.escape(said)}"):
+        TopologyTest(topology, models=constant(1.0))

@@ -97,5 +97,5 @@ def tracers_of(joined: Sequence[Joined]) -> dict[type[Event], TracingWindow]:
         numbers, nullable, declared = column_dtypes(event), nullable_fields(event), declared_types(event)
         widths = tuple(sight.newest_only or join.samples for sight in join.sights)
         rolling = Rolling(join.samples, tuple(s.name for s in join.sights), widths)
-        found[event] = TracingWindow(numbers, tuple(numbers), rolling, declared=declared, nullable=nullable)
+        found[event] = TracingWindow(numbers, tuple(numbers), rolling, declared=declared, nullable=nullable, seen=event.__name__)
     return found
