@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from streamer import Event, LabelMatch, Model, Topology, TopologyError, Window, as_of, interval, lagged, rolling, tumbling
-from streamer.testing import TopologyTest, constant, values
+from streamer.testing import constant, values
 from streamer.topology.event import column_dtypes, nullable_fields
 from streamer.topology.rolling import Rolling
 from tests.kit.inside import InsideTest
@@ -186,7 +186,7 @@ def test_a_feature_of_whole_numbers_is_published_as_the_function_gave_it(window:
         topology = topology.window(window, **early)
     topology = topology.features(of_all_kinds).infer(Model("m")).flag(above=0.5)
     topology = topology.publish(predictions="scored", anomalies="flagged", features=publishes, **late)
-    with TopologyTest(topology, models=as_float32, partitions=1) as test:
+    with InsideTest(topology, models=as_float32, partitions=1) as test:
         for number in LARGE_ONES:
             test.send_bytes("orders", b"u", order(number))
         predictions, anomalies = test.read("scored"), test.read("flagged")
@@ -209,7 +209,7 @@ def test_exact_features_stay_with_their_rows_when_others_go() -> None:
         Topology("t").source(Order, dead_letters="dead").features(lambda w: {"id": w.event("id"), "low": w.event("id") % 10})
     )
     numbers = [EXACT_MAX + each for each in range(1, 25)]
-    with TopologyTest(topology, models=model, partitions=1) as test:
+    with InsideTest(topology, models=model, partitions=1) as test:
         for number in numbers:
             test.send_bytes("orders", b"u", order(number))
         left = [number for number in numbers if number % 10 != 2]
@@ -229,13 +229,13 @@ def test_whole_numbers_of_64_bits_are_exact_wherever_a_record_is_passed_on() -> 
     number, now = 2**63 - 1, 1_700_000_000
     label = json.dumps({"user": "u", "ts": now, "case": number - 1}).encode()
     matched = LabelMatch("m").predictions(Order, dead_letters="dead").labels(Chargeback, within="1d", dead_letters="gone")
-    with TopologyTest(matched.publish(matched="pairs", unmatched="alone"), partitions=1) as test:
+    with InsideTest(matched.publish(matched="pairs", unmatched="alone"), partitions=1) as test:
         test.send_bytes("orders", b"u", order(number))
         test.send_bytes("chargebacks", b"u", label)
         (pair,) = test.read("pairs")
     assert (pair["id"], pair["label"]) == (str(number), {"case": number - 1})
     by_id = scored(Topology("t").source(Order, dead_letters="dead").rekey("id").window(rolling(count=2)).features(modulo))
-    with TopologyTest(by_id, models=constant(1.0), partitions=1) as test:
+    with InsideTest(by_id, models=constant(1.0), partitions=1) as test:
         test.send_bytes("orders", b"u", order(number))
         (row,) = test.read("scored")
     assert (row["key"], row["features"]["low"]) == (str(number), number % 1_000)
@@ -313,7 +313,7 @@ def test_a_column_is_at_the_trial_call_what_it_is_at_run_time(window: Any) -> No
 
     topology = Topology("t").source(Thing, dead_letters="dead")
     topology = scored((topology.window(window) if window else topology).features(features))
-    with TopologyTest(topology, models=constant(1.0), partitions=1) as test:
+    with InsideTest(topology, models=constant(1.0), partitions=1) as test:
         test.send_bytes("things", b"u", json.dumps(A_THING).encode())
         test.send_bytes("things", b"u", json.dumps({**A_THING, "vector": [1, 2]}).encode())
         assert [reason for reason, _ in reasons(test)] == ["wrong_type"]
@@ -337,4 +337,4 @@ def test_what_is_seen_of_another_stream_is_no_event_and_that_is_said_at_start(jo
         "of the newest it is w.of(Limit).last('limit')"
     )
     with pytest.raises(TopologyError, match=rf"test_column_types\.py:\d+: .*{re.escape(said)}"):
-        TopologyTest(topology, models=constant(1.0))
+        InsideTest(topology, models=constant(1.0))

@@ -10,11 +10,12 @@ import pytest
 
 from streamer import Event, Events, Model, Topology, TopologyError, rolling, tumbling
 from streamer.kafka.memory_log import Stored
-from streamer.testing import TopologyTest, constant
+from streamer.testing import constant
 from streamer.topology.closing import Closing
 from streamer.topology.rolling import Rolling
 from tests.kit import flows
 from tests.kit.declared import EVENT, FLOW, SOURCE, WINDOW, blamed, changed, planned
+from tests.kit.inside import InsideTest
 
 
 class Reading(Event, topic="in", key="id", time="ts"):
@@ -40,17 +41,17 @@ def topology(*filters: Callable[[Events], Any], window: Rolling | Closing | None
     )  # fmt: skip
 
 
-def send(test: TopologyTest, *values: float, **fields: Any) -> None:
+def send(test: InsideTest, *values: float, **fields: Any) -> None:
     for value in values:
         test.send(Reading("s", test.now, value, **fields))
 
 
-def outcomes(test: TopologyTest) -> dict[str, float]:
+def outcomes(test: InsideTest) -> dict[str, float]:
     counts = test.worker.metrics.by_label("streamer_records_total")
     return {outcome: count for (outcome,), count in counts.items() if count}
 
 
-def seen(test: TopologyTest, name: str) -> list[float]:
+def seen(test: InsideTest, name: str) -> list[float]:
     return [row["features"][name] for row in test.read("out")]
 
 
@@ -60,7 +61,7 @@ def big(e: Events) -> Any:
 
 class TestRowsLeave:
     def test_they_are_counted_and_have_no_other_outcome(self) -> None:
-        with TopologyTest(topology(big), models=constant(0.0), partitions=1) as test:
+        with InsideTest(topology(big), models=constant(0.0), partitions=1) as test:
             send(test, 5.0, 15.0, 7.0, 20.0)
             test.send_bytes("in", b"s", b"{")
             assert seen(test, "value") == [15.0, 20.0]
@@ -69,11 +70,11 @@ class TestRowsLeave:
             assert len(test.log.committed_records("dead")) == 1
 
     def test_offsets_move_on_where_none_is_left(self) -> None:
-        with TopologyTest(topology(big), models=constant(0.0), partitions=1) as test:
+        with InsideTest(topology(big), models=constant(0.0), partitions=1) as test:
             send(test, 1.0, 2.0, 3.0)
             test.run()
             assert test.log.caught_up("t", "in")
-            test.restart()
+            test.crash()
             send(test, 4.0)
             test.run()
             assert outcomes(test) == {"filtered": 1}, "alone in its batch too"
@@ -82,12 +83,12 @@ class TestRowsLeave:
             assert outcomes(test) == {"filtered": 1, "predicted": 1}
 
     def test_a_window_does_not_hold_them(self) -> None:
-        with TopologyTest(topology(big, window=rolling(count=2)), models=constant(0.0), partitions=1) as test:
+        with InsideTest(topology(big, window=rolling(count=2)), models=constant(0.0), partitions=1) as test:
             send(test, 10.0, 1.0, 2.0, 3.0, 20.0)
             assert seen(test, "total") == [10.0, 30.0]
 
     def test_windows_that_close_keep_the_account(self) -> None:
-        with TopologyTest(topology(big, window=tumbling("10s")), models=constant(0.0), partitions=1, start=1000.0) as test:
+        with InsideTest(topology(big, window=tumbling("10s")), models=constant(0.0), partitions=1, start=1000.0) as test:
             send(test, 10.0, 1.0, 20.0)
             test.send(Reading("s", 1100.0, 1.0))
             assert seen(test, "total") == [], "who leaves moves no event time"
@@ -103,7 +104,7 @@ class TestRowsLeave:
             rows.append(len(e.event("value")))
             return e.event("value") % 2 == 1
 
-        with TopologyTest(topology(big, odd), models=constant(0.0), partitions=1) as test:
+        with InsideTest(topology(big, odd), models=constant(0.0), partitions=1) as test:
             send(test, 1.0, 11.0, 12.0, 3.0)
             assert seen(test, "value") == [11.0]
             assert outcomes(test) == {"predicted": 1, "filtered": 3}
@@ -113,7 +114,7 @@ class TestRowsLeave:
         def some(columns: Any) -> Any:
             return np.where(columns["value"] == 15, np.nan, 0.0)[:, None]
 
-        with TopologyTest(topology(big), models=some, partitions=1) as test:
+        with InsideTest(topology(big), models=some, partitions=1) as test:
             send(test, 5.0, 15.0, 20.0)
             test.run()
             (letter,) = test.log.committed_records("dead")
@@ -121,7 +122,7 @@ class TestRowsLeave:
             assert outcomes(test) == {"predicted": 1, "filtered": 1, "dead": 1}
 
     def test_they_are_good_input_to_the_alarm(self) -> None:
-        with TopologyTest(topology(big), models=constant(0.0), partitions=1) as test:
+        with InsideTest(topology(big), models=constant(0.0), partitions=1) as test:
             for _ in range(60):
                 test.send_bytes("in", b"s", b"{")
             for n in range(1000):
@@ -139,7 +140,7 @@ class TestWhatTheFunctionSees:
             types.update({name: e.event(name).dtype for name in ("value", "number", "good", "kind", "spare")})
             return e.event("number") == 2**62 + 1
 
-        with TopologyTest(topology(look), models=constant(0.0), partitions=1) as test:
+        with InsideTest(topology(look), models=constant(0.0), partitions=1) as test:
             tried = dict(types)
             send(test, 1.0, number=2**62)
             send(test, 2.0, number=2**62 + 1)
@@ -157,7 +158,7 @@ class TestWhatTheFunctionSees:
         ],
     )
     def test_null_is_false_only_where_the_function_says_so(self, function: Callable[[Events], Any], stay: list[float]) -> None:
-        with TopologyTest(topology(function), models=constant(0.0), partitions=1) as test:
+        with InsideTest(topology(function), models=constant(0.0), partitions=1) as test:
             send(test, 1.0)
             send(test, 2.0, spare=-1.0, good=False, kind="b")
             send(test, 3.0, spare=1.0)
@@ -237,7 +238,7 @@ def curious(e: Events) -> Any:
 def test_a_failure_stops_with_the_line_and_the_row(
     function: Callable[[Events], Any], line: int, why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with TopologyTest(topology(function), models=constant(0.0), partitions=1) as test:
+    with InsideTest(topology(function), models=constant(0.0), partitions=1) as test:
         send(test, 1.0, 2.0, 13.0, 3.0)
         with pytest.raises(TopologyError) as error:
             test.run()
@@ -252,11 +253,11 @@ def test_a_failure_stops_with_the_line_and_the_row(
 def test_the_windows_go_on_when_a_filter_comes_changes_or_goes() -> None:
     every = [[], [big], [lambda e: e.event("value") < 100, big], [lambda e: e.event("value") != 40]]
     expected, window = [], list[float]()
-    with TopologyTest(topology(window=rolling(count=3)), models=constant(0.0), partitions=1) as test:
+    with InsideTest(topology(window=rolling(count=3)), models=constant(0.0), partitions=1) as test:
         fingerprints = set()
         for filters in [*every, []]:
             test._topology = topology(*filters, window=rolling(count=3))
-            test.restart()
+            test.crash()
             send(test, 5.0, 40.0, 200.0)
             test.run()
             plan = test.worker.plan

@@ -178,7 +178,7 @@ def test_panes_pass_over_what_is_missing(restarts: bool) -> None:
             send(test, numbers | {"ts": 1_200_000.0 + 2 * second})
             if restarts:
                 test.run()
-                test.restart()
+                test.crash()
         rows = values(test.read("scored"), "features")
         assert test.read_records("dead") == []
     assert rows == [
@@ -205,7 +205,7 @@ def test_a_row_of_a_table_without_a_number_is_there_and_a_deleted_one_is_not() -
             value = None if target is None else b'{"id":"m","ts":%f,"target":%s}' % (test.now, target)
             test.send_bytes("plans", b"m", value)
             test.run()
-            test.restart()
+            test.crash()
             test.clock.advance(10.0)
             send(test, {"vib": 1.0})
             test.clock.advance(10.0)
