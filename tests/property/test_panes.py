@@ -221,15 +221,15 @@ def test_only_what_is_asked_is_kept() -> None:
 @pytest.mark.parametrize(
     ("asked", "bits", "parts"),
     [
-        ({"values"}, 64, 1),
-        ({"mean"}, 64 + 1, 1 + 3),
-        ({"min", "first"}, 64 + 4 + 16, 1 + 2 + 2),
-        ({"last"}, 64 + 128, 1 + 2),
-        ({"rate", "std"}, 64 + 128 + 16 + 2, 1 + 2 + 2 + 5),
+        (("values",), 64, 1),
+        (("mean",), 64 + 1, 1 + 3),
+        (("min", "first"), 64 + 4 + 16, 1 + 2 + 2),
+        (("last",), 64 + 128, 1 + 2),
+        (("rate", "std"), 64 + 128 + 16 + 2, 1 + 2 + 2 + 5),
     ],
     ids=str,
 )
-def test_of_a_field_that_may_be_null_it_keeps_how_many_have_a_value(asked: set[str], bits: int, parts: int) -> None:
+def test_of_a_field_that_may_be_null_it_keeps_how_many_have_a_value(asked: tuple[str, ...], bits: int, parts: int) -> None:
     spec = PaneSpec.of(rolling("4s", resolution="1s"), Requested({("a", one) for one in asked}, nullable=frozenset("ab")))
     assert spec.fingerprint == f"panes/4/1000000/a:{bits}"
     arrays = spec.open(10).arrays
