@@ -41,7 +41,12 @@ def _required(info: Any) -> dict[str, Any]:
 
 
 def _struct(info: Any) -> Any:
-    return info.cls(**_required(info))
+    try:
+        return info.cls(**_required(info))
+    except ValueError as error:
+        name = info.cls.__name__
+        why = f"{name} takes no small values ({error}), on which the function is tried"
+        raise ValueError(f"{why}; give fields of {name} defaults that it takes") from error
 
 
 def _items(info: Any) -> list[Any]:

@@ -326,6 +326,29 @@ def test_a_column_is_at_the_trial_call_what_it_is_at_run_time(window: Any) -> No
     }  # fmt: skip
 
 
+class Even(msgspec.Struct):
+    """Takes not every number."""
+
+    number: int
+
+    def __post_init__(self) -> None:
+        if self.number % 2:
+            raise ValueError(f"{self.number} is odd")
+
+
+class Holder(Event, topic="holders"):
+    """Has one."""
+
+    even: Even
+
+
+def test_a_struct_that_takes_no_small_value_says_so_and_the_way_out() -> None:
+    topology = scored(Topology("t").source(Holder, dead_letters="dead").features(lambda w: {"n": [0 for _ in w.event("even")]}))
+    said = "Even takes no small values (1 is odd), on which the function is tried; give fields of Even defaults that it takes"
+    with pytest.raises(TopologyError, match=re.escape(said)):
+        InsideTest(topology, models=constant(1.0))
+
+
 @pytest.mark.parametrize("join", [as_of(Limit), interval(Limit, before="1m"), lagged(Limit, "1h", delay="1m")])
 def test_what_is_seen_of_another_stream_is_no_event_and_that_is_said_at_start(join: Any) -> None:
     topology = scored(
