@@ -28,13 +28,16 @@ CREATE_TIMEOUT_S = 30
 TopicFactory = Callable[..., str]
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what needs the broker, and have it in one process; what spreads tests over processes reads the mark right behind."""
+    fixtures = set(getattr(item, "fixturenames", ()))
+    if fixtures & KAFKA_FIXTURES or any(folder in item.path.parents for folder in NEED_KAFKA):
+        item.add_marker(pytest.mark.kafka)
+        item.add_marker(pytest.mark.xdist_group("kafka"))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the broker and move it to the end; the order inside both halves stays."""
-    for item in items:
-        fixtures = set(getattr(item, "fixturenames", ()))
-        if fixtures & KAFKA_FIXTURES or any(folder in item.path.parents for folder in NEED_KAFKA):
-            item.add_marker(pytest.mark.kafka)
-            item.add_marker(pytest.mark.xdist_group("kafka"))
+    """Move what needs the broker to the end; the order inside both halves stays."""
     items.sort(key=lambda item: item.get_closest_marker("kafka") is not None)
 
 

@@ -343,7 +343,7 @@ class Holder(Event, topic="holders"):
 
 
 def test_a_struct_that_takes_no_small_value_says_so_and_the_way_out() -> None:
-    topology = scored(Topology("t").source(Holder, dead_letters="dead").features(lambda w: {"n": [0 for _ in w.event("even")]}))
+    topology = scored(Topology("t").source(Holder, dead_letters="dead").features(lambda w: {"n": np.zeros(len(w.event("even")))}))
     said = "Even takes no small values (1 is odd), on which the function is tried; give fields of Even defaults that it takes"
     with pytest.raises(TopologyError, match=re.escape(said)):
         InsideTest(topology, models=constant(1.0))
