@@ -1,7 +1,7 @@
 """One real broker for the whole run, topics on it, and an order that lets a broken unit test speak first.
 
-`make test` has two processes. What needs the broker mostly waits, and it runs in one of them, one test at a time, so that
-there is one broker and nobody measures time against another test of its kind; the other takes all else.
+`make test` has two processes. What mostly waits, as for the broker, runs in one of them, one test at a time, so that there is
+one broker and nobody waits for another test of its kind; the other one takes all else.
 """
 
 import logging
@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from streamer.dev_broker import BrokerUnavailableError, DevBroker
 
@@ -23,22 +25,34 @@ pytest.register_assert_rewrite("tests.kit", "tests.laws")  # their assertions sa
 TESTS = Path(__file__).parent
 NEED_KAFKA = (TESTS / "kafka", TESTS / "faults")
 KAFKA_FIXTURES = {"kafka", "broker", "make_topic", "sasl_config"}
+# Whose tests wait: for brokers, for processes they start, for deadlines.
+WAITING = ("tests/cli/", "tests/docs/", "tests/faults/", "tests/kafka/", "tests/unit/test_logs.py")
 CREATE_TIMEOUT_S = 30
 
 TopicFactory = Callable[..., str]
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark what needs the broker, and have it in one process; what spreads tests over processes reads the mark right behind."""
-    fixtures = set(getattr(item, "fixturenames", ()))
-    if fixtures & KAFKA_FIXTURES or any(folder in item.path.parents for folder in NEED_KAFKA):
-        item.add_marker(pytest.mark.kafka)
-        item.add_marker(pytest.mark.xdist_group("kafka"))
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Move what needs the broker to the end; the order inside both halves stays."""
+    """Mark what needs the broker and move it to the end; the order inside both halves stays."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & KAFKA_FIXTURES or any(folder in item.path.parents for folder in NEED_KAFKA):
+            item.add_marker(pytest.mark.kafka)
+            assert item.nodeid.startswith(WAITING), f"{item.nodeid} needs the broker: name it in WAITING, or there will be two"
     items.sort(key=lambda item: item.get_closest_marker("kafka") is not None)
+
+
+class Halves(LoadScopeScheduling):
+    """What mostly waits is one piece of work, which one process has to itself from the beginning; else each test is one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "waits" if nodeid.startswith(WAITING) else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Halves:
+    """How the tests are spread over processes, where there are several."""
+    return Halves(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
