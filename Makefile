@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes
 LINK := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --no-build-isolation
 
-# One process for the tests that mostly wait, as for a broker, and one for all else; see tests/conftest.py.
+# Two processes: many tests mostly wait, as for a broker; see tests/conftest.py.
 TWO := --numprocesses=2
 
 .DEFAULT_GOAL := help

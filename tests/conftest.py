@@ -1,7 +1,8 @@
-"""One real broker for the whole run, topics on it, and an order that lets a broken unit test speak first.
+"""A real broker, topics on it, and the order of tests.
 
-`make test` has two processes. What mostly waits, as for the broker, runs in one of them, one test at a time, so that there is
-one broker and nobody waits for another test of its kind; the other one takes all else.
+One process leaves for the end what needs the broker: a broken unit test speaks first. `make test` has two processes. What
+mostly waits, as for a broker, comes first there: each has one half of it to itself, one test at a time on a broker of its
+own, so that nobody waits for another test of its kind. All else fills up both.
 """
 
 import logging
@@ -25,8 +26,9 @@ pytest.register_assert_rewrite("tests.kit", "tests.laws")  # their assertions sa
 TESTS = Path(__file__).parent
 NEED_KAFKA = (TESTS / "kafka", TESTS / "faults")
 KAFKA_FIXTURES = {"kafka", "broker", "make_topic", "sasl_config"}
-# Whose tests wait: for brokers, for processes they start, for deadlines.
-WAITING = ("tests/cli/", "tests/docs/", "tests/faults/", "tests/kafka/", "tests/unit/test_logs.py")
+# Whose tests wait, for brokers, for processes they start, for deadlines: two halves.
+FAULTS = ("tests/faults/",)
+WAITING = ("tests/cli/", "tests/docs/", "tests/kafka/", "tests/unit/test_logs.py")
 CREATE_TIMEOUT_S = 30
 
 TopicFactory = Callable[..., str]
@@ -38,15 +40,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = set(getattr(item, "fixturenames", ()))
         if fixtures & KAFKA_FIXTURES or any(folder in item.path.parents for folder in NEED_KAFKA):
             item.add_marker(pytest.mark.kafka)
-            assert item.nodeid.startswith(WAITING), f"{item.nodeid} needs the broker: name it in WAITING, or there will be two"
+            assert item.nodeid.startswith(FAULTS + WAITING), f"{item.nodeid} needs the broker: name it in WAITING"
     items.sort(key=lambda item: item.get_closest_marker("kafka") is not None)
 
 
 class Halves(LoadScopeScheduling):
-    """What mostly waits is one piece of work, which one process has to itself from the beginning; else each test is one."""
+    """What mostly waits is two pieces of work, the largest, with which both processes begin; else each test is one."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "waits" if nodeid.startswith(WAITING) else nodeid
+        if nodeid.startswith(FAULTS):
+            return "faults"
+        return "waiting" if nodeid.startswith(WAITING) else nodeid
 
 
 @pytest.hookimpl(optionalhook=True)
