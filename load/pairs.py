@@ -63,8 +63,9 @@ def open_loop(bed: Bed, flow: Flow) -> Figures:
 
 def in_turns(measure: Measure, bed: Bed, flows: Flows, pairs: int) -> Iterator[tuple[int, str, Figures]]:
     """Each flow measured by itself, in each pair anew."""
-    for turn, name in turns(flows, pairs):
-        yield turn, name, measure(bed, flows[name])
+    for turn in turns(pairs):
+        for name in rotated(list(flows), turn):
+            yield turn, name, measure(bed, flows[name])
 
 
 def restored(bed: Bed, flows: Flows, pairs: int) -> Iterator[tuple[int, str, Figures]]:
@@ -79,12 +80,12 @@ def restored(bed: Bed, flows: Flows, pairs: int) -> Iterator[tuple[int, str, Fig
             systems[name] = bed.service(wide(flow), source)
             stack.enter_context(systems[name])
             work_through(systems[name], keys)
-        for turn, name in turns(flows, pairs):
+        for turn in turns(pairs):
+            feed_one_each(bed.log, source, partitions)
             fed = turn + 2  # one a pair, and one for the pair that does not count
-            if name == rotated(list(flows), turn)[0]:
-                feed_one_each(bed.log, source, partitions)
-            back = come_back(systems[name], keys + fed * partitions, 1 + fed)
-            yield turn, name, {"restore_s": back.last_s, "peak_rss_mib": back.peak_rss_bytes / MIB}
+            for name in rotated(list(flows), turn):
+                back = come_back(systems[name], keys + fed * partitions, 1 + fed)
+                yield turn, name, {"restore_s": back.last_s, "peak_rss_mib": back.peak_rss_bytes / MIB}
 
 
 def wide(flow: Flow) -> Flow:
@@ -102,11 +103,9 @@ WORKLOADS: Mapping[str, Callable[[Bed, Flows, int], Iterator[tuple[int, str, Fig
 }
 
 
-def turns(flows: Flows, pairs: int) -> Iterator[tuple[int, str]]:
-    """Each flow once uncounted (turn -1), since kernels are compiled and a cold broker too, then `pairs` times in turn."""
-    for turn in range(-1, pairs):
-        for name in rotated(list(flows), turn):
-            yield turn, name
+def turns(pairs: int) -> range:
+    """A turn that does not count (-1), since kernels are compiled then and the broker is cold, then one a pair."""
+    return range(-1, pairs)
 
 
 def in_pairs(bed: Bed, workload: str, flows: Flows, pairs: int) -> dict[str, list[Figures]]:

@@ -6,8 +6,3 @@ from streamer.cli import broker
 
 app = typer.Typer(name="dev", help="Help with development; no part of a service.", no_args_is_help=True)
 app.add_typer(broker.app)
-
-
-@app.callback()
-def dev() -> None:
-    """Help with development; no part of a service."""

@@ -32,11 +32,9 @@ def add_features(function: "FeatureFunction", window: "Window", batch: "Batch") 
     try:
         batch.features, batch.whole_features = _features(function, window, len(batch))
     except Exception as error:
+        problem = _problem("the feature function failed on a batch of", function, batch, error)
         blamed = _blame(partial(_features, function), window, batch)
-        what = (
-            f"{_line(function, error)}: the feature function failed on a batch of {_told(batch, error)}; {blamed}. "
-            "It must accept any number of rows, any count of samples, and constant values"
-        )
+        what = f"{problem}; {blamed}. It must accept any number of rows, any count of samples, and constant values"
         _log.error("features_failed", problem=what, exc_info=error)
         raise TopologyError(what) from error
 
@@ -50,11 +48,9 @@ def kept_of(function: "FilterFunction", events: "Events", batch: "Batch") -> "ND
     try:
         return kept(function, events, len(batch))
     except Exception as error:
+        problem = _problem("the filter failed on a batch of", function, batch, error)
         blamed = _blame(partial(kept, function), events, batch)
-        what = (
-            f"{_line(function, error)}: the filter failed on a batch of {_told(batch, error)}; {blamed}. "
-            "It must accept any number of rows, and any values"
-        )
+        what = f"{problem}; {blamed}. It must accept any number of rows, and any values"
         _log.error("filter_failed", problem=what, exc_info=error)
         raise TopologyError(what) from error
 
@@ -90,8 +86,9 @@ def _whole(column: "NDArray[Any]") -> "NDArray[np.integer[Any]]":
     return column.astype(np.uint64 if column.dtype == np.uint64 else np.int64)
 
 
-def _told(batch: "Batch", error: Exception) -> str:
-    return f"{len(batch)} rows, {_range(batch)} ({type(error).__name__}: {error})"
+def _problem(failed: str, function: Callable[[Any], object], batch: "Batch", error: Exception) -> str:
+    """Where the function failed, on which rows, and with what."""
+    return f"{_line(function, error)}: {failed} {len(batch)} rows, {_range(batch)} ({type(error).__name__}: {error})"
 
 
 def _line(function: Callable[[Any], object], error: Exception) -> str:

@@ -133,6 +133,11 @@ class TracingWindow(Window):
         return self._events[name]
 
 
+def trial_reason(error: Exception) -> str:
+    """Why a function failed on stand-ins, for a message; what they say themselves stands alone, all else behind its type."""
+    return error.args[0] if isinstance(error, KeyError) and error.args else f"{type(error).__name__}: {error}"
+
+
 def _two(name: str, dtypes: Mapping[str, np.dtype[Any]], example_of: Callable[[str], Any]) -> NDArray[Any]:
     """A field of two events: ones, or a small value of its type twice."""
     return np.fromiter([example_of(name)] * 2, object) if name not in dtypes else np.ones(2, dtypes[name])

@@ -11,7 +11,7 @@ import numpy as np
 from streamer.clock import Clock, SystemClock
 from streamer.codecs.formats import CODECS
 from streamer.errors import ModelError, TopologyError
-from streamer.features.trace import TracingWindow
+from streamer.features.trace import TracingWindow, trial_reason
 from streamer.inference.model import LoadedModel
 from streamer.inference.repository import find
 from streamer.inference.signature import shown
@@ -252,8 +252,7 @@ def _trace(
         with np.errstate(all="ignore"):
             columns = features.function(window)
     except Exception as error:
-        reason = error.args[0] if isinstance(error, KeyError) and error.args else f"{type(error).__name__}: {error}"
-        raise TopologyError(f"{features.where}: the feature function failed on a trial window: {reason}") from error
+        raise TopologyError(f"{features.where}: the feature function failed on a trial window: {trial_reason(error)}") from error
     if not isinstance(columns, Mapping) or not columns:
         raise TopologyError(f"{features.where}: a feature function returns a dict of name -> numpy column, not {columns!r}")
     shapes = {}

@@ -41,14 +41,17 @@ def test_lag_behind_transactions_comes_to_rest(kafka: str, models: Path) -> None
             time.sleep(0.2)
         return left
 
+    def comes_to_rest() -> None:
+        assert after_a_while() == [], flow.log.read_text()
+
     transaction(20)
     with flow.running():
-        assert after_a_while() == []
+        comes_to_rest()
         transaction(20, aborted=True)
-        assert after_a_while() == []
+        comes_to_rest()
     transaction(20)
     with flow.running():  # a restore behind such an end
-        assert after_a_while() == []
+        comes_to_rest()
         assert len(flow.predictions(40)) == 40
         assert "rolling_back" not in flow.log.read_text()
     outside.close()

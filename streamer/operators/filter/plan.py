@@ -2,7 +2,7 @@
 
 from streamer.errors import TopologyError
 from streamer.features.call import kept
-from streamer.features.trace import TracingEvents
+from streamer.features.trace import TracingEvents, trial_reason
 from streamer.operators.filter.stage import FilterStage
 from streamer.topology.event import Event
 from streamer.topology.steps import Filter
@@ -18,6 +18,5 @@ def bind_filter(step: Filter, event: type[Event]) -> FilterStage:
     try:
         kept(step.function, events, 2)
     except Exception as error:
-        reason = error.args[0] if isinstance(error, KeyError) and error.args else f"{type(error).__name__}: {error}"
-        raise TopologyError(f"{step.where}: the filter failed on two trial events: {reason}") from error
+        raise TopologyError(f"{step.where}: the filter failed on two trial events: {trial_reason(error)}") from error
     return FilterStage(step.function, events.asked)
