@@ -9,6 +9,7 @@ from streamer.kafka.config import check_topics
 from streamer.limits import YOUNG_OBJECTS_MAX
 from streamer.operators.checks import check_memory
 from streamer.operators.match.plan import MatchPlan
+from streamer.planning.assemble import served_of
 from streamer.planning.plan import Plan, plan_of
 from streamer.settings.settings import Settings
 from streamer.telemetry.logs import get_logger
@@ -59,7 +60,8 @@ def _spare_the_collector() -> None:
 def _announce(plan: Plan | MatchPlan, settings: Settings, partitions: int) -> None:
     model: dict[str, object] = {"unmatched": plan.topics.unmatched}
     if plan.model is not None:
-        model = {"model": plan.model.file.name, "version": plan.model.file.version, "threshold": plan.threshold}
+        served = served_of(plan)
+        model = {"model": served.model, "version": served.version, "digest": served.digest, "threshold": served.threshold}
     per_key = plan.store.bytes_per_key if plan.store else 0
     most = getattr(settings, plan.store.bounded_by) if plan.store else 0
     get_logger(__name__).info(

@@ -1,5 +1,6 @@
 """One ONNX model in memory: what it takes, what it gives, and one call that scores any number of rows."""
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -80,6 +81,7 @@ class LoadedModel:
 
     Attributes:
         file: which version.
+        digest: of the file, "sha256:" and 64 digits.
         facts: what its metadata says.
         signature: what it takes and gives.
         max_batch: most rows in one run; exactly as many where the model was exported for a fixed number.
@@ -88,6 +90,7 @@ class LoadedModel:
     """
 
     file: ModelFile
+    digest: str
     facts: ModelMetadata
     signature: Signature
     max_batch: int
@@ -120,8 +123,9 @@ class LoadedModel:
         facts = read_facts(session.get_modelmeta().custom_metadata_map, file.path)
         signature = Signature.read(session.get_inputs(), session.get_outputs(), facts.output, file.path)
         return LoadedModel(
-            file=file, facts=facts, signature=signature, max_batch=signature.fixed_rows or max_batch, _session=session
-        )
+            file=file, digest=_digest(file.path), facts=facts, signature=signature,
+            max_batch=signature.fixed_rows or max_batch, _session=session,
+        )  # fmt: skip
 
     def check(self, features: Mapping[str, tuple[int, ...]]) -> None:
         """Hold the features of a topology against the model.
@@ -222,6 +226,11 @@ class LoadedModel:
     def score_column(self) -> int:
         """Column of the scores that is flagged; counts from the end when negative."""
         return -1 if self.facts.column is None else self.facts.column
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _padded(column: NDArray[np.float32], rows: int) -> NDArray[np.float32]:

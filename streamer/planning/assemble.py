@@ -128,14 +128,14 @@ def _forwarding(plan: RekeyPlan, around: Surroundings) -> Assembled:
         decode=Decode(codec=codec, columns=(), max_ahead_us=around.ahead_us, keyed=False, new_key=plan.field),
         window=PartitionTimes(max_drift_us=plan.max_drift_us, idle_timeout_s=plan.idle_timeout_s),
         infer=Unscored(),
-        flag=Flag(None, 0),
+        flag=Flag(None),
         sink=forward,
     )
     return Assembled(pipeline=pipeline, marks=forward.marks)
 
 
 def _scoring(plan: Plan, around: Surroundings) -> Assembled:
-    model = plan.model
+    model, step = plan.model, plan.steps.infer
     names = tuple(name for name in (model.facts.features or plan.feature_shapes) if plan.feature_shapes[name] == ())
     pipeline = _pipeline(
         plan,
@@ -143,9 +143,9 @@ def _scoring(plan: Plan, around: Surroundings) -> Assembled:
         decode=_decode(plan, around),
         stateless=plan.stateless,
         window=window_of(plan, around.settings),
-        infer=Infer(Pool(model, around.settings.inference.threads, around.clock)),
-        flag=Flag(plan.threshold, model.score_column),
-        sink=Results(Encoder(plan.topics.source, served_of(plan), plan.publish_features, names), plan.topics, around.sizes),
+        infer=Infer(Pool(model, around.settings.inference.threads, around.clock), step, served_of(plan)),
+        flag=Flag(step),
+        sink=Results(Encoder(plan.topics.source, step, plan.publish_features, names), plan.topics, around.sizes),
     )
     return Assembled(pipeline=pipeline, changelog=_changelog(plan, around.sizes))
 
@@ -155,7 +155,10 @@ def served_of(plan: Plan) -> Served:
     model, facts = plan.model, plan.model.facts
     known = facts.features if facts.center and facts.scale else ()
     usual = {name: (center, scale) for name, center, scale in zip(known, facts.center, facts.scale, strict=True)} if known else {}
-    return Served(model.file.name, model.file.version, plan.threshold, model.score_column, usual)
+    return Served(
+        model=model.file.name, version=model.file.version, digest=model.digest, threshold=plan.threshold,
+        score_column=model.score_column, usual=usual,
+    )  # fmt: skip
 
 
 def _matching(plan: MatchPlan, around: Surroundings) -> Assembled:
@@ -179,7 +182,7 @@ def _matching(plan: MatchPlan, around: Surroundings) -> Assembled:
         decode=DecodeEach(dict(zip(sources, decoders, strict=True)), around.look_at(sources)),
         window=window,
         infer=Unscored(),
-        flag=Flag(None, 0),
+        flag=Flag(None),
         sink=Matches(plan.topics, around.sizes),
     )
     return Assembled(pipeline=pipeline, changelog=changelog)

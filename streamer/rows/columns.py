@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from streamer.rows.per_row import PerRow
 from streamer.rows.records import Message, Origin
+from streamer.rows.served import ServedRows
 from streamer.rows.trace import Trace
 
 _NO_COUNTS, _NO_SCORES, _NO_FLAGS = np.empty(0, np.int64), np.empty((0, 1), np.float32), np.empty(0, np.bool_)
@@ -31,6 +32,7 @@ class Columns(PerRow):
         features: feature name -> (rows,) or (rows, width) column, as the model takes it.
         whole_features: those that the function gave as whole numbers -> (rows,) int64 or uint64, exact, to be published.
         scores: (rows, columns) float32 model output.
+        served: step that scored them -> by which model each.
         flags: (rows,) bool.
     """
 
@@ -48,6 +50,7 @@ class Columns(PerRow):
     features: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     whole_features: dict[str, NDArray[np.integer[Any]]] = field(default_factory=dict)
     scores: NDArray[np.float32] = field(default_factory=lambda: _NO_SCORES)
+    served: dict[str, ServedRows] = field(default_factory=dict)
     flags: NDArray[np.bool_] = field(default_factory=lambda: _NO_FLAGS)
 
     def __len__(self) -> int:

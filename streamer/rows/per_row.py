@@ -15,7 +15,7 @@ WHOLE = {"whole": True}
 
 
 class PerRow:
-    """Base of dataclasses whose fields are arrays, lists, dicts of arrays, or again such classes; None where there are none.
+    """Base of dataclasses whose fields are arrays, lists, such classes, or dicts of any of these; None where there are none.
 
     A column that is empty has not been filled yet, and stays so.
     """
@@ -75,7 +75,7 @@ def _taken(column: Any, rows: NDArray[np.int64], chosen: list[int]) -> Any:
     if kind is list:
         return [column[row] for row in chosen] if column else column
     if kind is dict:
-        return {name: array[rows] for name, array in column.items()} if column else column
+        return {name: _taken(each, rows, chosen) for name, each in column.items()} if column else column
     return column.take(rows)
 
 
@@ -86,7 +86,7 @@ def _joined(column: Any, more: Any) -> Any:
     if kind is list:
         return [*column, *more]
     if kind is dict:
-        return {name: np.concatenate([array, more[name]]) for name, array in column.items()}
+        return {name: _joined(each, more[name]) for name, each in column.items()}
     if column is None:
         return None
     joined = column._copy()  # noqa: SLF001 - of the same base

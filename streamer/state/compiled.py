@@ -30,6 +30,7 @@ Uint64s = Annotated[NDArray[np.uint64], types.uint64[::1]]
 Float32s = Annotated[NDArray[np.float32], types.float32[::1]]
 Float64s = Annotated[NDArray[np.float64], types.float64[::1]]
 # Of two dimensions.
+BoolMatrix = Annotated[NDArray[np.bool_], types.boolean[:, ::1]]
 Int32Matrix = Annotated[NDArray[np.int32], types.int32[:, ::1]]
 Int64Matrix = Annotated[NDArray[np.int64], types.int64[:, ::1]]
 Float32Matrix = Annotated[NDArray[np.float32], types.float32[:, ::1]]

@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FILES = (
     "operators/aggregates.py", "operators/closing/columns.py", "operators/closing/kernels.py", "operators/join/kernels.py",
     "operators/join/rows.py", "operators/rings.py", "operators/rolling/kernels.py", "operators/rolling/pane_gap_kernels.py",
-    "operators/rolling/pane_kernels.py", "rows/partitions.py", "stages/produce/json_kernel.py", "stages/produce/shortest.py",
+    "operators/rolling/pane_kernels.py", "rows/partitions.py", "stages/produce/json_kernel.py",
+    "stages/produce/record_kernel.py", "stages/produce/shortest.py",
     "state/bounds.py", "state/compiled.py", "state/index.py", "state/keys.py", "state/murmur2.py", "state/siphash.py",
     "state/timers.py", "state/watermarks.py", "topology/joins.py",
 )  # fmt: skip

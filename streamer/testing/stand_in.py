@@ -31,7 +31,7 @@ class _StandIn:
     def __init__(self, function: ScoreFunction, threshold: float) -> None:
         self._function = function
         self.file = ModelFile("stand-in", 1, Path("stand-in.onnx"))
-        self.facts = ModelMetadata(threshold=threshold)
+        self.digest, self.facts = "", ModelMetadata(threshold=threshold)
         self.score_column = -1
         self.signature = Signature({}, "score", None)
         self.probed, self.seconds_per_row = Probed(), 0.0

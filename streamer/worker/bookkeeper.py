@@ -1,5 +1,7 @@
 """What the worker tells the metrics: what it polled, how full it is, and everything else once per commit."""
 
+from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from streamer.clock import Clock
@@ -15,7 +17,7 @@ from streamer.telemetry.laps import Laps
 from streamer.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, ItemsView
 
 _GAUGES_EVERY_S = 1.0
 
@@ -45,7 +47,7 @@ class Bookkeeper:
 
     Args:
         metrics: where numbers go.
-        plan: names steps, model and deadline.
+        plan: names steps and deadline.
         alarm: is told of dead letters.
         laps: time per step.
         clock: for the gauges.
@@ -97,7 +99,7 @@ class Bookkeeper:
 
     def _scored(self, done: Committed, rows: int, closed: int) -> None:
         plan: Plan = self._plan
-        metrics, model, steps = self._metrics, plan.model.file, self._steps
+        metrics, steps = self._metrics, self._steps
         metrics.ledger.record(done.batches, done.at, plan.deadline_s)
         metrics.add("streamer_records_total", rows - closed, "predicted")
         metrics.add("streamer_records_total", _filtered(done), "filtered")
@@ -106,9 +108,9 @@ class Bookkeeper:
         if plan.closes:
             metrics.add("streamer_windows_closed_total", closed, steps.window)
         metrics.add("streamer_records_total", sum(batch.tally.joined for batch in done.batches), "joined")
-        version = str(model.version)
-        metrics.add("streamer_inference_rows_total", rows, steps.infer, model.name, version)
-        metrics.add("streamer_inference_batches_total", len(done.batches), steps.infer, model.name, version)
+        for model, scored in _scored_by(done):
+            metrics.add("streamer_inference_rows_total", scored.rows, *model)
+            metrics.add("streamer_inference_batches_total", scored.batches, *model)
         flagged = sum(int(batch.flags.sum()) for batch in done.batches)
         metrics.add("streamer_anomalies_total", flagged, steps.flag)
         # The model runs on threads of its own, so the worker's laps do not see it.
@@ -141,6 +143,24 @@ class Bookkeeper:
         metrics.set("streamer_deadline_missed_total", metrics.ledger.deadline_missed)
         metrics.set("streamer_timestamps_unusable_total", metrics.ledger.unbelieved)
         self._lag.show(source.lag())
+
+
+@dataclass(slots=True)
+class _Scored:
+    rows: int = 0
+    batches: int = 0
+
+
+def _scored_by(done: Committed) -> "ItemsView[tuple[str, str, str], _Scored]":
+    """Step, model and version, with what was scored by it."""
+    found: defaultdict[tuple[str, str, str], _Scored] = defaultdict(_Scored)
+    for batch in done.batches:
+        for step, served in batch.served.items():
+            for model, rows in served.rows():
+                scored = found[step, model.model, str(model.version)]
+                scored.rows += rows
+                scored.batches += 1
+    return found.items()
 
 
 def _filtered(done: Committed) -> int:

@@ -13,21 +13,22 @@ from numpy.typing import NDArray
 
 from streamer.operators.closing.windows import Windows
 from streamer.rows.batch import Batch
-from streamer.rows.served import Served
+from streamer.rows.served import Served, ServedRows
 from streamer.rows.spans import Spans
-from streamer.stages.produce import encode, json_kernel
 from streamer.stages.produce.encode import Encoder
+from streamer.stages.produce.record_kernel import room, write_records
 from tests.kit.schemas import problems
 
 TOPIC = "sensor.readings"
+STEP = "infer-1"
 POLLED_US = 1_700_000_000_000_456
 TEN_YEARS_US = 3660 * 86_400 * 10**6
 INT64_MAX = 2**63 - 1
 CANARY = 0xA5
 
 
-def served(name: str = "m", usual: dict[str, tuple[float, float]] | None = None) -> Served:
-    return Served(name, 7, 0.0, -1, usual or {})
+def served(usual: dict[str, tuple[float, float]] | None = None) -> Served:
+    return Served(model="m", version=7, digest="sha256:0", threshold=0.0, score_column=-1, usual=usual or {})
 
 
 def batch(
@@ -39,6 +40,7 @@ def batch(
     offsets: list[int] | None = None,
     times_us: list[int] | None = None,
     timestamps_ms: list[int] | None = None,
+    usual: dict[str, tuple[float, float]] | None = None,
 ) -> Batch:
     n = len(keys)
 
@@ -50,7 +52,7 @@ def batch(
         timestamps_ms=column(timestamps_ms), times_us=column(times_us), columns={}, values=[b""] * n,
     )  # fmt: skip
     made.scores, made.counts, made.flags = scores, np.arange(n), np.arange(n) % 2 == 1
-    made.features = features or {}
+    made.features, made.served = features or {}, {STEP: ServedRows.by(served(usual=usual), n)}
     return made
 
 
@@ -65,7 +67,7 @@ def written(values: NDArray[np.float32], width: int = 256) -> NDArray[np.float64
     padded = np.resize(values, (-(-len(values) // width), width))
     names = tuple(f"f{n}" for n in range(width))
     rows = batch([b"k"] * len(padded), padded[:, :1].copy(), features={n: padded[:, i] for i, n in enumerate(names)})
-    records = Encoder(TOPIC, served(), with_features=True, names=names).predictions(rows, 0)
+    records = Encoder(TOPIC, STEP, with_features=True, names=names).predictions(rows, 0)
     read = np.array([list(orjson.loads(record)["features"].values()) for record in records], np.float64)
     return read.ravel()[: len(values)]
 
@@ -96,7 +98,7 @@ def test_every_float32_reads_back_as_itself(bits: NDArray[np.uint32]) -> None:
 def texts_of(values: NDArray[np.float32]) -> list[str]:
     """Floats as they stand in the records."""
     scores = batch([b"k"] * len(values), values[:, None])
-    records = Encoder(TOPIC, served(), with_features=False, names=()).predictions(scores, 0)
+    records = Encoder(TOPIC, STEP, with_features=False, names=()).predictions(scores, 0)
     return [record.partition(b'"score":')[2].partition(b",")[0].decode() for record in records]
 
 
@@ -136,7 +138,7 @@ def test_halfway_between_two_floats_is_neither() -> None:
 
 def test_numbers_are_as_short_as_people_write_them() -> None:
     values = np.array([0.1, 100.0, -0.5, 1e6, 0.0, 1.5e-7, 3.25e20], np.float32)
-    record = Encoder(TOPIC, served(), with_features=True, names=tuple("abcdefg")).predictions(
+    record = Encoder(TOPIC, STEP, with_features=True, names=tuple("abcdefg")).predictions(
         batch([b"k"], np.array([[0.5]], np.float32), features={n: values[i : i + 1] for i, n in enumerate("abcdefg")}), 0
     )[0]
     assert b'"features":{"a":0.1,"b":100,"c":-0.5,"d":1000000,"e":0,"f":15e-8,"g":325e18}' in record
@@ -146,7 +148,7 @@ def test_what_is_no_number_is_null() -> None:
     odd = np.array([np.nan, np.inf, -np.inf], np.float32)
     names = ("a", "b", "c")
     rows = batch([b"k"], np.array([[1.0]], np.float32), features={n: odd[i : i + 1] for i, n in enumerate(names)})
-    record = orjson.loads(Encoder(TOPIC, served(), with_features=True, names=names).predictions(rows, 0)[0])
+    record = orjson.loads(Encoder(TOPIC, STEP, with_features=True, names=names).predictions(rows, 0)[0])
     assert record["features"] == {"a": None, "b": None, "c": None}
     assert problems("prediction", record) == []
 
@@ -179,20 +181,25 @@ def batches(draw: st.DrawFn) -> tuple[Batch, tuple[str, ...]]:
     for name in names:
         if kind := draw(st.sampled_from([None, *any_whole])):
             made.whole_features[name] = np.array(numbers(any_whole[kind]), kind)
+    facts = draw(st.lists(st.tuples(st.one_of(texts, nasty), st.integers(0, 10**18), st.integers(-1, 0)), min_size=1, max_size=3))
+    table = tuple(
+        Served(model=name, version=version, digest="", threshold=0.0, score_column=column) for name, version, column in facts
+    )
+    made.served[STEP] = ServedRows(table=table, index=np.array(numbers(st.integers(0, len(table) - 1)), np.int64))
     return made, names
 
 
 @settings(max_examples=300)
-@given(made=batches(), topic=st.sampled_from([TOPIC, "a_b-c.9"]), name=st.one_of(texts, nasty), publishes=st.booleans())
-def test_a_record_reads_back_as_its_row(made: tuple[Batch, tuple[str, ...]], topic: str, name: str, publishes: bool) -> None:
+@given(made=batches(), topic=st.sampled_from([TOPIC, "a_b-c.9"]), publishes=st.booleans())
+def test_a_record_reads_back_as_its_row(made: tuple[Batch, tuple[str, ...]], topic: str, publishes: bool) -> None:
     rows, names = made
     now_us = 1_700_000_000_123_456
-    records = Encoder(topic, served(name), with_features=publishes, names=names).predictions(rows, now_us)
+    records = Encoder(topic, STEP, with_features=publishes, names=names).predictions(rows, now_us)
     assert len(records) == len(rows)
     for row, record in enumerate(records):
         read = orjson.loads(record)
         assert read == json.loads(record)
-        key, logged_us = rows.keys[row], int(rows.timestamps_ms[row]) * 1000
+        key, logged_us, by = rows.keys[row], int(rows.timestamps_ms[row]) * 1000, rows.served[STEP].of(row)
         if not POLLED_US - TEN_YEARS_US <= logged_us <= POLLED_US:
             logged_us = POLLED_US  # that cannot be true
         expected = {
@@ -200,13 +207,13 @@ def test_a_record_reads_back_as_its_row(made: tuple[Batch, tuple[str, ...]], top
             "key": None if key is None else key.decode("utf-8", "replace"),
             "time": int(rows.times_us[row]) / 10**6,
             "flag": bool(rows.flags[row]),
-            "model": name,
-            "version": 7,
+            "model": by.model,
+            "version": by.version,
             "window_n": int(rows.counts[row]),
             "latency_ms": (now_us - logged_us) / 10**3,
         }
         assert {field: read.pop(field) for field in expected} == expected
-        assert np.float32(read.pop("score")) == rows.scores[row, -1]
+        assert np.float32(read.pop("score")) == rows.scores[row, by.score_column]
         if rows.scores.shape[1] > 1:
             assert [np.float32(score) for score in read.pop("scores")] == rows.scores[row].tolist()
         if publishes and names:
@@ -233,22 +240,14 @@ def test_the_room_is_always_enough(made: tuple[Batch, tuple[str, ...]], extreme:
         rows.offsets = rows.counts = np.full(n, INT64_MAX)
         longest = Spans(np.full(n, -INT64_MAX), np.full(n, -INT64_MAX), np.ones(n, np.bool_))
         rows.payload = Windows(spans=longest, closed_at_first=n)
-    encoder = Encoder(TOPIC, served(), with_features=True, names=names)
-    keys, ends = encode._keys(rows.keys)
-    features = encoder._features(rows)
-    numbers = rows.scores.shape[1] + features.floats.shape[1] + 1
-    promised = json_kernel.room(len(rows), len(encoder._texts.constants), len(keys), numbers)
+    encoder = Encoder(TOPIC, STEP, with_features=True, names=names)
+    layout = encoder._layout(rows)
+    columns = encoder._columns(rows, layout, POLLED_US)
+    promised = room(layout.program, len(rows), len(columns.texts.data), int(np.diff(columns.choice_cuts).max()))
     out = np.full(promised + 8192, CANARY, np.uint8)
-    latency, spans = np.full(len(rows), -INT64_MAX) if extreme else rows.timestamps_ms, rows.payload.spans
-    end = json_kernel.write_predictions(
-        out,
-        encoder._texts,
-        json_kernel.Rows(
-            rows.partitions, rows.offsets, keys, ends, rows.times_us, rows.scores, rows.flags, rows.counts, latency, features
-        ),
-        0,
-        json_kernel.Windows(spans.start_us, spans.end_us, spans.final),
-    )
+    if extreme:
+        columns.ints[layout.ints.index("latency")] = -INT64_MAX
+    end = write_records(out, layout.program, columns)
     assert end <= promised
     assert (out[end:] == CANARY).all()
     assert out[:end].tobytes().count(b"\n") == len(rows)
@@ -256,12 +255,12 @@ def test_the_room_is_always_enough(made: tuple[Batch, tuple[str, ...]], extreme:
 
 def test_no_rows_are_no_records() -> None:
     rows = batch([], np.empty((0, 1), np.float32))
-    assert Encoder(TOPIC, served(), with_features=False, names=("a",)).predictions(rows, 0) == []
+    assert Encoder(TOPIC, STEP, with_features=False, names=("a",)).predictions(rows, 0) == []
 
 
 def test_a_flow_of_vectors_alone_publishes_what_numbers_it_has() -> None:
     rows = batch([b"k"], np.array([[2.0]], np.float32), features={"series": np.zeros((1, 8), np.float32)})
-    encoder = Encoder(TOPIC, served(), with_features=True, names=())
+    encoder = Encoder(TOPIC, STEP, with_features=True, names=())
     prediction = encoder.predictions(rows, 0)[0]
     assert problems("prediction", orjson.loads(prediction)) == []
     assert orjson.loads(encoder.anomaly(rows, 0, prediction))["features"] == {}
@@ -276,8 +275,8 @@ def test_an_anomaly_names_its_drivers_furthest_first(publishes: bool, odd: float
     if odd is not None:
         values["d"] = odd
     columns = {name: np.array([value], np.float32) for name, value in values.items()}
-    encoder = Encoder(TOPIC, served(usual=usual), with_features=publishes, names=names)
-    rows = batch([b"k"], np.array([[2.0]], np.float32), features=columns)
+    encoder = Encoder(TOPIC, STEP, with_features=publishes, names=names)
+    rows = batch([b"k"], np.array([[2.0]], np.float32), features=columns, usual=usual)
     rows.flags[:] = True
     anomaly = orjson.loads(encoder.anomaly(rows, 0, encoder.predictions(rows, 0)[0]))
     drivers = [driver for driver in anomaly["drivers"] if driver["feature"] != "d"]
@@ -289,5 +288,5 @@ def test_an_anomaly_names_its_drivers_furthest_first(publishes: bool, odd: float
 
 def test_a_model_that_does_not_say_what_is_usual_has_no_drivers() -> None:
     rows = batch([b"k"], np.array([[2.0]], np.float32), features={"a": np.ones(1, np.float32)})
-    encoder = Encoder(TOPIC, served(), with_features=False, names=("a",))
+    encoder = Encoder(TOPIC, STEP, with_features=False, names=("a",))
     assert orjson.loads(encoder.anomaly(rows, 0, encoder.predictions(rows, 0)[0]))["drivers"] == []

@@ -1,5 +1,6 @@
 """A score belongs to its row, whatever batch it came in; the pool keeps going whatever a model does."""
 
+import hashlib
 import threading
 from pathlib import Path
 
@@ -41,6 +42,11 @@ def test_a_model_exported_for_one_size_gets_that_size(tmp_path: Path) -> None:
         model.prove({"a": (), "b": ()}, SystemClock())
         for rows in (1, 4, 10):
             assert model.run(columns(rows), rows)[:, 0].tolist() == [11.0 * n for n in range(rows)]
+
+
+def test_a_model_is_known_by_the_digest_of_its_file(tmp_path: Path) -> None:
+    path = write_model(tmp_path, inputs={"x": ("rows", 2)})
+    assert loaded(path).digest == "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_proving_a_model_says_what_a_row_takes(tmp_path: Path) -> None:

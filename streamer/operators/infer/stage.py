@@ -6,18 +6,24 @@ import numpy as np
 
 from streamer.operators.operator import Engine, EngineError, Run
 from streamer.rows.batch import Batch
+from streamer.rows.served import Served, ServedRows
 
 
 class Infer:
     """Keeps the order of batches across the engine and bounds nothing itself: the worker asks `rows` before it polls.
+
+    Args:
+        engine: scores.
+        step: what it is called here.
+        served: the model, as those behind need to know it.
 
     Attributes:
         value_bytes: size of their values as polled.
         rows: records under way, dead letters included: a flood of those must be bounded too.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, step: str, served: Served) -> None:
+        self._engine, self._step, self._served = engine, step, served
         self._under_way: deque[tuple[Batch, Run]] = deque()
         self.rows = 0
         self.value_bytes = 0
@@ -41,7 +47,7 @@ class Infer:
         batch, task = self._under_way.popleft()
         self.rows -= batch.weight
         self.value_bytes -= batch.value_bytes
-        batch.scores = task.scores
+        batch.scores, batch.served[self._step] = task.scores, ServedRows.by(self._served, len(batch))
         batch.stamps.run_started, batch.stamps.run_ended = task.started, task.ended
         self._refuse(batch, task)
         return batch

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -16,10 +17,10 @@ from streamer.limits import DEAD_LETTER_BYTES_MAX, DEAD_LETTER_HEADERS_BYTES_MAX
 from streamer.rows.batch import Batch
 from streamer.rows.dead_letter import DeadLetter
 from streamer.rows.served import Served
-from streamer.stages.produce.json_kernel import FLOAT, SIGNED, UNSIGNED, Features, Rows, Texts, Windows, room, write_predictions
+from streamer.stages.produce.layout import Layout, prediction_layout
+from streamer.stages.produce.record_kernel import FLOAT, SIGNED, UNSIGNED, Columns, Texts, room, write_records
 
 _DRIVERS = 3
-_NO_KINDS, _NO_WHOLES = np.empty(0, np.uint8), np.empty((0, 0), np.int64)
 
 
 @dataclass(slots=True)
@@ -28,98 +29,113 @@ class Encoder:
 
     Attributes:
         topic: input topic, part of every id.
-        served: what scored the rows.
+        step: what scored the rows.
         with_features: whether predictions carry the features.
-        windowed: whether there is a window to count.
         names: features of one number, in the order of the model.
     """
 
     topic: str
-    served: Served
+    step: str
     with_features: bool
     names: tuple[str, ...]
-    _texts: Texts = field(init=False)
+    _layouts: dict[tuple[int, bool, tuple[int, ...]], Layout] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.with_features = self.with_features and bool(self.names)
-        topic = json.dumps(self.topic)[:-1]
-        texts = [
-            f'{{"id":{topic}/', '","key":', ',"time":', ',"score":', ',"scores":', ',"flag":',
-            f',"model":{json.dumps(self.served.model)},"version":{self.served.version},"window_n":', ',"latency_ms":',
-            ',"window_start":', ',"window_end":', ',"final":',
-        ]  # fmt: skip
-        if self.with_features:
-            texts += [(',"features":{' if n == 0 else ",") + json.dumps(name) + ":" for n, name in enumerate(self.names)]
-        texts.append("}}" if self.with_features else "}")
-        data = [text.encode() for text in texts]
-        self._texts = Texts(_writable(b"".join(data)), np.cumsum([len(text) for text in data]))
 
     def predictions(self, batch: Batch, now_us: int) -> list[bytes]:
         """One JSON record a row, `schemas/prediction.v1.json`."""
-        rows = len(batch)
-        if rows == 0:
+        if len(batch) == 0:
             return []
-        key_bytes, key_ends = _keys(batch.keys)
-        features = self._features(batch)
-        scores, origin, spans = np.ascontiguousarray(batch.scores), batch.origin, batch.payload.spans
-        numbers = scores.shape[1] + features.floats.shape[1] + 1
-        out = np.empty(room(rows, len(self._texts.constants), len(key_bytes), numbers), np.uint8)
-        lines = Rows(
-            origin.partitions, origin.offsets, key_bytes, key_ends, batch.times_us, scores, batch.flags, batch.counts,
-            max(now_us, batch.polled_us) - batch.logged_us, features,
-        )  # fmt: skip
-        windows = Windows(spans.start_us, spans.end_us, spans.final)
-        end = write_predictions(out, self._texts, lines, self.served.score_column % scores.shape[1], windows)
+        layout = self._layout(batch)
+        columns = self._columns(batch, layout, now_us)
+        out = np.empty(room(layout.program, len(batch), len(columns.texts.data), len(columns.choices)), np.uint8)
+        end = write_records(out, layout.program, columns)
         return out[: end - 1].tobytes().split(b"\n")
 
     def record_bytes_max(self, batch: Batch) -> int:
-        """Bytes that key and value of none of its predictions exceed; a sum over the batch that looks at no row."""
-        numbers = batch.scores.shape[1] + (len(self.names) if self.with_features else 0) + 1
-        return room(1, len(self._texts.constants), KEY_BYTES_MAX, numbers) + KEY_BYTES_MAX
+        """Bytes that key and value of none of its predictions exceed; it looks at no row."""
+        choices, _ = _choices(batch.served[self.step].table)
+        return room(self._layout(batch).program, 1, KEY_BYTES_MAX, len(choices)) + KEY_BYTES_MAX
+
+    def _layout(self, batch: Batch) -> Layout:
+        """What records of a batch look like: whole numbers among the features are known by what the function gave."""
+        names, wholes = self.names if self.with_features else (), batch.whole_features
+        kinds = tuple([_kind(wholes.get(name)) for name in names])
+        shape = batch.scores.shape[1], len(batch.payload.spans) > 0, kinds
+        if shape not in self._layouts:
+            features = list(zip(names, kinds, strict=True))
+            self._layouts[shape] = prediction_layout(self.topic, scores=shape[0], closing=shape[1], features=features)
+        return self._layouts[shape]
+
+    def _columns(self, batch: Batch, layout: Layout, now_us: int) -> Columns:
+        """The columns of a batch, each in its place."""
+        origin, spans, served = batch.origin, batch.payload.spans, batch.served[self.step]
+        found: dict[str, NDArray[Any]] = {
+            "partition": origin.partitions, "offset": origin.offsets, "time": batch.times_us, "count": batch.counts,
+            "latency": max(now_us, batch.polled_us) - batch.logged_us,
+            "start": spans.start_us, "end": spans.end_us, "final": spans.final,
+            "flag": batch.flags, "served": served.index, "score": served.score(batch.scores),
+        }  # fmt: skip
+        if batch.scores.shape[1] > 1:
+            found |= {f"scores/{n}": column for n, column in enumerate(batch.scores.T)}
+        for name in self.names if self.with_features else ():
+            found[f"features/{name}"] = batch.whole_features.get(name, batch.features[name])
+        rows = len(batch)
+        ints, bools = np.empty((len(layout.ints), rows), np.int64), np.empty((len(layout.bools), rows), np.bool_)
+        floats = np.empty((rows, len(layout.floats)), np.float32)
+        for place, name in enumerate(layout.ints):
+            ints[place] = found[name].view(np.int64) if found[name].dtype == np.uint64 else found[name]
+        for place, name in enumerate(layout.bools):
+            bools[place] = found[name]
+        for place, name in enumerate(layout.floats):
+            floats[:, place] = found[name]
+        return Columns(ints, floats, bools, _keys(batch.keys), *_choices(served.table))
 
     def anomaly(self, batch: Batch, row: int, prediction: bytes) -> bytes:
         """The prediction of a flagged row with the features that drove it, `schemas/anomaly.v1.json`."""
         wholes = batch.whole_features
         values = {name: int(wholes[name][row]) if name in wholes else float(batch.features[name][row]) for name in self.names}
         more: dict[str, Any] = {} if self.with_features else {"features": values}
-        more["drivers"] = self._drivers(values)
+        more["drivers"] = _drivers(values, batch.served[self.step].of(row).usual)
         return prediction[:-1] + b"," + orjson.dumps(more)[1:]
 
-    def _features(self, batch: Batch) -> Features:
-        """What is published of the features: whole numbers as the function gave them, others as the model got them."""
-        names = self.names if self.with_features else ()
-        if not names:
-            return Features(np.empty((len(batch), 0), np.float32), _NO_KINDS, _NO_WHOLES)
-        floats, kinds = np.stack([batch.features[name] for name in names], axis=1), np.full(len(names), FLOAT, np.uint8)
-        given = [(place, batch.whole_features[name]) for place, name in enumerate(names) if name in batch.whole_features]
-        wholes = np.zeros((len(names), len(batch)), np.int64) if given else _NO_WHOLES
-        for place, column in given:
-            kinds[place], wholes[place] = UNSIGNED if column.dtype == np.uint64 else SIGNED, column.view(np.int64)
-        return Features(floats, kinds, wholes)
 
-    def _drivers(self, values: Mapping[str, float]) -> list[dict[str, Any]]:
-        """The features furthest from usual, in units of their spread at training; none when the model does not say."""
-        usual = self.served.usual
-        deviations = [
-            (name, value, (value - usual[name][0]) / (usual[name][1] or 1.0)) for name, value in values.items() if name in usual
-        ]
-        deviations.sort(key=lambda entry: math.inf if math.isnan(entry[2]) else -abs(entry[2]))
-        return [{"feature": n, "value": v, "deviation": round(d, 3)} for n, v, d in deviations[:_DRIVERS]]
+def _drivers(values: Mapping[str, float], usual: Mapping[str, tuple[float, float]]) -> list[dict[str, Any]]:
+    """The features furthest from usual, in units of their spread at training; none when the model does not say."""
+    deviations = [
+        (name, value, (value - usual[name][0]) / (usual[name][1] or 1.0)) for name, value in values.items() if name in usual
+    ]
+    deviations.sort(key=lambda entry: math.inf if math.isnan(entry[2]) else -abs(entry[2]))
+    return [{"feature": n, "value": v, "deviation": round(d, 3)} for n, v, d in deviations[:_DRIVERS]]
 
 
-def _keys(keys: list[bytes | None]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Key bytes end to end and their ends, as `write_predictions` takes them; bytes that are no UTF-8 are replaced."""
+def _kind(whole: "NDArray[np.integer[Any]] | None") -> int:
+    """How a feature is written: whole numbers as the function gave them, others as the model got them."""
+    return FLOAT if whole is None else UNSIGNED if whole.dtype == np.uint64 else SIGNED
+
+
+@lru_cache(maxsize=16)
+def _choices(table: tuple[Served, ...]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """What is said of each model in the records that it scored."""
+    texts = [f'"model":{json.dumps(served.model)},"version":{served.version}'.encode() for served in table]
+    return _writable(b"".join(texts)), np.cumsum([0, *map(len, texts)])
+
+
+def _keys(keys: list[bytes | None]) -> Texts:
+    """Record keys; bytes that are no UTF-8 are replaced."""
+    cuts = np.zeros((1, len(keys) + 1), np.int64)
     try:
         joined = b"".join(keys)  # type: ignore[arg-type]
         if not joined.isascii():
             for key in keys:
                 key.decode()  # type: ignore[union-attr]
-        return _writable(joined), np.cumsum(np.fromiter(map(len, keys), np.int64, len(keys)))  # type: ignore[arg-type]
+        np.cumsum(np.fromiter(map(len, keys), np.int64, len(keys)), out=cuts[0, 1:])  # type: ignore[arg-type]
     except (TypeError, UnicodeDecodeError):
         texts = [b"" if key is None else key.decode("utf-8", "replace").encode() for key in keys]
-        ends = list(accumulate(map(len, texts)))
-        marked = [-1 - end if key is None else end for end, key in zip(ends, keys, strict=True)]
-        return _writable(b"".join(texts)), np.array(marked, np.int64)
+        ends, joined = list(accumulate(map(len, texts))), b"".join(texts)
+        cuts[0, 1:] = [-1 - end if key is None else end for end, key in zip(ends, keys, strict=True)]
+    return Texts(_writable(joined), cuts)
 
 
 def _writable(data: bytes) -> NDArray[np.uint8]:
