@@ -108,9 +108,9 @@ class Bookkeeper:
         if plan.closes:
             metrics.add("streamer_windows_closed_total", closed, steps.window)
         metrics.add("streamer_records_total", sum(batch.tally.joined for batch in done.batches), "joined")
-        for model, scored in _scored_by(done):
-            metrics.add("streamer_inference_rows_total", scored.rows, *model)
-            metrics.add("streamer_inference_batches_total", scored.batches, *model)
+        for (step, model, version), scored in _scored_by(done):
+            metrics.add("streamer_inference_rows_total", scored.rows, step, model, version)
+            metrics.add("streamer_inference_batches_total", scored.batches, step, model, version)
         flagged = sum(int(batch.flags.sum()) for batch in done.batches)
         metrics.add("streamer_anomalies_total", flagged, steps.flag)
         # The model runs on threads of its own, so the worker's laps do not see it.

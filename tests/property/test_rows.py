@@ -26,6 +26,7 @@ from streamer.rows.pairs import Pairs
 from streamer.rows.payload import PLAIN, Payload
 from streamer.rows.per_row import PerRow, following
 from streamer.rows.records import Origin, Records
+from streamer.rows.served import Served, ServedRows
 from streamer.rows.spans import Spans
 from streamer.rows.tally import Tally
 
@@ -45,6 +46,7 @@ def spans(n: int) -> Spans:
     return Spans(numbers(n), 7 + numbers(n), numbers(n) % 2 == 0)
 
 
+SERVED = Served(model="m", version=1, digest="", threshold=None, score_column=0)
 LETTER = DeadLetter(topic="t", partition=0, offset=0, key=None, value=None, stage="s", reason="r", detail="d")
 PAYLOADS: dict[type[Payload], Callable[[int], Payload]] = {
     Payload: lambda _: PLAIN,
@@ -72,7 +74,8 @@ def batch(payload: Payload, n: int = ROWS, *, received: bool = True) -> Batch:
         traces=[(("traceparent", b"00"),)] * n,
         received=origin(n) if received else None, counts=numbers(n), features={"f": numbers(n, np.float32).reshape(n, 1)},
         whole_features={"n": numbers(n)},
-        scores=numbers(n, np.float32).reshape(n, 1), flags=numbers(n) % 2 == 0, payload=payload,
+        scores=numbers(n, np.float32).reshape(n, 1),
+        served={"infer-1": ServedRows(table=(SERVED, SERVED), index=numbers(n) % 2)}, flags=numbers(n) % 2 == 0, payload=payload,
     )  # fmt: skip
 
 
@@ -166,7 +169,7 @@ def test_a_take_leaves_what_it_is_taken_from() -> None:
 def test_a_batch_that_is_padded_is_longer_in_every_column(received: bool) -> None:
     made = batch(PLAIN, received=received)
     made.counts, made.features, made.whole_features = np.empty(0, np.int64), {}, {}
-    made.scores, made.flags = np.empty((0, 1), np.float32), np.empty(0, np.bool_)
+    made.scores, made.served, made.flags = np.empty((0, 1), np.float32), {}, np.empty(0, np.bool_)
     before = {path: list(column) for path, column in sequences(made) if len(column) == ROWS}
     made.pad(np.array([2, 1], np.int32))
     after = dict(sequences(made))
