@@ -1,7 +1,5 @@
 """What the worker tells the metrics: what it polled, how full it is, and everything else once per commit."""
 
-from collections import defaultdict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from streamer.clock import Clock
@@ -17,7 +15,7 @@ from streamer.telemetry.laps import Laps
 from streamer.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, ItemsView
+    from collections.abc import Callable
 
 _GAUGES_EVERY_S = 1.0
 
@@ -108,9 +106,11 @@ class Bookkeeper:
         if plan.closes:
             metrics.add("streamer_windows_closed_total", closed, steps.window)
         metrics.add("streamer_records_total", sum(batch.tally.joined for batch in done.batches), "joined")
-        for (step, model, version), scored in _scored_by(done):
-            metrics.add("streamer_inference_rows_total", scored.rows, step, model, version)
-            metrics.add("streamer_inference_batches_total", scored.batches, step, model, version)
+        for batch in done.batches:
+            for step, served in batch.served.items():
+                for by, scored in served.rows():
+                    metrics.add("streamer_inference_rows_total", scored, step, by.model, str(by.version))
+                    metrics.add("streamer_inference_batches_total", 1, step, by.model, str(by.version))
         flagged = sum(int(batch.flags.sum()) for batch in done.batches)
         metrics.add("streamer_anomalies_total", flagged, steps.flag)
         # The model runs on threads of its own, so the worker's laps do not see it.
@@ -143,24 +143,6 @@ class Bookkeeper:
         metrics.set("streamer_deadline_missed_total", metrics.ledger.deadline_missed)
         metrics.set("streamer_timestamps_unusable_total", metrics.ledger.unbelieved)
         self._lag.show(source.lag())
-
-
-@dataclass(slots=True)
-class _Scored:
-    rows: int = 0
-    batches: int = 0
-
-
-def _scored_by(done: Committed) -> "ItemsView[tuple[str, str, str], _Scored]":
-    """Step, model and version, with what was scored by it."""
-    found: defaultdict[tuple[str, str, str], _Scored] = defaultdict(_Scored)
-    for batch in done.batches:
-        for step, served in batch.served.items():
-            for model, rows in served.rows():
-                scored = found[step, model.model, str(model.version)]
-                scored.rows += rows
-                scored.batches += 1
-    return found.items()
 
 
 def _filtered(done: Committed) -> int:

@@ -17,7 +17,7 @@ from streamer.limits import DEAD_LETTER_BYTES_MAX, DEAD_LETTER_HEADERS_BYTES_MAX
 from streamer.rows.batch import Batch
 from streamer.rows.dead_letter import DeadLetter
 from streamer.rows.served import Served
-from streamer.stages.produce.layout import Layout, prediction_layout
+from streamer.stages.produce.layout import Layout, laid, prediction_layout, writable
 from streamer.stages.produce.record_kernel import FLOAT, SIGNED, UNSIGNED, Columns, Texts, room, write_records
 
 _DRIVERS = 3
@@ -118,29 +118,23 @@ def _kind(whole: "NDArray[np.integer[Any]] | None") -> int:
 @lru_cache(maxsize=16)
 def _choices(table: tuple[Served, ...]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """What is said of each model in the records that it scored."""
-    texts = [f'"model":{json.dumps(served.model)},"version":{served.version}'.encode() for served in table]
-    return _writable(b"".join(texts)), np.cumsum([0, *map(len, texts)])
+    return laid([f'"model":{json.dumps(served.model)},"version":{served.version}' for served in table])
 
 
 def _keys(keys: list[bytes | None]) -> Texts:
     """Record keys; bytes that are no UTF-8 are replaced."""
     cuts = np.zeros((1, len(keys) + 1), np.int64)
     try:
-        joined = b"".join(keys)  # type: ignore[arg-type]
+        joined = b"".join(keys)  # type: ignore[arg-type]  # a null among them is met below, as a TypeError
         if not joined.isascii():
             for key in keys:
-                key.decode()  # type: ignore[union-attr]
-        np.cumsum(np.fromiter(map(len, keys), np.int64, len(keys)), out=cuts[0, 1:])  # type: ignore[arg-type]
+                key.decode()  # type: ignore[union-attr]  # none of them is null, or they had not been joined
+        np.cumsum(np.fromiter(map(len, keys), np.int64, len(keys)), out=cuts[0, 1:])  # type: ignore[arg-type]  # as above
     except (TypeError, UnicodeDecodeError):
         texts = [b"" if key is None else key.decode("utf-8", "replace").encode() for key in keys]
         ends, joined = list(accumulate(map(len, texts))), b"".join(texts)
         cuts[0, 1:] = [-1 - end if key is None else end for end, key in zip(ends, keys, strict=True)]
-    return Texts(_writable(joined), cuts)
-
-
-def _writable(data: bytes) -> NDArray[np.uint8]:
-    """Bytes as the compiled kernels take them."""
-    return np.frombuffer(bytearray(data), np.uint8)
+    return Texts(writable(joined), cuts)
 
 
 Headers = list[tuple[str, str | bytes | None]]

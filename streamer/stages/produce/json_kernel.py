@@ -157,7 +157,7 @@ def write_text(out: Bytes, at: int, source: Bytes, start: int, end: int) -> int:
 
 
 @njit
-def write_bool(out: Bytes, at: int, value: bool) -> int:  # noqa: FBT001 - it is what is written
+def write_bool(out: Bytes, at: int, value: np.bool_) -> int:
     """True or false."""
     if value:
         out[at], out[at + 1], out[at + 2], out[at + 3] = 116, 114, 117, 101

@@ -8,8 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamer.stages.produce.record_kernel import BOOL, CHOICE, FLOAT, MICROS, MILLIS, SIGNED, TEXT, WINDOW, Program
+
+
+def laid(texts: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Texts end to end, and where each starts and the last ends."""
+    data = [text.encode() for text in texts]
+    return writable(b"".join(data)), np.cumsum([0, *map(len, data)])
+
+
+def writable(data: bytes) -> NDArray[np.uint8]:
+    """Bytes as the compiled kernels take them."""
+    return np.frombuffer(bytearray(data), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +69,7 @@ class _Draft:
         self.value(kind, *columns)
 
     def layout(self) -> Layout:
-        data = [text.encode() for text in self.texts]
-        program = Program(
-            np.frombuffer(bytearray(b"".join(data)), np.uint8), np.cumsum([0, *map(len, data)]),
-            np.array(self.kinds, np.uint8), np.array(self.places, np.int64),
-        )  # fmt: skip
+        program = Program(*laid(self.texts), np.array(self.kinds, np.uint8), np.array(self.places, np.int64))
         return Layout(program, tuple(self.ints), tuple(self.floats), tuple(self.bools))
 
 
